@@ -1,0 +1,25 @@
+/* Text from outside: validity, and help with spelling. */
+#ifndef VIDLOOM_BASE_TEXT_H
+#define VIDLOOM_BASE_TEXT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Strict UTF-8: no overlong forms, surrogates, or code points past U+10FFFF. On failure *where
+ * (may be NULL) is the offset of the first bad byte. */
+bool text_is_utf8(const char *text, size_t length, size_t *where);
+
+/* The candidate nearest to `word` by edit distance (transpositions count one), or NULL when none is
+ * within a third of the word's length (at least 1, at most 3). `candidates` ends with NULL. */
+const char *text_nearest(const char *word, const char *const *candidates);
+
+/* Whole-string numbers. Underscores, spaces, trailing characters, NaN, infinities: false. */
+bool text_to_int(const char *text, int64_t *out);
+bool text_to_double(const char *text, double *out);
+
+/* "1.5 GiB", "12 KiB"; "1 h 02 min", "12.3 s". Returns `out`. */
+char *text_bytes(char out[32], uint64_t bytes);
+char *text_duration(char out[32], double seconds);
+
+#endif

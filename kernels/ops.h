@@ -1,0 +1,221 @@
+/* Every operation of the runtime, as a table of functions per kind of device.
+ *
+ * The plain C file kernels/cpu/<op>.c defines an operation; every faster variant must equal it
+ * within the tolerance given here (relative error of the whole tensor in the 2-norm, or exactly).
+ * Model code is straight-line C over this table and contains no #ifdef.
+ *
+ * Axis letters: B batch, C channels, T latent or video frames, H W height and width, L tokens,
+ * D model width, N heads, E head dimension. M, N, K in matrix products as usual.
+ * Layouts: token matrices [L,D] row-major; video inside the VAE channels-last [T,H,W,C]; latents at
+ * rest [C,T,H,W] f32 as PyTorch has them.
+ *
+ * Types: `dtype` below is the *compute* type, DTYPE_F32 or DTYPE_BF16, of activations that feed a
+ * matrix product. The residual stream, norms' statistics, softmax and modulation are always f32,
+ * accumulation is always f32.
+ *
+ * Errors: an operation returns nothing. The first failure in a device sticks, later operations do
+ * nothing, and `status` reports it: so a step is written straight and checked once where it
+ * synchronises. Wrong shapes are our own mistakes and are asserted.
+ *
+ * Threads: one thread calls into a device at a time; the device spreads work over its own threads.
+ * Results do not depend on how many there are: work is cut into pieces by its size alone.
+ *
+ * Memory: pointers are device memory unless marked host. Operations allocate nothing; weights are
+ * taken over once by linear_create and conv_create. */
+#ifndef VIDLOOM_KERNELS_OPS_H
+#define VIDLOOM_KERNELS_OPS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/error.h"
+#include "kernels/tensor.h"
+
+struct device; /* one device and everything a thread needs to drive it */
+struct linear; /* a linear layer's weights, laid out as the device likes them */
+struct conv;   /* a convolution's weights, likewise */
+
+struct device_config {
+    int threads;      /* CPU: threads to use; 0: one for each core this process may run on */
+    int index;        /* GPU: which one */
+    const char *isa;  /* CPU: cap for tests and comparison: "plain", "avx2", "avx512"; NULL: best */
+};
+
+struct device_info {
+    char name[128];  /* "AMD EPYC, 2 threads, avx512_bf16" */
+    char class[64];  /* results are byte-identical within one class: "cpu-avx512_bf16-1" */
+    int threads;
+    size_t memory;   /* bytes of device memory in all */
+};
+
+enum activation { ACTIVATION_NONE, ACTIVATION_SILU, ACTIVATION_GELU_TANH, ACTIVATION_GELU_ERF };
+
+/* What happens to a linear layer's y = x·Wᵀ + b before it is written. */
+struct linear_epilogue {
+    enum activation activation; /* y = act(y) */
+    const float *gate;          /* [N] f32 or [groups,N]; y = gate ⊙ y; NULL: none */
+    const uint8_t *group;       /* [M]: row of `gate` for each row; NULL: row 0 */
+    bool accumulate;            /* out += y (out is f32) instead of out = y */
+    enum dtype out_dtype;       /* f32 or the compute type */
+};
+
+struct attention_args {
+    const void *q, *k, *v; /* element (token,head,e) at token*stride + head*E + e */
+    void *out;             /* same layout, compute type */
+    int64_t q_stride, k_stride, v_stride, out_stride; /* elements */
+    int64_t q_length, k_length;
+    int heads, head_dim;
+    float scale;           /* softmax(scale · q kᵀ + bias) v */
+    const float *key_bias; /* [k_length] f32 added to every query's logits; NULL: none */
+    const float *bias;     /* [heads,q_length,k_length] f32 (umT5); NULL: none */
+    enum dtype dtype;
+};
+
+struct conv_shape {
+    int kernel_t, kernel_h, kernel_w; /* taps; time is never padded here: causal history is input */
+    int stride_t, stride_h, stride_w;
+    int in_channels, out_channels;
+};
+
+struct conv_args {
+    void *out;              /* [T',H',W',Cout] compute type */
+    const void *in;         /* [T,H,W,Cin] compute type */
+    const void *residual;   /* like out, added; NULL: none. May be out itself */
+    int64_t frames, height, width; /* T, H, W of the input */
+    int pad_top, pad_bottom, pad_left, pad_right; /* zeros */
+};
+
+#define OPS_COMBINE_MAX 6
+
+struct ops {
+    const char *name; /* "cpu", "cuda", "measure" */
+
+    /* -- device ------------------------------------------------------------------------------ */
+    enum error_code (*device_open)(struct device **out, const struct device_config *config,
+                                   struct error *error);
+    void (*device_close)(struct device **device); /* NULL is fine; weights are closed first */
+    void (*device_info)(struct device *device, struct device_info *out);
+    /* Wait for what was queued; report and clear the first failure. */
+    enum error_code (*status)(struct device *device, struct error *error);
+    /* Device memory; arena_close releases it. */
+    enum error_code (*arena_open)(struct device *device, struct arena *out, size_t bytes,
+                                  struct error *error);
+    void (*upload)(struct device *device, void *out, const void *host, size_t bytes);
+    void (*download)(struct device *device, void *host, const void *in, size_t bytes); /* waits */
+    /* Bytes of device memory that weights taken over so far occupy (mapped files not counted). */
+    size_t (*weight_bytes)(struct device *device);
+
+    /* -- weights ----------------------------------------------------------------------------- */
+    /* One layer from `count` tensors [n_i,K] (host, any float type) stacked along the output, with
+     * biases [n_i] or all NULL: packed QKV is count 3. The tensors must outlive the layer: a device
+     * may use them in place. */
+    enum error_code (*linear_create)(struct device *device, struct linear **out,
+                                     const struct tensor *const *weights,
+                                     const struct tensor *const *biases, int count,
+                                     enum dtype dtype, struct error *error);
+    void (*linear_close)(struct device *device, struct linear **linear);
+    /* weight [Cout,Cin,kt,kh,kw] (or [Cout,Cin,kh,kw]; host), bias [Cout] or NULL. */
+    enum error_code (*conv_create)(struct device *device, struct conv **out,
+                                   const struct conv_shape *shape, const struct tensor *weight,
+                                   const struct tensor *bias, enum dtype dtype,
+                                   struct error *error);
+    void (*conv_close)(struct device *device, struct conv **conv);
+
+    /* -- matrix products --------------------------------------------------------------------- */
+    /* out[M,N] = epilogue(in[M,K] · Wᵀ + b); in is the layer's compute type, contiguous.
+     * 1e-6 f32, 4e-3 bf16. */
+    void (*linear)(struct device *device, void *out, const void *in, const struct linear *linear,
+                   int64_t rows, const struct linear_epilogue *epilogue);
+    /* Any lengths, head_dim a multiple of 4 up to 1024. 1e-6 f32, 8e-3 bf16. */
+    void (*attention)(struct device *device, const struct attention_args *args);
+    /* T' = (T-kt)/st+1, H' = (H+pads-kh)/sh+1, W' alike. 1e-6 f32, 4e-3 bf16. */
+    void (*conv)(struct device *device, const struct conv *conv, const struct conv_args *args);
+
+    /* -- norms ------------------------------------------------------------------------------- */
+    /* out[r,:] = (x[r,:]-mean)·rsqrt(var+eps) ⊙ mul + add; x f32 [rows,width]; mul and add are
+     * [width] or [groups,width] f32 chosen by group[r]; NULL: 1 and 0. out is `dtype`.
+     * Serves LayerNorm (weight, bias) and modulation (1+scale, shift). */
+    void (*layer_norm)(struct device *device, void *out, const float *x, const float *mul,
+                       const float *add, const uint8_t *group, int64_t rows, int64_t width,
+                       float eps, enum dtype dtype);
+    /* out = x·rsqrt(mean x²+eps) ⊙ weight; x f32, out `dtype`, contiguous rows. umT5. */
+    void (*rms_norm)(struct device *device, void *out, const float *x, const float *weight,
+                     int64_t rows, int64_t width, float eps, enum dtype dtype);
+    /* In place on `dtype` rows of heads*head_dim elements, `stride` apart: RMS over the whole row,
+     * times weight, then rotary embedding of pairs (2j,2j+1) of each head by angle j of the row:
+     * cosine, sine [rows,head_dim/2] f32; NULL: no rotation (cross-attention). */
+    void (*qk_norm_rope)(struct device *device, void *x, int64_t stride, const float *weight,
+                         const float *cosine, const float *sine, int64_t rows, int heads,
+                         int head_dim, float eps, enum dtype dtype);
+    /* VAE: out = act(x / max(‖x‖₂ over C, 1e-12) · √C ⊙ gamma), channels last, `dtype` both.
+     * May be in place. activation: NONE or SILU. */
+    void (*channel_norm)(struct device *device, void *out, const void *x, const float *gamma,
+                         int64_t rows, int64_t channels, enum activation activation,
+                         enum dtype dtype);
+
+    /* -- elementwise ------------------------------------------------------------------------- */
+    /* out = act(x) f32. */
+    void (*activate)(struct device *device, float *out, const float *x, int64_t count,
+                     enum activation activation);
+    /* out[r,:] = gelu_tanh(x[r,:width]) ⊙ x[r,width:]; x `dtype` [rows,2·width]. umT5's gate. */
+    void (*gelu_gate)(struct device *device, void *out, const void *x, int64_t rows,
+                      int64_t width, enum dtype dtype);
+    /* out[g,c,:] = table[c,:] + e[g,c,:] (+1 where bit c of scale_mask is set); [groups,chunks,D].
+     * e has e_chunks chunks: chunks of them, or 1 used for every c (the head). */
+    void (*modulation)(struct device *device, float *out, const float *table, const float *e,
+                       int64_t groups, int chunks, int e_chunks, int64_t width,
+                       uint32_t scale_mask);
+    void (*convert)(struct device *device, void *out, enum dtype out_dtype, const void *x,
+                    enum dtype dtype, int64_t count); /* f32, bf16, f16 */
+    void (*add)(struct device *device, float *out, const float *a, const float *b, int64_t count);
+    /* out = Σ coefficient[i]·x[i], 1..OPS_COMBINE_MAX terms, f32, in order; out may be an x.
+     * Samplers, guidance. */
+    void (*combine)(struct device *device, float *out, const float *const *x,
+                    const float *coefficient, int terms, int64_t count);
+    void (*copy)(struct device *device, void *out, const void *x, size_t bytes);
+    void (*zero)(struct device *device, void *out, size_t bytes);
+
+    /* -- layout ------------------------------------------------------------------------------ */
+    /* out[i,:] = table[ids[i],:] as f32; table [rows,width] any float type (host ids). */
+    void (*embed)(struct device *device, float *out, const struct tensor *table,
+                  const int32_t *host_ids, int64_t count);
+    /* Latents [C,T,H,W] f32 to tokens [T·H/2·W/2, row_stride], written as `dtype` at columns
+     * first..first+4C: column first + (c·2+kh)·2+kw. Several sources (noisy, mask, condition) fill
+     * one row by different `first`, in units of elements. Patch (1,2,2). */
+    void (*patchify)(struct device *device, void *out, int64_t row_stride, int64_t first,
+                     const float *latents, int channels, int64_t frames, int64_t height,
+                     int64_t width, enum dtype dtype);
+    /* Head's tokens [L,4C] f32, order (kh,kw,c) with c fastest, to latents [C,T,H,W] f32. */
+    void (*unpatchify)(struct device *device, float *latents, const float *tokens, int channels,
+                       int64_t frames, int64_t height, int64_t width);
+    /* [C,T,H,W] f32 to [T,H,W,C] `dtype`, x·mul[c]+add[c] (f32 [C]; NULL: 1 and 0). */
+    void (*to_channels_last)(struct device *device, void *out, const float *x, const float *mul,
+                             const float *add, int channels, int64_t pixels, enum dtype dtype);
+    /* [T·H·W,row_channels] `dtype` to [C,T·H·W] f32 of the first C channels, x·mul[c]+add[c]. */
+    void (*to_channels_first)(struct device *device, float *out, const void *x, const float *mul,
+                              const float *add, int channels, int row_channels, int64_t pixels,
+                              enum dtype dtype);
+    /* Nearest ×2 in H and W: [T,H,W,C] to [T,2H,2W,C]. */
+    void (*upsample)(struct device *device, void *out, const void *x, int64_t frames,
+                     int64_t height, int64_t width, int64_t channels, enum dtype dtype);
+    /* [T,H,W,2C] to [2T,H,W,C]: first C channels are the even frames, last C the odd ones. */
+    void (*interleave_frames)(struct device *device, void *out, const void *x, int64_t frames,
+                              int64_t pixels, int64_t channels, enum dtype dtype);
+    /* Pixels: u8 0..255 to -1..1 and back (clamped, rounded to nearest even). */
+    void (*from_pixels)(struct device *device, void *out, const uint8_t *rgb, int64_t count,
+                        enum dtype dtype);
+    void (*to_pixels)(struct device *device, uint8_t *rgb, const void *x, int64_t count,
+                      enum dtype dtype);
+};
+
+/* The table of this machine's CPU: plain C, overwritten per feature found. Always there. */
+const struct ops *ops_cpu(void);
+/* Computes nothing: for planning sizes with measuring arenas. linear_create and conv_create count
+ * the bytes that the CPU table would hold. */
+const struct ops *ops_measure(void);
+/* A backend in a shared object beside the program ("cuda"); ERR_MISSING says what was looked for. */
+MUST_CHECK enum error_code ops_load(const struct ops **out, const char *name, struct error *error);
+
+#endif

@@ -1,0 +1,185 @@
+/* The job file: YAML text in, resolved videos out.
+ *
+ * job_parse reads the text, the prompt lists that it names, and what its models can do; it fills in
+ * every default, multiplies seeds, and checks everything that can be checked without running: so
+ * that a job that was accepted can only fail for reasons outside of it. The first mistake ends it,
+ * with "file:line:column: what was found; what was expected", and "did you mean" for a misspelling;
+ * the file is the prompt list when the mistake is there.
+ *
+ * The reader touches no disk and knows no model: a `struct job_resolver` does, whoever has them.
+ * It also does not include worker/: what a plan needs to know of a model is `struct model_facts`.
+ *
+ * A job is immutable after job_parse or job_load; any thread may read it. */
+#ifndef VIDLOOM_COORDINATOR_JOB_H
+#define VIDLOOM_COORDINATOR_JOB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/buffer.h"
+#include "base/error.h"
+#include "base/hash.h"
+#include "coordinator/limits.h"
+
+/* -- words of the job file
+ * -------------------------------------------------------------------------- */
+
+enum job_codec {
+    JOB_CODEC_H264,
+    JOB_CODEC_HEVC,
+    JOB_CODEC_AV1,
+    JOB_CODEC_VP9,
+    JOB_CODEC_FFV1,
+    JOB_CODEC_PRORES,
+    JOB_CODEC_PNG,
+    JOB_CODEC_COUNT
+};
+enum job_container {
+    JOB_CONTAINER_MP4,
+    JOB_CONTAINER_MKV,
+    JOB_CONTAINER_WEBM,
+    JOB_CONTAINER_MOV,
+    JOB_CONTAINER_FOLDER, /* numbered pictures */
+    JOB_CONTAINER_COUNT
+};
+enum job_sampler { JOB_SAMPLER_EULER, JOB_SAMPLER_UNIPC, JOB_SAMPLER_RENOISE, JOB_SAMPLER_COUNT };
+
+const char *job_codec_name(enum job_codec codec);             /* "h264" */
+const char *job_container_name(enum job_container container); /* "mp4"; "folder" */
+const char *job_sampler_name(enum job_sampler sampler);       /* "euler" */
+
+/* Every word the reader knows, in a list that ends with NULL. configs/job.schema.json says the same
+ * things to editors; a test compares the two. */
+enum job_words {
+    JOB_KEYS_TOP,
+    JOB_KEYS_MODEL,
+    JOB_KEYS_OUTPUT,
+    JOB_KEYS_DEFAULTS,
+    JOB_KEYS_VIDEO,
+    JOB_KEYS_FILE, /* an entry of `videos` that names a prompt list */
+    JOB_KEYS_SHOT,
+    JOB_VALUES_CODEC,
+    JOB_VALUES_SAMPLER,
+    JOB_WORDS_COUNT
+};
+const char *const *job_words(enum job_words words);
+
+/* -- what the reader asks for
+ * ------------------------------------------------------------------------ */
+
+enum model_ability {
+    MODEL_CAN_TEXT = 1,
+    MODEL_CAN_KEYFRAME = 2,
+    MODEL_CAN_WINDOW = 4,
+    MODEL_CAN_VAE = 8
+};
+
+struct model_facts {
+    char family[32];
+    struct hash hash;       /* of every weight and configuration file */
+    int abilities;          /* enum model_ability, or-ed */
+    int size_multiple;      /* width and height are multiples of this */
+    int size_min, size_max; /* pixels a side */
+    int width, height, fps; /* defaults of size and fps */
+    int window_frames;      /* frames a window yields */
+    int overlaps[4];        /* numbers of tail frames a window can continue from */
+    int overlap_count;
+    enum job_sampler sampler; /* defaults of its sampler */
+    int steps;
+    double guidance, shift;
+};
+
+struct job_file {
+    struct hash hash;
+    int64_t bytes;
+    const char *path; /* where a worker finds it, e.g. absolute; in the arena that was given */
+};
+
+/* `name` is as written in the job file: relative to it, unless absolute. Errors need not repeat the
+ * place in the job file; the reader puts it in front. */
+struct job_resolver {
+    void *user;
+    /* The bytes of a prompt list, at most `bytes_max`, in `arena`. */
+    enum error_code (*read_file)(void *user, char **out, size_t *length, struct arena *arena,
+                                 const char *name, size_t bytes_max, struct error *error);
+    /* Size and content hash of an image. Called once for each distinct name. */
+    enum error_code (*find_image)(void *user, struct job_file *out, struct arena *arena,
+                                  const char *name, struct error *error);
+    /* What the model can do. `spec` is as written: a name under models/, or a path. */
+    enum error_code (*read_model)(void *user, struct model_facts *out, const char *spec,
+                                  struct error *error);
+};
+
+/* -- a job
+ * ----------------------------------------------------------------------------------------- */
+
+struct job_model {
+    const char *spec; /* as written */
+    struct model_facts facts;
+};
+
+struct job_sampling {
+    enum job_sampler sampler;
+    int steps;
+    double guidance; /* 1: none, the negative prompt is not read */
+    double shift;
+};
+
+struct job_output {
+    const char *path; /* template filled in; relative to the output root unless absolute */
+    enum job_container container;
+    enum job_codec codec;
+    int width, height;
+    int fps_numerator, fps_denominator; /* lowest terms */
+    int quality;                        /* 0 … LIMIT_QUALITY; -1: the codec's default */
+    bool overwrite; /* replace a file at `path` that this ledger did not publish */
+};
+
+struct job_shot {
+    int64_t frames;
+    const char *prompt, *motion; /* never NULL; motion may be "" */
+};
+
+struct job_video {
+    const char *name;
+    const char *negative;         /* never NULL; may be "" */
+    const struct job_shot *shots; /* at least one; their frames add up to `frames` */
+    int shot_count;
+    const struct job_file *image; /* NULL: a keyframe is made */
+    const char *image_name;       /* as written; NULL without image */
+    int64_t frames;
+    uint64_t seed;
+    double noise; /* 0 … 1: strength of noise mixed into a window's tail, against drift */
+    struct job_sampling keyframe, window;
+    struct job_output output;
+};
+
+struct job {
+    const char *name;
+    struct job_model keyframe,
+        window; /* often the same; keyframe.spec "" when no video needs one */
+    const struct job_video *videos;
+    int video_count;
+    struct arena arena; /* holds all of it */
+};
+
+/* Parse all of text[0..length). `name` is the job file's name for errors, and names the job
+ * (without folders and extension) when the text does not. Errors: ERR_FORMAT (not YAML; a malformed
+ * list), ERR_USAGE (a mistake in it), ERR_LIMIT, ERR_SHAPE (a size the model cannot make: says the
+ * nearest it can), ERR_UNSUPPORTED (the model lacks a stage), ERR_MEMORY, and the resolver's. */
+MUST_CHECK enum error_code job_parse(struct job **out, const char *name, const char *text,
+                                     size_t length, const struct job_resolver *resolver,
+                                     struct error *error);
+void job_close(struct job **job); /* NULL is fine */
+
+/* The resolved job as one JSON document, and back: what the ledger keeps, so that a restart needs
+ * neither the prompt lists nor the models, and finds the same keys whatever has become of them.
+ * Texts are written once each, however many videos share them.
+ * job_write fails only for memory (buffer->failed). job_load: ERR_FORMAT, ERR_LIMIT, ERR_MEMORY. */
+void job_write(struct buffer *out, const struct job *job);
+MUST_CHECK enum error_code job_load(struct job **out, const char *text, size_t length,
+                                    struct error *error);
+
+#endif

@@ -1,0 +1,159 @@
+/* The plan: one video of a job → its tasks. A pure function, computed again whenever it is needed;
+ * nothing of it is stored but results, under the keys that it gives.
+ *
+ *     text… ─► keyframe | image ─► window 0 ─► decode 0 ─► window 1 ─► … ─► decode n-1 ─► mux
+ *
+ * FRAMES. A window yields W frames (model_facts.window_frames). Window 0 starts from one frame, the
+ * keyframe or the image, and all of its W frames are new. Window k ≥ 1 starts from the last o
+ * frames of window k-1 (o: the largest of the model's overlaps that is below W), which it makes
+ * again, so it yields W-o new ones, the first of them at frame o + k(W-o) of the video. A video of
+ * F frames takes n = max(1, ⌈(F-o)/(W-o)⌉) windows. Decode k throws away the first `drop` decoded
+ * frames (0 for k = 0, else o) and encodes the next `keep`; only the last decode keeps fewer than
+ * are there. Kept frames add up to F.
+ *
+ * TEXT. A keyframe gets the scene (`prompt`) of the first shot. Window k gets "scene. motion" of
+ * the shot in which its first new frame lies; without a motion, the scene. Equal texts are one
+ * task. Where guidance is not 1 the negative prompt is a text too (an empty one is encoded as "").
+ *
+ * KEYS. A task's key is BLAKE2b-256 over, in this order, all length-prefixed: "vidloom-task",
+ * PLAN_FORMAT, the kind's name, the model's hash (32 zero bytes without a model), the parameters
+ * below *without* "model" and "model_hash" (so that a model may be moved), the input file's content
+ * hash (zero bytes without), the number of dependencies, and each one's input name and key. So a
+ * key changes with everything that can change the artifact, and with nothing else: not with names,
+ * paths or the length of the video (except mux, whose tags name them). Raise PLAN_FORMAT whenever
+ * what a stage computes changes.
+ *
+ * PARAMETERS. Canonical JSON in one line: keys in the order given here, numbers as json_put_* write
+ * them, no spaces. "model" is the spec as the job wrote it; "model_hash" 64 hex digits that the
+ * worker's copy must match (else ERR_MISSING). Seeds and streams are decimal integers below 2^63.
+ *
+ *   text      {"model","model_hash","text"}
+ *             → "rows" [n,width] f32
+ *   keyframe  {"model","model_hash","width","height","seed","stream","sampler","steps","guidance",
+ *              "shift"}
+ *             inputs "text" (rows), and "negative" (rows) if guidance != 1
+ *             → "frames" [1,H,W,3] u8
+ *   image     {"width","height"}, input file
+ *             → "frames" [1,H,W,3] u8
+ *   window    {"model","model_hash","width","height","frames","tail","index","seed","stream",
+ *              "sampler","steps","guidance","shift","noise"}
+ *             inputs "text", "negative" (as above), "tail" (frames [tail,H,W,3] u8)
+ *             frames: W. tail: number of frames it starts from: 1 for index 0, else o. noise: 0…1,
+ *             strength of noise mixed into the tail; a worker that cannot refuses non-zero.
+ *             → "latents" [C,T,h,w] f32
+ *   decode    {"model","model_hash","width","height","frames","drop","keep","tail","codec",
+ *              "quality","fps":[numerator,denominator]}
+ *             input "latents"
+ *             tail: how many of the last decoded frames to yield as "frames"; 0: none, and then
+ * there is no such output (the last decode). quality: -1 is the codec's default. → "segment"
+ * (file), "frames" [tail,H,W,3] u8 mux
+ * {"container","codec","quality","width","height","fps":[n,d],"frames","title",
+ *              "provenance":{"vidloom","job","video","prompt","motion","negative","shots":
+ *              [{"frames","prompt","motion"}…],"seed","image","keyframe":{"model","hash","sampler",
+ *              "steps","guidance","shift"},"window":{…}}}
+ *             inputs "segment", one a decode, in order
+ *             The worker writes the provenance object as one tag "vidloom", with the member
+ * "device" (the lease's class) added at its end. No dates, no host names: equal jobs give equal
+ *             files. "shots" is there when there are several; "image" is the image's hash when
+ * there is one, and then there is no "keyframe". → the staged file; in a result as the output
+ * "file" with its hash and size (for a folder: the hash of the concatenated "name NUL hash" of its
+ * files in order)
+ *
+ * STREAMS. Noise is random_normal(seed, stream, i). The keyframe has stream 0, window k stream k+1.
+ */
+#ifndef VIDLOOM_COORDINATOR_PLAN_H
+#define VIDLOOM_COORDINATOR_PLAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "coordinator/job.h"
+
+#define PLAN_FORMAT 1
+
+enum plan_kind {
+    PLAN_TEXT,
+    PLAN_KEYFRAME,
+    PLAN_IMAGE,
+    PLAN_WINDOW,
+    PLAN_DECODE,
+    PLAN_MUX,
+    PLAN_KIND_COUNT
+};
+#define PLAN_KIND_BIT(kind) (1u << (kind))
+#define PLAN_KINDS_ALL      ((1u << PLAN_KIND_COUNT) - 1)
+
+const char *plan_kind_name(enum plan_kind kind); /* "text" … */
+
+struct plan_input {
+    int task;           /* index into the plan's tasks, lower than the task's own */
+    const char *name;   /* what the task calls it: "text", "tail", … */
+    const char *output; /* which output of that task: "rows", "frames", … */
+};
+
+struct plan_task {
+    enum plan_kind kind;
+    int index; /* of the window for window and decode, of the text for text, else 0 */
+    struct hash key;
+    const char *parameters; /* canonical JSON, as above */
+    size_t parameters_length;
+    const struct plan_input *inputs;
+    int input_count;
+    const struct job_file *file;   /* the image of an image task, else NULL */
+    const struct job_model *model; /* NULL for image and mux */
+    int steps;                     /* sampler steps, for progress; 0 where there are none */
+    int64_t drop, keep;            /* decode only */
+};
+
+/* Points into the job: lives no longer than it. */
+struct plan {
+    const struct job *job;
+    const struct job_video *video;
+    struct plan_task
+        *tasks;     /* a topological order: texts, keyframe or image, windows and decodes */
+    int task_count; /* by turns, mux last */
+    int text_count, window_count;
+    void *memory;
+};
+
+struct plan_counts {
+    int texts, windows, tasks;
+    int overlap, window_frames;
+    int64_t frames;
+    int64_t steps;  /* of samplers, all windows and the keyframe */
+    unsigned kinds; /* PLAN_KIND_BIT of every kind that occurs */
+};
+
+/* The numbers alone: no hashing, no allocation but for texts. ERR_LIMIT when LIMIT_WINDOWS would be
+ * exceeded (job_parse has refused such a video), ERR_MEMORY. */
+MUST_CHECK enum error_code plan_count(struct plan_counts *out, const struct job *job,
+                                      const struct job_video *video, struct error *error);
+MUST_CHECK enum error_code plan_open(struct plan **out, const struct job *job,
+                                     const struct job_video *video, struct error *error);
+void plan_close(struct plan **plan); /* NULL is fine */
+
+/* The largest overlap below the window's length; 0 when there is none. */
+int plan_overlap(const struct model_facts *facts);
+/* Windows that `frames` take; 0 when window_frames <= overlap. */
+int64_t plan_windows(int64_t frames, int window_frames, int overlap);
+/* The text of a window: "scene. motion". A full stop that the scene ends with is not doubled. */
+void plan_window_text(struct buffer *out, const char *prompt, const char *motion);
+
+/* -- results
+ * ---------------------------------------------------------------------------------------- */
+
+struct task_output {
+    char name[LIMIT_OUTPUT_NAME];
+    struct hash hash;
+    int64_t bytes;
+};
+struct task_result {
+    int output_count;
+    struct task_output outputs[LIMIT_OUTPUTS];
+};
+const struct task_output *task_result_find(const struct task_result *result, const char *name);
+
+#endif

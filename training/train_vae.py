@@ -18,7 +18,7 @@ from optim import Muon
 from world import HEIGHT, WIDTH, draw_attributes, render
 
 KINDS = ((9, 64, 80), (9, 64, 80), (9, 64, 80), (17, 64, 64), (1, 96, 160))  # frames, height, width
-BATCH = {9: 3, 17: 2, 1: 6}
+BATCH = {9: 2, 17: 1, 1: 4}
 
 
 def crop(rng, t, h, w):
@@ -68,7 +68,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("folder", type=Path)
     p.add_argument("--steps", type=int, required=True, help="the learning rate falls to zero here")
-    p.add_argument("--lr", type=float, default=3e-3)
+    p.add_argument("--lr", type=float, default=5e-3)
     p.add_argument("--adamw", action="store_true")
     p.add_argument("--decoder-only", action="store_true")
     p.add_argument("--log", type=Path)
@@ -107,7 +107,7 @@ def main():
             m = np.mean(sums, 0)
             sums = []
             line = dict(step=step, seconds=round(seconds + time.time() - started), lr=f"{lr:.2e}",
-                        psnr=round(-10 * np.log10(m[0] / 4), 2), l1=round(m[1], 5), kl=round(m[2], 1), std=round(m[3], 3))
+                        psnr=f"{-10 * np.log10(m[0] / 4):.2f}", l1=f"{m[1]:.5f}", kl=f"{m[2]:.1f}", std=f"{m[3]:.3f}")
             print(line, flush=True)
             if a.log:
                 log_line(a.log, line)

@@ -4,9 +4,13 @@ The published forward goes chunk by chunk with caches; causal padding makes one 
 same function, and several times faster to train. The parameters are those of the diffusers module
 itself, so names cannot differ; test_models.py holds the two forwards against each other.
 """
+import json
+
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKLWan
+
+from checkpoint import load_ema
 
 CONFIG = dict(base_dim=16, z_dim=16, dim_mult=[1, 2, 4, 8], num_res_blocks=1, attn_scales=[],
               temperal_downsample=[False, True, True])
@@ -119,3 +123,20 @@ def decode(vae, z):
         if block.upsamplers is not None:
             x = up(block.upsamplers[0], x)
     return activated_conv(d.norm_out, d.conv_out, x)
+
+
+def load(folder):
+    """The trained VAE of a folder, with the statistics of its latents if they were measured."""
+    stats = folder / "latents.json"
+    model = build(**(json.loads(stats.read_text()) if stats.exists() else {}))
+    return load_ema(folder, model).requires_grad_(False)
+
+
+def normalise(model, z):
+    mean, std = (torch.tensor(v).view(-1, 1, 1, 1) for v in (model.config.latents_mean, model.config.latents_std))
+    return (z - mean) / std
+
+
+def denormalise(model, z):
+    mean, std = (torch.tensor(v).view(-1, 1, 1, 1) for v in (model.config.latents_mean, model.config.latents_std))
+    return z * std + mean

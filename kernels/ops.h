@@ -38,16 +38,16 @@ struct linear; /* a linear layer's weights, laid out as the device likes them */
 struct conv;   /* a convolution's weights, likewise */
 
 struct device_config {
-    int threads;      /* CPU: threads to use; 0: one for each core this process may run on */
-    int index;        /* GPU: which one */
-    const char *isa;  /* CPU: cap for tests and comparison: "plain", "avx2", "avx512"; NULL: best */
+    int threads;     /* CPU: threads to use; 0: one for each core this process may run on */
+    int index;       /* GPU: which one */
+    const char *isa; /* CPU: cap for tests and comparison: "plain", "avx2", "avx512"; NULL: best */
 };
 
 struct device_info {
-    char name[128];  /* "AMD EPYC, 2 threads, avx512_bf16" */
-    char class[64];  /* results are byte-identical within one class: "cpu-avx512_bf16-1" */
+    char name[128]; /* "AMD EPYC, 2 threads, avx512_bf16" */
+    char class[64]; /* results are byte-identical within one class: "cpu-avx512_bf16-1" */
     int threads;
-    size_t memory;   /* bytes of device memory in all */
+    size_t memory; /* bytes of device memory in all */
 };
 
 enum activation { ACTIVATION_NONE, ACTIVATION_SILU, ACTIVATION_GELU_TANH, ACTIVATION_GELU_ERF };
@@ -80,9 +80,9 @@ struct conv_shape {
 };
 
 struct conv_args {
-    void *out;              /* [T',H',W',Cout] compute type */
-    const void *in;         /* [T,H,W,Cin] compute type */
-    const void *residual;   /* like out, added; NULL: none. May be out itself */
+    void *out;                     /* [T',H',W',Cout] compute type */
+    const void *in;                /* [T,H,W,Cin] compute type */
+    const void *residual;          /* like out, added; NULL: none. May be out itself */
     int64_t frames, height, width; /* T, H, W of the input */
     int pad_top, pad_bottom, pad_left, pad_right; /* zeros */
 };
@@ -160,8 +160,8 @@ struct ops {
     void (*activate)(struct device *device, float *out, const float *x, int64_t count,
                      enum activation activation);
     /* out[r,:] = gelu_tanh(x[r,:width]) ⊙ x[r,width:]; x `dtype` [rows,2·width]. umT5's gate. */
-    void (*gelu_gate)(struct device *device, void *out, const void *x, int64_t rows,
-                      int64_t width, enum dtype dtype);
+    void (*gelu_gate)(struct device *device, void *out, const void *x, int64_t rows, int64_t width,
+                      enum dtype dtype);
     /* out[g,c,:] = table[c,:] + e[g,c,:] (+1 where bit c of scale_mask is set); [groups,chunks,D].
      * e has e_chunks chunks: chunks of them, or 1 used for every c (the head). */
     void (*modulation)(struct device *device, float *out, const float *table, const float *e,
@@ -215,7 +215,8 @@ const struct ops *ops_cpu(void);
 /* Computes nothing: for planning sizes with measuring arenas. linear_create and conv_create count
  * the bytes that the CPU table would hold. */
 const struct ops *ops_measure(void);
-/* A backend in a shared object beside the program ("cuda"); ERR_MISSING says what was looked for. */
+/* A backend in a shared object beside the program ("cuda"); ERR_MISSING says what was looked for.
+ */
 MUST_CHECK enum error_code ops_load(const struct ops **out, const char *name, struct error *error);
 
 #endif

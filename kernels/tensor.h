@@ -7,7 +7,16 @@
 
 #define TENSOR_RANK_MAX 6
 
-enum dtype { DTYPE_F32, DTYPE_BF16, DTYPE_F16, DTYPE_F64, DTYPE_I64, DTYPE_I32, DTYPE_U8, DTYPE_COUNT };
+enum dtype {
+    DTYPE_F32,
+    DTYPE_BF16,
+    DTYPE_F16,
+    DTYPE_F64,
+    DTYPE_I64,
+    DTYPE_I32,
+    DTYPE_U8,
+    DTYPE_COUNT
+};
 
 /* Contiguous, row-major, dimensions in PyTorch's order. Does not own `data`. */
 struct tensor {

@@ -1,0 +1,25 @@
+#include <assert.h>
+
+#include "kernels/cpu/cpu.h"
+
+static bool convertible(enum dtype dtype) {
+    return dtype == DTYPE_F32 || dtype == DTYPE_BF16 || dtype == DTYPE_F16;
+}
+
+void convert_plain(const void *args_pointer, int64_t begin, int64_t end) {
+    const struct convert_args *args = args_pointer;
+    for (int64_t i = begin; i < end; i++) {
+        float_store(args->out, args->out_dtype, i, float_load(args->x, args->dtype, i));
+    }
+}
+
+void cpu_convert(struct device *device, void *out, enum dtype out_dtype, const void *x,
+                 enum dtype dtype, int64_t count) {
+    assert(count >= 0 && convertible(out_dtype) && convertible(dtype));
+    if (out_dtype == dtype) {
+        cpu_copy(device, out, x, (size_t)count * dtype_bytes(dtype));
+        return;
+    }
+    struct convert_args args = {out, x, out_dtype, dtype};
+    device_rows(device, device->level.convert, &args, count, 1);
+}

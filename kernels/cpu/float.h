@@ -1,0 +1,99 @@
+/* Narrow floats to f32 and back, round to nearest even; NaN stays NaN. */
+#ifndef VIDLOOM_KERNELS_CPU_FLOAT_H
+#define VIDLOOM_KERNELS_CPU_FLOAT_H
+
+#include <stdint.h>
+#include <string.h>
+
+#include "kernels/tensor.h"
+
+typedef uint16_t bf16;
+
+static inline uint32_t float_bits(float x) {
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    return u;
+}
+
+static inline float float_from_bits(uint32_t u) {
+    float x;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+
+static inline float bf16_to_float(bf16 h) {
+    return float_from_bits((uint32_t)h << 16);
+}
+
+static inline bf16 bf16_from_float(float x) {
+    uint32_t u = float_bits(x);
+    uint32_t rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16;
+    return (bf16)((u & 0x7fffffff) > 0x7f800000 ? (u >> 16) | 0x40 : rounded);
+}
+
+static inline float f16_to_float(uint16_t h) {
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = (h >> 10) & 31, fraction = h & 0x3ff;
+    if (exponent == 31) {
+        return float_from_bits(sign | 0x7f800000 | fraction << 13);
+    }
+    if (exponent == 0) { /* zero and subnormals: fraction * 2^-24, exact */
+        float x = (float)fraction * 0x1p-24f;
+        return sign != 0 ? -x : x;
+    }
+    return float_from_bits(sign | (exponent + 112) << 23 | fraction << 13);
+}
+
+static inline uint16_t f16_from_float(float x) {
+    uint32_t u = float_bits(x), sign = (u >> 16) & 0x8000, magnitude = u & 0x7fffffff;
+    if (magnitude > 0x7f800000) {
+        return (uint16_t)(sign | 0x7e00);
+    }
+    if (magnitude >= 0x477ff000) { /* rounds to 65536 or more */
+        return (uint16_t)(sign | 0x7c00);
+    }
+    if (magnitude < 0x38800000) { /* below 2^-14: the f32 adder rounds to multiples of 2^-24 */
+        float rounded = float_from_bits(magnitude) + 0.5f;
+        return (uint16_t)(sign | (float_bits(rounded) - float_bits(0.5f)));
+    }
+    uint32_t rounded = magnitude + 0xfff + ((magnitude >> 13) & 1);
+    return (uint16_t)(sign | ((rounded >> 13) - (112 << 10)));
+}
+
+/* Element i of an array of any float type. */
+static inline float float_load(const void *x, enum dtype dtype, int64_t i) {
+    switch (dtype) {
+    case DTYPE_F32:
+        return ((const float *)x)[i];
+    case DTYPE_BF16:
+        return bf16_to_float(((const bf16 *)x)[i]);
+    case DTYPE_F16:
+        return f16_to_float(((const uint16_t *)x)[i]);
+    case DTYPE_F64:
+        return (float)((const double *)x)[i];
+    default:
+        return 0;
+    }
+}
+
+static inline void float_store(void *x, enum dtype dtype, int64_t i, float value) {
+    switch (dtype) {
+    case DTYPE_F32:
+        ((float *)x)[i] = value;
+        break;
+    case DTYPE_BF16:
+        ((bf16 *)x)[i] = bf16_from_float(value);
+        break;
+    case DTYPE_F16:
+        ((uint16_t *)x)[i] = f16_from_float(value);
+        break;
+    default:
+        break;
+    }
+}
+
+/* What `value` becomes when stored as `dtype`. */
+static inline float float_round(enum dtype dtype, float value) {
+    return dtype == DTYPE_BF16 ? bf16_to_float(bf16_from_float(value)) : value;
+}
+
+#endif

@@ -1,0 +1,40 @@
+/* Linear layers and convolutions inside this folder. */
+#ifndef VIDLOOM_KERNELS_CPU_LINEAR_H
+#define VIDLOOM_KERNELS_CPU_LINEAR_H
+
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/gemm.h"
+
+#define PLAIN_COLUMNS 64 /* output columns that the plain products keep in registers and L1 */
+
+struct linear_args {
+    void *out;
+    const void *in;
+    const struct linear *linear;
+    int64_t rows;
+    const struct linear_epilogue *epilogue;
+    const struct gemm *gemm;
+};
+
+void linear_gemm(struct device *device, const struct linear_args *args);
+
+struct conv_call {
+    const struct conv *conv;
+    struct conv_args args;
+    int64_t out_frames, out_height, out_width;
+    const struct gemm *gemm;
+};
+
+void conv_gemm(struct device *device, const struct conv_call *call);
+
+void attention_gemm(struct device *device, const struct attention_args *args,
+                    const struct gemm *gemm);
+
+static inline const struct gemm *level_gemm(const struct cpu_level *level, enum dtype dtype) {
+    return dtype == DTYPE_BF16 ? level->gemm_bf16 : level->gemm_f32;
+}
+
+void *weight_alloc(size_t bytes);
+void weight_free(struct device *device, void *weight, float *bias, size_t bytes);
+
+#endif

@@ -1,0 +1,225 @@
+/* The table that computes nothing: model code run over it and a measuring arena asks for the memory
+ * it will need, and no more happens. Weights are counted as the CPU's table would hold them. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/cpu/cpu.h"
+
+static enum error_code measure_open(struct device **out, const struct device_config *config,
+                                    struct error *error) {
+    struct device *device = calloc(1, sizeof *device);
+    if (device == NULL) {
+        return error_set(error, ERR_MEMORY, "no memory for a device");
+    }
+    enum error_code code =
+        cpu_level_choose(&device->level, config != NULL ? config->isa : NULL, error);
+    if (code != ERR_OK) {
+        free(device);
+        return code;
+    }
+    *out = device;
+    return ERR_OK;
+}
+
+static void measure_close(struct device **device) {
+    free(*device);
+    *device = NULL;
+}
+
+static void measure_info(struct device *device, struct device_info *out) {
+    memset(out, 0, sizeof *out);
+    snprintf(out->name, sizeof out->name, "measuring, %s", device->level.name);
+    snprintf(out->class, sizeof out->class, "measure");
+}
+
+static enum error_code measure_status(struct device *device, struct error *error) {
+    return ERR_OK;
+}
+
+static enum error_code measure_arena_open(struct device *device, struct arena *out, size_t bytes,
+                                          struct error *error) {
+    arena_open_measuring(out);
+    return ERR_OK;
+}
+
+static void measure_upload(struct device *device, void *out, const void *in, size_t bytes) {}
+
+static void measure_download(struct device *device, void *host, const void *in, size_t bytes) {
+    memset(host, 0, bytes); /* host memory is real, and what is read there must be defined */
+}
+
+static size_t measure_weight_bytes(struct device *device) {
+    return device->weight_bytes;
+}
+
+static enum error_code measure_linear_create(struct device *device, struct linear **out,
+                                             const struct tensor *const *weights,
+                                             const struct tensor *const *biases, int count,
+                                             enum dtype dtype, struct error *error) {
+    struct linear *linear = calloc(1, sizeof *linear);
+    if (linear == NULL) {
+        return error_set(error, ERR_MEMORY, "no memory for a layer");
+    }
+    linear->inputs = weights[0]->dim[1];
+    linear->dtype = dtype;
+    for (int i = 0; i < count; i++) {
+        linear->outputs += weights[i]->dim[0];
+    }
+    linear->bytes = linear_bytes(&device->level, linear->outputs, linear->inputs, dtype);
+    device->weight_bytes += linear->bytes;
+    *out = linear;
+    return ERR_OK;
+}
+
+static enum error_code measure_conv_create(struct device *device, struct conv **out,
+                                           const struct conv_shape *shape,
+                                           const struct tensor *weight, const struct tensor *bias,
+                                           enum dtype dtype, struct error *error) {
+    struct conv *conv = calloc(1, sizeof *conv);
+    if (conv == NULL) {
+        return error_set(error, ERR_MEMORY, "no memory for a convolution");
+    }
+    conv->shape = *shape;
+    conv->dtype = dtype;
+    conv->bytes = conv_bytes(&device->level, shape, dtype);
+    device->weight_bytes += conv->bytes;
+    *out = conv;
+    return ERR_OK;
+}
+
+static void measure_linear(struct device *device, void *out, const void *in,
+                           const struct linear *linear, int64_t rows,
+                           const struct linear_epilogue *epilogue) {}
+
+static void measure_attention(struct device *device, const struct attention_args *args) {}
+
+static void measure_conv(struct device *device, const struct conv *conv,
+                         const struct conv_args *args) {}
+
+static void measure_layer_norm(struct device *device, void *out, const float *x, const float *mul,
+                               const float *add, const uint8_t *group, int64_t rows, int64_t width,
+                               float eps, enum dtype dtype) {}
+
+static void measure_rms_norm(struct device *device, void *out, const float *x, const float *weight,
+                             int64_t rows, int64_t width, float eps, enum dtype dtype) {}
+
+static void measure_qk_norm_rope(struct device *device, void *x, int64_t stride,
+                                 const float *weight, const float *cosine, const float *sine,
+                                 int64_t rows, int heads, int head_dim, float eps,
+                                 enum dtype dtype) {}
+
+static void measure_channel_norm(struct device *device, void *out, const void *x,
+                                 const float *gamma, int64_t rows, int64_t channels,
+                                 enum activation activation, enum dtype dtype) {}
+
+static void measure_activate(struct device *device, float *out, const float *x, int64_t count,
+                             enum activation activation) {}
+
+static void measure_gelu_gate(struct device *device, void *out, const void *x, int64_t rows,
+                              int64_t width, enum dtype dtype) {}
+
+static void measure_modulation(struct device *device, float *out, const float *table,
+                               const float *e, int64_t groups, int chunks, int e_chunks,
+                               int64_t width, uint32_t scale_mask) {}
+
+static void measure_convert(struct device *device, void *out, enum dtype out_dtype, const void *x,
+                            enum dtype dtype, int64_t count) {}
+
+static void measure_add(struct device *device, float *out, const float *a, const float *b,
+                        int64_t count) {}
+
+static void measure_combine(struct device *device, float *out, const float *const *x,
+                            const float *coefficient, int terms, int64_t count) {}
+
+static void measure_zero(struct device *device, void *out, size_t bytes) {}
+
+static void measure_embed(struct device *device, float *out, const struct tensor *table,
+                          const int32_t *host_ids, int64_t count) {}
+
+static void measure_patchify(struct device *device, void *out, int64_t row_stride, int64_t first,
+                             const float *latents, int channels, int64_t frames, int64_t height,
+                             int64_t width, enum dtype dtype) {}
+
+static void measure_unpatchify(struct device *device, float *latents, const float *tokens,
+                               int channels, int64_t frames, int64_t height, int64_t width) {}
+
+static void measure_to_channels_last(struct device *device, void *out, const float *x,
+                                     const float *mul, const float *add, int channels,
+                                     int64_t pixels, enum dtype dtype) {}
+
+static void measure_to_channels_first(struct device *device, float *out, const void *x,
+                                      const float *mul, const float *add, int channels,
+                                      int row_channels, int64_t pixels, enum dtype dtype) {}
+
+static void measure_upsample(struct device *device, void *out, const void *x, int64_t frames,
+                             int64_t height, int64_t width, int64_t channels, enum dtype dtype) {}
+
+static void measure_interleave_frames(struct device *device, void *out, const void *x,
+                                      int64_t frames, int64_t pixels, int64_t channels,
+                                      enum dtype dtype) {}
+
+static void measure_from_pixels(struct device *device, void *out, const uint8_t *rgb, int64_t count,
+                                enum dtype dtype) {}
+
+static void measure_to_pixels(struct device *device, uint8_t *rgb, const void *x, int64_t count,
+                              enum dtype dtype) {}
+
+static void measure_linear_close(struct device *device, struct linear **linear) {
+    if (*linear != NULL) {
+        device->weight_bytes -= (*linear)->bytes;
+        free(*linear);
+        *linear = NULL;
+    }
+}
+
+static void measure_conv_close(struct device *device, struct conv **conv) {
+    if (*conv != NULL) {
+        device->weight_bytes -= (*conv)->bytes;
+        free(*conv);
+        *conv = NULL;
+    }
+}
+
+const struct ops *ops_measure(void) {
+    static const struct ops table = {
+        .name = "measure",
+        .device_open = measure_open,
+        .device_close = measure_close,
+        .device_info = measure_info,
+        .status = measure_status,
+        .arena_open = measure_arena_open,
+        .upload = measure_upload,
+        .download = measure_download,
+        .weight_bytes = measure_weight_bytes,
+        .linear_create = measure_linear_create,
+        .linear_close = measure_linear_close,
+        .conv_create = measure_conv_create,
+        .conv_close = measure_conv_close,
+        .linear = measure_linear,
+        .attention = measure_attention,
+        .conv = measure_conv,
+        .layer_norm = measure_layer_norm,
+        .rms_norm = measure_rms_norm,
+        .qk_norm_rope = measure_qk_norm_rope,
+        .channel_norm = measure_channel_norm,
+        .activate = measure_activate,
+        .gelu_gate = measure_gelu_gate,
+        .modulation = measure_modulation,
+        .convert = measure_convert,
+        .add = measure_add,
+        .combine = measure_combine,
+        .copy = measure_upload,
+        .zero = measure_zero,
+        .embed = measure_embed,
+        .patchify = measure_patchify,
+        .unpatchify = measure_unpatchify,
+        .to_channels_last = measure_to_channels_last,
+        .to_channels_first = measure_to_channels_first,
+        .upsample = measure_upsample,
+        .interleave_frames = measure_interleave_frames,
+        .from_pixels = measure_from_pixels,
+        .to_pixels = measure_to_pixels,
+    };
+    return &table;
+}

@@ -1,0 +1,183 @@
+#include "base/text.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool text_is_utf8(const char *text, size_t length, size_t *where) {
+    const unsigned char *bytes = (const unsigned char *)text;
+    size_t at = 0;
+    while (at < length) {
+        unsigned char first = bytes[at];
+        if (first < 0x80) {
+            at++;
+            continue;
+        }
+        /* The range of the second byte shuts out overlong forms, surrogates and what is past
+         * U+10FFFF (Unicode, table 3-7). */
+        size_t more;
+        unsigned char low = 0x80, high = 0xBF;
+        if (first >= 0xC2 && first <= 0xDF) {
+            more = 1;
+        } else if (first >= 0xE0 && first <= 0xEF) {
+            more = 2;
+            low = first == 0xE0 ? 0xA0 : 0x80;
+            high = first == 0xED ? 0x9F : 0xBF;
+        } else if (first >= 0xF0 && first <= 0xF4) {
+            more = 3;
+            low = first == 0xF0 ? 0x90 : 0x80;
+            high = first == 0xF4 ? 0x8F : 0xBF;
+        } else {
+            break;
+        }
+        if (length - at - 1 < more || bytes[at + 1] < low || bytes[at + 1] > high)
+            break;
+        size_t next = 2;
+        while (next <= more && bytes[at + next] >= 0x80 && bytes[at + next] <= 0xBF)
+            next++;
+        if (next <= more)
+            break;
+        at += more + 1;
+    }
+    if (at < length && where)
+        *where = at;
+    return at >= length;
+}
+
+#define WORD_BYTES_MAX 64
+
+/* Optimal string alignment distance; case does not count. Both at most WORD_BYTES_MAX long. */
+static int distance(const char *a, size_t a_length, const char *b, size_t b_length) {
+    int rows[3][WORD_BYTES_MAX + 1];
+    int *before = rows[0], *last = rows[1], *row = rows[2];
+    for (size_t j = 0; j <= b_length; j++)
+        last[j] = before[j] = (int)j;
+    for (size_t i = 1; i <= a_length; i++) {
+        row[0] = (int)i;
+        for (size_t j = 1; j <= b_length; j++) {
+            int x = tolower((unsigned char)a[i - 1]), y = tolower((unsigned char)b[j - 1]);
+            int best = last[j - 1] + (x != y);
+            if (last[j] + 1 < best)
+                best = last[j] + 1;
+            if (row[j - 1] + 1 < best)
+                best = row[j - 1] + 1;
+            if (i > 1 && j > 1 && x == tolower((unsigned char)b[j - 2]) &&
+                y == tolower((unsigned char)a[i - 2]) && before[j - 2] + 1 < best)
+                best = before[j - 2] + 1;
+            row[j] = best;
+        }
+        int *free_row = before;
+        before = last;
+        last = row;
+        row = free_row;
+    }
+    return last[b_length];
+}
+
+const char *text_nearest(const char *word, const char *const *candidates) {
+    size_t length = strnlen(word, WORD_BYTES_MAX + 1);
+    if (length == 0 || length > WORD_BYTES_MAX)
+        return NULL;
+    int best = (int)(length / 3);
+    best = best < 1 ? 1 : best > 3 ? 3 : best;
+    const char *nearest = NULL;
+    for (; *candidates; candidates++) {
+        size_t other = strnlen(*candidates, WORD_BYTES_MAX + 1);
+        if (other > WORD_BYTES_MAX)
+            continue;
+        int steps = distance(word, length, *candidates, other);
+        if (steps < best || (steps == best && !nearest)) {
+            best = steps;
+            nearest = *candidates;
+        }
+    }
+    return nearest;
+}
+
+bool text_to_int(const char *text, int64_t *out) {
+    const char *at = text;
+    bool negative = *at == '-';
+    int64_t value = 0;
+    if (*at == '-' || *at == '+')
+        at++;
+    if (!*at)
+        return false;
+    for (; *at; at++) {
+        if (*at < '0' || *at > '9')
+            return false;
+        int digit = *at - '0';
+        if (__builtin_mul_overflow(value, 10, &value) ||
+            __builtin_add_overflow(value, negative ? -digit : digit, &value))
+            return false;
+    }
+    *out = value;
+    return true;
+}
+
+bool text_to_double(const char *text, double *out) {
+    /* strtod also takes spaces, hexadecimal, "inf" and "nan": check the shape first. The programs
+     * stay in the C locale, so the point is a point. */
+    const char *at = text;
+    size_t digits = 0;
+    if (*at == '-' || *at == '+')
+        at++;
+    for (; *at >= '0' && *at <= '9'; at++)
+        digits++;
+    if (*at == '.')
+        for (at++; *at >= '0' && *at <= '9'; at++)
+            digits++;
+    if (digits == 0)
+        return false;
+    if (*at == 'e' || *at == 'E') {
+        at++;
+        if (*at == '-' || *at == '+')
+            at++;
+        if (*at < '0' || *at > '9')
+            return false;
+        while (*at >= '0' && *at <= '9')
+            at++;
+    }
+    if (*at)
+        return false;
+    double value = strtod(text, NULL);
+    if (!isfinite(value))
+        return false;
+    *out = value;
+    return true;
+}
+
+char *text_bytes(char out[32], uint64_t bytes) {
+    static const char *const units[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+    if (bytes < 1024) {
+        (void)snprintf(out, 32, "%u B", (unsigned)bytes);
+        return out;
+    }
+    double value = (double)bytes / 1024;
+    size_t unit = 0;
+    while (value >= 1023.5 && unit + 1 < sizeof units / sizeof *units) {
+        value /= 1024;
+        unit++;
+    }
+    (void)snprintf(out, 32, value < 9.95 ? "%.1f %s" : "%.0f %s", value, units[unit]);
+    return out;
+}
+
+char *text_duration(char out[32], double seconds) {
+    if (!isfinite(seconds) || seconds < 0 || seconds > 1e12) {
+        (void)snprintf(out, 32, "unknown");
+    } else if (seconds < 0.0995) {
+        (void)snprintf(out, 32, "%.0f ms", seconds * 1000);
+    } else if (seconds < 59.95) {
+        (void)snprintf(out, 32, "%.1f s", seconds);
+    } else if (seconds < 3599.5) {
+        int whole = (int)(seconds + 0.5);
+        (void)snprintf(out, 32, "%d min %02d s", whole / 60, whole % 60);
+    } else {
+        int64_t minutes = (int64_t)(seconds / 60 + 0.5);
+        (void)snprintf(out, 32, "%lld h %02d min", (long long)(minutes / 60), (int)(minutes % 60));
+    }
+    return out;
+}

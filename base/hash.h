@@ -9,7 +9,7 @@
 
 #include "base/error.h"
 
-#define HASH_BYTES 32
+#define HASH_BYTES     32
 #define HASH_HEX_BYTES (2 * HASH_BYTES + 1)
 
 struct hash {
@@ -31,6 +31,12 @@ void hash_finish(struct hash_state *state, struct hash *out);
 void hash_of(struct hash *out, const void *bytes, size_t length);
 /* Errors: ERR_MISSING, ERR_IO, ERR_DENIED. */
 MUST_CHECK enum error_code hash_of_file(struct hash *out, const char *path, struct error *error);
+
+/* A published output: of a file, its hash and size; of a folder of files (no folders in it), the
+ * hash over each file's name (hash_add_text) and hash in order of their names, and the sum of their
+ * sizes. Errors: as hash_of_file; ERR_UNSUPPORTED for anything else that lies there. */
+MUST_CHECK enum error_code hash_of_tree(struct hash *out, uint64_t *bytes, const char *path,
+                                        struct error *error);
 
 void hash_hex(char out[HASH_HEX_BYTES], const struct hash *hash);
 bool hash_from_hex(struct hash *out, const char *hex); /* exactly 64 digits */

@@ -484,3 +484,36 @@ void json_put_bool(struct json_writer *writer, const char *key, bool value) {
     begin_value(writer, key);
     buffer_add_text(writer->buffer, value ? "true" : "false");
 }
+
+/* As deep as the reader lets values be. */
+void json_put(struct json_writer *writer, const char *key, const struct json *value) {
+    switch (value->type) {
+    case JSON_NULL:
+        json_put_text(writer, key, NULL);
+        break;
+    case JSON_BOOL:
+        json_put_bool(writer, key, value->boolean);
+        break;
+    case JSON_NUMBER:
+        if (value->is_integer)
+            json_put_int(writer, key, value->integer);
+        else
+            json_put_double(writer, key, value->number);
+        break;
+    case JSON_STRING:
+        json_put_text(writer, key, value->string);
+        break;
+    case JSON_ARRAY:
+        json_begin_array(writer, key);
+        for (const struct json *item = value->child; item; item = item->next)
+            json_put(writer, NULL, item);
+        json_end_array(writer);
+        break;
+    case JSON_OBJECT:
+        json_begin_object(writer, key);
+        for (const struct json *item = value->child; item; item = item->next)
+            json_put(writer, item->key, item);
+        json_end_object(writer);
+        break;
+    }
+}

@@ -8,11 +8,23 @@ def orthogonalize(g):
     x = g.reshape(g.shape[0], -1).float()
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
-    x = (x / (x.norm() + 1e-7)).bfloat16()
-    for _ in range(5):
+    x = x / (x.norm() + 1e-7)
+    if x.shape[1] < 3 * x.shape[0]:
+        x = x.bfloat16()
+        for _ in range(5):
+            s = x @ x.T
+            x = a * x + (b * s + c * s @ s) @ x
+        x = x.float()
+    else:
+        # The steps are polynomials in the small Gram matrix: multiply the long one only twice.
         s = x @ x.T
-        x = a * x + (b * s + c * s @ s) @ x
-    return (x.T if tall else x).float().reshape(g.shape)
+        total = eye = torch.eye(len(s), device=s.device)
+        for _ in range(5):
+            p = a * eye + b * s + c * (s @ s)
+            total = p @ total
+            s = p @ s @ p
+        x = total @ x
+    return (x.T if tall else x).reshape(g.shape)
 
 
 class Muon(torch.optim.Optimizer):

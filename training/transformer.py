@@ -62,7 +62,7 @@ class Step:
     """The pointwise parts, compiled or not."""
 
     def __init__(self, compiled):
-        make = (lambda f: torch.compile(f, dynamic=False)) if compiled else (lambda f: f)
+        make = (lambda f: torch.compile(f, dynamic=True)) if compiled else (lambda f: f)
         self.qk, self.modulate, self.gate, self.rms = make(_qk), make(_modulate), make(_gate), make(rms)
 
 

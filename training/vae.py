@@ -12,7 +12,7 @@ from diffusers import AutoencoderKLWan
 
 from checkpoint import load_ema
 
-CONFIG = dict(base_dim=16, z_dim=16, dim_mult=[1, 2, 4, 8], num_res_blocks=1, attn_scales=[],
+CONFIG = dict(base_dim=16, z_dim=16, dim_mult=[1, 2, 4, 6], num_res_blocks=1, attn_scales=[],
               temperal_downsample=[False, True, True])
 
 
@@ -132,11 +132,7 @@ def load(folder):
     return load_ema(folder, model).requires_grad_(False)
 
 
-def normalise(model, z):
-    mean, std = (torch.tensor(v).view(-1, 1, 1, 1) for v in (model.config.latents_mean, model.config.latents_std))
-    return (z - mean) / std
-
-
-def denormalise(model, z):
-    mean, std = (torch.tensor(v).view(-1, 1, 1, 1) for v in (model.config.latents_mean, model.config.latents_std))
-    return z * std + mean
+def statistics(folder):
+    """Mean and standard deviation of each latent channel, as they broadcast over [B,16,T,h,w]."""
+    stats = json.loads((folder / "latents.json").read_text())
+    return tuple(torch.tensor(stats[k]).view(-1, 1, 1, 1) for k in ("latents_mean", "latents_std"))

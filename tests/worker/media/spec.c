@@ -1,0 +1,125 @@
+/* Names, and what is refused before anything is encoded. */
+#include "support.h"
+
+#include <string.h>
+
+static struct media_spec spec(enum media_codec codec) {
+    return (struct media_spec){.codec = codec,
+                               .width = 160,
+                               .height = 96,
+                               .fps_numerator = 16,
+                               .fps_denominator = 1,
+                               .quality = -1};
+}
+
+static void test_codec_names(void **state) {
+    for (int i = 0; i < CODEC_COUNT; i++) {
+        enum media_codec codec = CODEC_COUNT;
+        assert_true(media_codec_from_name(&codec, media_codec_name((enum media_codec)i)));
+        assert_int_equal(codec, i);
+    }
+    enum media_codec codec = CODEC_COUNT;
+    assert_false(media_codec_from_name(&codec, "h265"));
+    assert_false(media_codec_from_name(&codec, ""));
+    assert_int_equal(codec, CODEC_COUNT);
+    assert_string_equal(media_codec_name((enum media_codec)99), "unknown");
+}
+
+static void test_containers(void **state) {
+    static const struct {
+        const char *path;
+        int container; /* -1: none */
+    } cases[] = {
+        {"out/a.mp4", CONTAINER_MP4},
+        {"out/a.MKV", CONTAINER_MKV},
+        {"a.webm", CONTAINER_WEBM},
+        {"a.b.mov", CONTAINER_MOV},
+        {"out/frames", CONTAINER_FOLDER},
+        {"out/frames/", CONTAINER_FOLDER},
+        {"out.d/frames", CONTAINER_FOLDER},
+        {"out/.frames", CONTAINER_FOLDER},
+        {"a.mp4/", CONTAINER_FOLDER},
+        {"a.avi", -1},
+        {"a.mp4.part", -1},
+        {"", -1},
+        {"a.", -1},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        enum media_container container = CONTAINER_COUNT;
+        bool known = media_container_from_path(&container, cases[i].path);
+        if (known != (cases[i].container >= 0) || (known && (int)container != cases[i].container))
+            fail_msg("%s: %d, container %d", cases[i].path, known, (int)container);
+    }
+}
+
+static void test_pairs(void **state) {
+    static const unsigned fits[CODEC_COUNT] = {
+        [CODEC_H264] = 1 << CONTAINER_MP4 | 1 << CONTAINER_MKV | 1 << CONTAINER_MOV,
+        [CODEC_HEVC] = 1 << CONTAINER_MP4 | 1 << CONTAINER_MKV | 1 << CONTAINER_MOV,
+        [CODEC_AV1] = 1 << CONTAINER_MP4 | 1 << CONTAINER_MKV | 1 << CONTAINER_WEBM,
+        [CODEC_VP9] = 1 << CONTAINER_MP4 | 1 << CONTAINER_MKV | 1 << CONTAINER_WEBM,
+        [CODEC_FFV1] = 1 << CONTAINER_MKV,
+        [CODEC_PRORES] = 1 << CONTAINER_MKV | 1 << CONTAINER_MOV,
+        [CODEC_PNG] = 1 << CONTAINER_FOLDER,
+    };
+    for (int codec = 0; codec < CODEC_COUNT; codec++)
+        for (int container = 0; container < CONTAINER_COUNT; container++) {
+            struct error error = {0};
+            struct media_spec s = spec((enum media_codec)codec);
+            enum error_code code = media_check(&s, (enum media_container)container, &error);
+            if (fits[codec] & (1u << container))
+                assert_ok(code, &error);
+            else
+                assert_error(code, ERR_USAGE, &error, media_codec_name((enum media_codec)codec));
+        }
+    struct error error = {0};
+    struct media_spec s = spec(CODEC_H264);
+    assert_error(media_check(&s, CONTAINER_WEBM, &error), ERR_USAGE, &error,
+                 ".mp4, .mkv or .mov, or one of the codecs that .webm takes: av1, vp9");
+    assert_error(media_check(&s, CONTAINER_FOLDER, &error), ERR_USAGE, &error, "only png does");
+    s.codec = CODEC_PNG;
+    assert_error(media_check(&s, CONTAINER_MP4, &error), ERR_USAGE, &error,
+                 "a path without an extension");
+}
+
+static void test_refusals(void **state) {
+    static const struct {
+        struct media_spec spec;
+        enum error_code code;
+        const char *part;
+    } cases[] = {
+        {{CODEC_H264, 51, 35, 16, 1, -1}, ERR_SHAPE, "50x34"},
+        {{CODEC_H264, 0, 96, 16, 1, -1}, ERR_SHAPE, "0x96"},
+        {{CODEC_H264, -160, 96, 16, 1, -1}, ERR_SHAPE, "-160x96"},
+        {{CODEC_H264, 14, 96, 16, 1, -1}, ERR_SHAPE, "from 16"},
+        {{CODEC_H264, 160, 1 << 30, 16, 1, -1}, ERR_SHAPE, "16384"},
+        {{CODEC_H264, 160, 96, 0, 1, -1}, ERR_USAGE, "from 1 to 240"},
+        {{CODEC_H264, 160, 96, 16, 0, -1}, ERR_USAGE, "from 1 to 240"},
+        {{CODEC_H264, 160, 96, 241, 1, -1}, ERR_USAGE, "from 1 to 240"},
+        {{CODEC_H264, 160, 96, 1, 2, -1}, ERR_USAGE, "from 1 to 240"},
+        {{CODEC_H264, 160, 96, 16, 1, 52}, ERR_USAGE, "ends at 51"},
+        {{CODEC_H264, 160, 96, 16, 1, 64}, ERR_USAGE, "0 (best)"},
+        {{CODEC_H264, 160, 96, 16, 1, -2}, ERR_USAGE, "0 (best)"},
+        {{(enum media_codec)77, 160, 96, 16, 1, -1}, ERR_INTERNAL, "77"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct error error = {0};
+        assert_error(media_check(&cases[i].spec, CONTAINER_MP4, &error), cases[i].code, &error,
+                     cases[i].part);
+    }
+    struct error error = {0};
+    struct media_spec s = spec(CODEC_FFV1);
+    s.width = 51;
+    s.height = 35;
+    assert_ok(media_check(&s, CONTAINER_MKV, &error), &error);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_codec_names),
+        cmocka_unit_test(test_containers),
+        cmocka_unit_test(test_pairs),
+        cmocka_unit_test(test_refusals),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

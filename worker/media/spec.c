@@ -1,0 +1,249 @@
+/* Codecs and containers: names, what goes with what, encoder options. */
+#include <libavutil/opt.h>
+#include <string.h>
+#include <strings.h>
+
+#include "worker/media/internal.h"
+
+#define SIZE_MIN      16
+#define SIZE_MAX_SIDE 16384
+
+#define IN(container) (1u << CONTAINER_##container)
+
+/* Colour: RGB frames are taken as bt709 primaries, shown as they are. YUV codecs get bt709's matrix
+ * in limited range, as players expect of video. FFV1 keeps RGB, so it is lossless against what was
+ * decoded; PNG says sRGB, which is what viewers take a picture for.
+ *
+ * AV1 is libaom's, not SVT-AV1's: SVT 1.4 prints a banner that only an environment variable
+ * can stop, and refuses frames under 64 pixels. */
+static const struct codec_traits traits[CODEC_COUNT] = {
+    [CODEC_H264] = {"h264", "libx264", AV_CODEC_ID_H264, AV_PIX_FMT_YUV420P, AVCOL_SPC_BT709,
+                    AVCOL_RANGE_MPEG, AVCOL_TRC_BT709, IN(MP4) | IN(MKV) | IN(MOV), 2, 2, 18, 51},
+    [CODEC_HEVC] = {"hevc", "libx265", AV_CODEC_ID_HEVC, AV_PIX_FMT_YUV420P, AVCOL_SPC_BT709,
+                    AVCOL_RANGE_MPEG, AVCOL_TRC_BT709, IN(MP4) | IN(MKV) | IN(MOV), 2, 2, 20, 51},
+    [CODEC_AV1] = {"av1", "libaom-av1", AV_CODEC_ID_AV1, AV_PIX_FMT_YUV420P, AVCOL_SPC_BT709,
+                   AVCOL_RANGE_MPEG, AVCOL_TRC_BT709, IN(MP4) | IN(MKV) | IN(WEBM), 2, 2, 24, 63},
+    [CODEC_VP9] = {"vp9", "libvpx-vp9", AV_CODEC_ID_VP9, AV_PIX_FMT_YUV420P, AVCOL_SPC_BT709,
+                   AVCOL_RANGE_MPEG, AVCOL_TRC_BT709, IN(MP4) | IN(MKV) | IN(WEBM), 2, 2, 24, 63},
+    [CODEC_FFV1] = {"ffv1", "ffv1", AV_CODEC_ID_FFV1, AV_PIX_FMT_BGR0, AVCOL_SPC_RGB,
+                    AVCOL_RANGE_JPEG, AVCOL_TRC_BT709, IN(MKV), 1, 1, -1, -1},
+    [CODEC_PRORES] = {"prores", "prores_ks", AV_CODEC_ID_PRORES, AV_PIX_FMT_YUV422P10,
+                      AVCOL_SPC_BT709, AVCOL_RANGE_MPEG, AVCOL_TRC_BT709, IN(MOV) | IN(MKV), 2, 2,
+                      0, 63},
+    [CODEC_PNG] = {"png", "png", AV_CODEC_ID_PNG, AV_PIX_FMT_RGB24, AVCOL_SPC_RGB, AVCOL_RANGE_JPEG,
+                   AVCOL_TRC_IEC61966_2_1, IN(FOLDER), 1, 1, -1, -1},
+};
+
+static const char *const container_names[CONTAINER_COUNT] = {
+    [CONTAINER_MP4] = "mp4", [CONTAINER_MKV] = "mkv",       [CONTAINER_WEBM] = "webm",
+    [CONTAINER_MOV] = "mov", [CONTAINER_FOLDER] = "folder",
+};
+
+const struct codec_traits *media_traits(enum media_codec codec) {
+    return (unsigned)codec < CODEC_COUNT ? &traits[codec] : NULL;
+}
+
+const char *media_container_name(enum media_container container) {
+    return (unsigned)container < CONTAINER_COUNT ? container_names[container] : "unknown";
+}
+
+const char *media_codec_name(enum media_codec codec) {
+    return (unsigned)codec < CODEC_COUNT ? traits[codec].name : "unknown";
+}
+
+bool media_codec_from_name(enum media_codec *out, const char *name) {
+    for (int i = 0; i < CODEC_COUNT; i++)
+        if (!strcmp(traits[i].name, name)) {
+            *out = (enum media_codec)i;
+            return true;
+        }
+    return false;
+}
+
+bool media_container_from_path(enum media_container *out, const char *path) {
+    size_t length = strlen(path);
+    if (!length)
+        return false;
+    const char *slash = strrchr(path, '/');
+    const char *name = slash ? slash + 1 : path;
+    const char *dot = strrchr(name, '.');
+    if (!*name || !dot || dot == name) {
+        *out = CONTAINER_FOLDER;
+        return true;
+    }
+    for (int i = 0; i < CONTAINER_FOLDER; i++)
+        if (!strcasecmp(dot + 1, container_names[i])) {
+            *out = (enum media_container)i;
+            return true;
+        }
+    return false;
+}
+
+/* ".mp4, .mkv or .mov" */
+static void list_containers(char *out, size_t size, unsigned containers) {
+    size_t used = 0;
+    out[0] = 0;
+    for (int i = 0, left = __builtin_popcount(containers); i < CONTAINER_COUNT; i++) {
+        if (!(containers & (1u << i)))
+            continue;
+        const char *before = !used ? "" : left == 1 ? " or " : ", ";
+        int n = i == CONTAINER_FOLDER
+                    ? snprintf(out + used, size - used, "%sa path without an extension", before)
+                    : snprintf(out + used, size - used, "%s.%s", before, container_names[i]);
+        used += (size_t)n;
+        left--;
+    }
+}
+
+static void list_codecs(char *out, size_t size, enum media_container container) {
+    size_t used = 0;
+    out[0] = 0;
+    for (int i = 0; i < CODEC_COUNT; i++)
+        if (traits[i].containers & (1u << container))
+            used +=
+                (size_t)snprintf(out + used, size - used, "%s%s", used ? ", " : "", traits[i].name);
+}
+
+enum error_code media_check(const struct media_spec *spec, enum media_container container,
+                            struct error *error) {
+    const struct codec_traits *codec = media_traits(spec->codec);
+    if (!codec || (unsigned)container >= CONTAINER_COUNT)
+        return error_set(error, ERR_INTERNAL, "media_check: codec %d, container %d",
+                         (int)spec->codec, (int)container);
+    if (!(codec->containers & (1u << container))) {
+        char fits[128], codecs[128];
+        list_containers(fits, sizeof fits, codec->containers);
+        list_codecs(codecs, sizeof codecs, container);
+        if (container == CONTAINER_FOLDER)
+            return error_set(error, ERR_USAGE,
+                             "%s does not go into a folder of pictures (only png does); "
+                             "end the output path in %s",
+                             codec->name, fits);
+        return error_set(error, ERR_USAGE,
+                         "%s does not go into a .%s file; use %s, or one of the codecs that .%s "
+                         "takes: %s",
+                         codec->name, container_names[container], fits, container_names[container],
+                         codecs);
+    }
+    if (spec->width < SIZE_MIN || spec->height < SIZE_MIN || spec->width > SIZE_MAX_SIDE ||
+        spec->height > SIZE_MAX_SIDE)
+        return error_set(error, ERR_SHAPE,
+                         "frames of %dx%d: each side must be from %d to %d pixels", spec->width,
+                         spec->height, SIZE_MIN, SIZE_MAX_SIDE);
+    if (spec->width % codec->width_step || spec->height % codec->height_step)
+        return error_set(error, ERR_SHAPE,
+                         "%s stores colour at half the size, so width and height must be even, and "
+                         "%dx%d is not: take %dx%d, or the codec png or ffv1",
+                         codec->name, spec->width, spec->height, spec->width & ~1,
+                         spec->height & ~1);
+    int64_t numerator = spec->fps_numerator, denominator = spec->fps_denominator;
+    if (numerator < 1 || denominator < 1 || denominator > 10000 || numerator < denominator ||
+        numerator > 240 * denominator)
+        return error_set(error, ERR_USAGE,
+                         "%lld/%lld frames a second: must be from 1 to 240, with a denominator of "
+                         "at most 10000",
+                         (long long)numerator, (long long)denominator);
+    if (spec->quality < -1 || spec->quality > 63)
+        return error_set(
+            error, ERR_USAGE,
+            "quality %d: must be from 0 (best) to 63 (smallest), or -1 for the codec's "
+            "default",
+            spec->quality);
+    if (codec->quality_max >= 0 && spec->quality > codec->quality_max)
+        return error_set(error, ERR_USAGE, "quality %d: the scale of %s ends at %d (smallest)",
+                         spec->quality, codec->name, codec->quality_max);
+    if (!avcodec_find_encoder_by_name(codec->encoder))
+        return error_set(error, ERR_UNSUPPORTED,
+                         "this machine's FFmpeg has no encoder %s, which %s needs; install an "
+                         "FFmpeg built with it, or choose another codec",
+                         codec->encoder, codec->name);
+    return ERR_OK;
+}
+
+enum error_code media_encoder_settings(AVCodecContext *encoder, AVDictionary **options,
+                                       const struct media_spec *spec, struct error *error) {
+    const struct codec_traits *codec = media_traits(spec->codec);
+    int quality = spec->quality < 0 ? codec->quality_default : spec->quality;
+    AVRational fps = {spec->fps_numerator, spec->fps_denominator};
+    av_reduce(&fps.num, &fps.den, fps.num, fps.den, INT_MAX);
+
+    encoder->width = spec->width;
+    encoder->height = spec->height;
+    encoder->pix_fmt = codec->format;
+    encoder->framerate = fps;
+    encoder->time_base = av_inv_q(fps);
+    encoder->sample_aspect_ratio = (AVRational){1, 1};
+    encoder->color_primaries = AVCOL_PRI_BT709;
+    encoder->color_trc = codec->transfer;
+    encoder->colorspace = codec->matrix;
+    encoder->color_range = codec->range;
+    if (codec->format == AV_PIX_FMT_YUV420P)
+        encoder->chroma_sample_location = AVCHROMA_LOC_LEFT;
+    /* One thread: frames come one window at a time from a machine that is busy computing the
+     * next, and some encoders give other bytes for another number of threads. */
+    encoder->thread_count = 1;
+    encoder->gop_size = 250;
+    encoder->flags |=
+        AV_CODEC_FLAG_GLOBAL_HEADER | AV_CODEC_FLAG_CLOSED_GOP | AV_CODEC_FLAG_BITEXACT;
+
+    int failed = 0;
+#define SET(key, value)     failed |= av_dict_set(options, key, value, 0)
+#define SET_INT(key, value) failed |= av_dict_set_int(options, key, value, 0)
+    switch (spec->codec) {
+    case CODEC_H264:
+        SET("preset", "medium");
+        SET("profile", "high");
+        /* crf 0 is lossless, a profile that few players have: 1 looks the same. */
+        SET_INT("crf", quality > 1 ? quality : 1);
+        SET("x264-params", "open-gop=0:cpu-independent=1");
+        break;
+    case CODEC_HEVC:
+        SET("preset", "medium");
+        SET_INT("crf", quality);
+        /* info=0: the SEI of x265's settings names this CPU's features. */
+        SET("x265-params", "log-level=none:pools=none:frame-threads=1:open-gop=0:info=0");
+        break;
+    case CODEC_AV1:
+        encoder->bit_rate = 0;
+        SET("usage", "good");
+        SET_INT("cpu-used", 6);
+        SET_INT("crf", quality);
+        SET_INT("row-mt", 0);
+        SET("tiles", "1x1");
+        break;
+    case CODEC_VP9:
+        encoder->bit_rate = 0;
+        SET("deadline", "good");
+        SET_INT("cpu-used", 4);
+        SET_INT("crf", quality);
+        SET_INT("row-mt", 0);
+        SET_INT("tile-columns", 0);
+        SET_INT("auto-alt-ref", 1);
+        SET_INT("lag-in-frames", 25);
+        break;
+    case CODEC_FFV1:
+        encoder->gop_size = 1;
+        encoder->level = 3;
+        SET_INT("slicecrc", 1);
+        encoder->slices = 4;
+        break;
+    case CODEC_PRORES:
+        /* ProRes has no CRF; its profiles are its qualities: 422 HQ, 422, LT, Proxy. */
+        SET_INT("profile", 3 - quality / 16);
+        SET("vendor", "apl0"); /* some editors open no other */
+        break;
+    case CODEC_PNG:
+        encoder->gop_size = 0;
+        encoder->compression_level = 6;
+        SET("pred", "mixed");
+        break;
+    case CODEC_COUNT:
+        break;
+    }
+#undef SET
+#undef SET_INT
+    if (failed < 0)
+        return error_set(error, ERR_MEMORY, "no memory for the settings of the %s encoder",
+                         codec->name);
+    return ERR_OK;
+}

@@ -12,6 +12,8 @@ struct reader {
     yaml_parser_t *parser;
     struct arena *arena;
     const char *name;
+    const char *text;
+    size_t length;
     struct error *error;
 };
 
@@ -19,6 +21,20 @@ static enum error_code fail(const struct reader *reader, enum error_code code, y
                             const char *what) {
     return error_set(reader->error, code, "%s:%zu:%zu: %s", reader->name, mark.line + 1,
                      mark.column + 1, what);
+}
+
+/* As fail(), for libyaml's reader and our own check, which know a byte and no line. */
+static enum error_code fail_at_byte(const struct reader *reader, size_t byte, const char *what) {
+    yaml_mark_t mark = {0};
+    for (size_t i = 0; i < byte && i < reader->length; i++) {
+        if (reader->text[i] == '\n') {
+            mark.line++;
+            mark.column = 0;
+        } else if (((unsigned char)reader->text[i] & 0xC0) != 0x80) {
+            mark.column++;
+        }
+    }
+    return fail(reader, ERR_FORMAT, mark, what);
 }
 
 /* The next event; the caller deletes it when ERR_OK. */
@@ -30,8 +46,7 @@ static enum error_code next_event(const struct reader *reader, yaml_event_t *eve
         return error_set(reader->error, ERR_MEMORY, "%s: no memory to read it", reader->name);
     const char *problem = parser->problem ? parser->problem : "malformed YAML";
     if (parser->error == YAML_READER_ERROR)
-        return error_set(reader->error, ERR_FORMAT, "%s: byte %zu: %s", reader->name,
-                         parser->problem_offset, problem);
+        return fail_at_byte(reader, parser->problem_offset, problem);
     if (parser->context)
         return error_set(reader->error, ERR_FORMAT, "%s:%zu:%zu: %s, %s from line %zu on",
                          reader->name, parser->problem_mark.line + 1,
@@ -252,8 +267,16 @@ enum error_code yaml_parse(const struct yaml **out, struct arena *arena, const c
     /* Said, not guessed from a byte order mark: UTF-16 is refused. */
     yaml_parser_set_encoding(&parser, YAML_UTF8_ENCODING);
     yaml_parser_set_input_string(&parser, (const unsigned char *)text, length);
-    struct reader reader = {.parser = &parser, .arena = arena, .name = name, .error = error};
-    enum error_code code = read_document(&reader, root);
+    struct reader reader = {.parser = &parser,
+                            .arena = arena,
+                            .name = name,
+                            .text = text,
+                            .length = length,
+                            .error = error};
+    size_t bad;
+    enum error_code code = text_is_utf8(text, length, &bad)
+                               ? read_document(&reader, root)
+                               : fail_at_byte(&reader, bad, "the text is not UTF-8");
     yaml_parser_delete(&parser);
     if (code != ERR_OK) {
         arena_reset(arena, mark);

@@ -133,10 +133,10 @@ static enum error_code survey_segment(struct survey *survey, const char *path,
         count++;
     }
     /* The header's duration was written last, so a file cut between two frames is seen too. */
-    int64_t declared = reader.demuxer->duration == AV_NOPTS_VALUE
-                           ? 0
-                           : av_rescale_q(reader.demuxer->duration, AV_TIME_BASE_Q,
-                                          reader.frame_time);
+    int64_t declared =
+        reader.demuxer->duration == AV_NOPTS_VALUE
+            ? 0
+            : av_rescale_q(reader.demuxer->duration, AV_TIME_BASE_Q, reader.frame_time);
     if (!code && (!count || sum != count * (count - 1) / 2 || count != declared))
         code = error_set(error, ERR_FORMAT, "%s: is cut off: %lld whole frames of %lld", path,
                          (long long)count, (long long)declared);
@@ -177,8 +177,14 @@ static enum error_code start_file(AVFormatContext *muxer, struct media_file *fil
     if (container == CONTAINER_MP4 || container == CONTAINER_MOV) {
         /* use_metadata_tags: any key, as itself; without it MP4 keeps a dozen fixed ones. */
         failed |= av_dict_set(&options, "movflags", "faststart+use_metadata_tags+write_colr", 0);
+        /* The movie's clock counts frames exactly too; FFmpeg's default of 1000 rounds the end. */
+        int64_t timescale = stream->time_base.den;
+        while (timescale < 10000)
+            timescale *= 2;
+        failed |= av_dict_set_int(&options, "movie_timescale", timescale, 0);
     } else {
         failed |= av_dict_set_int(&stream->metadata, MEDIA_FRAMES_KEY, survey->frames, 0);
+        failed |= av_dict_set_int(&options, "cues_to_front", 1, 0);
     }
     int number = failed < 0 ? AVERROR(ENOMEM) : avformat_write_header(muxer, &options);
     av_dict_free(&options);

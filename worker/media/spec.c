@@ -60,6 +60,16 @@ bool media_codec_from_name(enum media_codec *out, const char *name) {
     return false;
 }
 
+bool media_container_from_name(enum media_container *out, const char *name) {
+    for (int i = 0; i < CONTAINER_COUNT; i++) {
+        if (strcmp(container_names[i], name) == 0) {
+            *out = (enum media_container)i;
+            return true;
+        }
+    }
+    return false;
+}
+
 bool media_container_from_path(enum media_container *out, const char *path) {
     size_t length = strlen(path);
     if (!length)

@@ -1,0 +1,240 @@
+#include "worker/stage.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/file.h"
+
+enum error_code stage_int(int64_t *out, const struct stage_task *task, const char *key, int64_t min,
+                          int64_t max, struct error *error) {
+    const struct json *value = json_get(task->parameters, key);
+    if (!value || value->type != JSON_NUMBER || !value->is_integer || value->integer < min ||
+        value->integer > max)
+        return error_set(error, ERR_FORMAT,
+                         "the lease's parameter \"%s\" is not an integer from %lld to %lld", key,
+                         (long long)min, (long long)max);
+    *out = value->integer;
+    return ERR_OK;
+}
+
+enum error_code stage_double(double *out, const struct stage_task *task, const char *key,
+                             double min, double max, struct error *error) {
+    const struct json *value = json_get(task->parameters, key);
+    if (!value || value->type != JSON_NUMBER || !(value->number >= min && value->number <= max))
+        return error_set(error, ERR_FORMAT,
+                         "the lease's parameter \"%s\" is not a number from %g to %g", key, min,
+                         max);
+    *out = value->number;
+    return ERR_OK;
+}
+
+enum error_code stage_string(const char **out, const struct stage_task *task, const char *key,
+                             struct error *error) {
+    const struct json *value = json_get(task->parameters, key);
+    if (!value || value->type != JSON_STRING)
+        return error_set(error, ERR_FORMAT, "the lease's parameter \"%s\" is not a text", key);
+    *out = value->string;
+    return ERR_OK;
+}
+
+enum error_code stage_model(struct model **out, struct stage_context *context,
+                            const struct stage_task *task, enum model_stage stage,
+                            struct error *error) {
+    const char *spec, *hex;
+    struct hash hash;
+    enum error_code code = stage_string(&spec, task, "model", error);
+    if (code == ERR_OK)
+        code = stage_string(&hex, task, "model_hash", error);
+    if (code != ERR_OK)
+        return code;
+    if (!hash_from_hex(&hash, hex))
+        return error_set(error, ERR_FORMAT, "the lease's parameter \"model_hash\" is no hash");
+    return models_get(context->models, out, spec, &hash, stage, error);
+}
+
+enum error_code stage_media_spec(struct media_spec *out, const struct stage_task *task,
+                                 struct error *error) {
+    const char *codec;
+    int64_t width, height, quality;
+    enum error_code code = stage_string(&codec, task, "codec", error);
+    if (code == ERR_OK)
+        code = stage_int(&width, task, "width", 1, 1 << 14, error);
+    if (code == ERR_OK)
+        code = stage_int(&height, task, "height", 1, 1 << 14, error);
+    if (code == ERR_OK)
+        code = stage_int(&quality, task, "quality", -1, 63, error);
+    if (code != ERR_OK)
+        return code;
+    const struct json *fps = json_get(task->parameters, "fps");
+    if (!fps || fps->type != JSON_ARRAY || fps->length != 2 || !fps->child->is_integer ||
+        !fps->child->next->is_integer || fps->child->integer < 1 || fps->child->integer > 1000000 ||
+        fps->child->next->integer < 1 || fps->child->next->integer > 1000000)
+        return error_set(error, ERR_FORMAT,
+                         "the lease's parameter \"fps\" is not [numerator,denominator]");
+    *out = (struct media_spec){.width = (int)width,
+                               .height = (int)height,
+                               .fps_numerator = (int)fps->child->integer,
+                               .fps_denominator = (int)fps->child->next->integer,
+                               .quality = (int)quality};
+    if (!media_codec_from_name(&out->codec, codec))
+        return error_set(error, ERR_UNSUPPORTED, "this worker knows no codec \"%s\"", codec);
+    return ERR_OK;
+}
+
+/* -- inputs
+ * ---------------------------------------------------------------------------------------- */
+
+enum error_code stage_artifact_path(char path[FILE_PATH_BYTES], struct stage_context *context,
+                                    const struct stage_artifact *artifact,
+                                    struct stage_result *result, struct error *error) {
+    enum error_code code =
+        store_find(context->store, path, &artifact->hash, artifact->size, true, error);
+    if (code == ERR_MISSING) {
+        result->object_missing = true;
+        result->object = artifact->hash;
+    }
+    return code;
+}
+
+enum error_code stage_input(char path[FILE_PATH_BYTES], struct stage_context *context,
+                            const struct stage_task *task, const char *name,
+                            struct stage_result *result, struct error *error) {
+    for (int i = 0; i < task->input_count; i++)
+        if (strcmp(task->inputs[i].name, name) == 0)
+            return stage_artifact_path(path, context, &task->inputs[i], result, error);
+    return error_set(error, ERR_FORMAT, "the lease has no input \"%s\"", name);
+}
+
+enum error_code stage_tensor(struct safetensors **file, const struct tensor **out,
+                             struct stage_context *context, const struct stage_task *task,
+                             const char *input, const char *name, enum dtype dtype, int rank,
+                             const int64_t *dims, struct stage_result *result,
+                             struct error *error) {
+    char path[FILE_PATH_BYTES];
+    enum error_code code = stage_input(path, context, task, input, result, error);
+    if (code == ERR_OK)
+        code = safetensors_open(file, path, error);
+    if (code != ERR_OK)
+        return code;
+    const struct tensor *tensor = safetensors_find(*file, name);
+    bool fits = tensor && tensor->dtype == dtype && tensor->rank == rank;
+    for (int i = 0; fits && i < rank; i++)
+        fits = dims[i] == -1 || tensor->dim[i] == dims[i];
+    if (!fits) {
+        safetensors_close(file);
+        return error_set(error, ERR_SHAPE,
+                         "the input \"%s\" holds no tensor \"%s\" of the type and shape that the "
+                         "task needs",
+                         input, name);
+    }
+    *out = tensor;
+    return ERR_OK;
+}
+
+/* -- outputs
+ * --------------------------------------------------------------------------------------- */
+
+enum error_code stage_put_file(struct stage_context *context, const char *name, const char *staged,
+                               struct stage_result *result, struct error *error) {
+    struct stage_artifact *output = &result->outputs[result->output_count];
+    snprintf(output->name, sizeof output->name, "%s", name);
+    enum error_code code =
+        store_commit(context->store, &output->hash, &output->size, staged, error);
+    if (code == ERR_OK)
+        result->output_count++;
+    return code;
+}
+
+enum error_code stage_put_tensor(struct stage_context *context, const struct stage_task *task,
+                                 const char *name, const struct tensor *tensor,
+                                 struct stage_result *result, struct error *error) {
+    char staged[FILE_PATH_BYTES];
+    enum error_code code = store_begin(context->store, staged, &task->key, task->epoch, error);
+    if (code != ERR_OK)
+        return code;
+    code = safetensors_write(staged, tensor, &name, 1, error);
+    if (code != ERR_OK) {
+        store_abandon(context->store, staged);
+        return code;
+    }
+    return stage_put_file(context, name, staged, result, error);
+}
+
+/* -- denoising
+ * ------------------------------------------------------------------------------------- */
+
+static enum error_code read_text(struct safetensors **file, struct model_text *out,
+                                 struct stage_context *context, const struct stage_task *task,
+                                 const char *input, const struct model_info *info,
+                                 struct stage_result *result, struct error *error) {
+    const int64_t dims[] = {-1, info->text_width};
+    const struct tensor *rows;
+    enum error_code code =
+        stage_tensor(file, &rows, context, task, input, "rows", DTYPE_F32, 2, dims, result, error);
+    if (code != ERR_OK)
+        return code;
+    if (rows->dim[0] > info->text_length) {
+        safetensors_close(file);
+        return error_set(error, ERR_SHAPE, "the input \"%s\" has %lld rows, the model takes %d",
+                         input, (long long)rows->dim[0], info->text_length);
+    }
+    out->rows = rows->data;
+    out->count = (int)rows->dim[0];
+    return ERR_OK;
+}
+
+static enum error_code read_request(struct denoise_request *request, const struct stage_task *task,
+                                    struct error *error) {
+    static const char *const samplers[] = {"euler", "unipc", "renoise"};
+    int64_t width, height, seed, stream, steps;
+    double guidance, shift;
+    const char *sampler;
+    enum error_code code;
+    if ((code = stage_int(&width, task, "width", 1, 1 << 14, error)) != ERR_OK ||
+        (code = stage_int(&height, task, "height", 1, 1 << 14, error)) != ERR_OK ||
+        (code = stage_int(&seed, task, "seed", 0, INT64_MAX, error)) != ERR_OK ||
+        (code = stage_int(&stream, task, "stream", 0, INT64_MAX, error)) != ERR_OK ||
+        (code = stage_int(&steps, task, "steps", 1, 1000, error)) != ERR_OK ||
+        (code = stage_double(&guidance, task, "guidance", 0, 100, error)) != ERR_OK ||
+        (code = stage_double(&shift, task, "shift", 0, 100, error)) != ERR_OK ||
+        (code = stage_string(&sampler, task, "sampler", error)) != ERR_OK)
+        return code;
+    int which = 0;
+    while (which < 3 && strcmp(samplers[which], sampler) != 0)
+        which++;
+    if (which == 3)
+        return error_set(error, ERR_UNSUPPORTED, "this worker knows no sampler \"%s\"", sampler);
+    request->size = (struct model_size){(int)width, (int)height, 1};
+    request->sampler = (enum sampler)which;
+    request->steps = (int)steps;
+    request->guidance = (float)guidance;
+    request->shift = (float)shift;
+    request->seed = (uint64_t)seed;
+    request->stream = (uint64_t)stream;
+    return ERR_OK;
+}
+
+enum error_code stage_denoise_open(struct stage_denoise *out, struct stage_context *context,
+                                   const struct stage_task *task, const struct model_info *info,
+                                   struct stage_result *result, struct error *error) {
+    memset(out, 0, sizeof *out);
+    struct denoise_request *request = &out->request;
+    request->progress = task->progress;
+    request->user = task->user;
+    request->cancel = task->cancel;
+    enum error_code code = read_request(request, task, error);
+    if (code == ERR_OK)
+        code = read_text(&out->positive, &request->positive, context, task, "text", info, result,
+                         error);
+    if (code == ERR_OK && request->guidance != 1.0f)
+        code = read_text(&out->negative, &request->negative, context, task, "negative", info,
+                         result, error);
+    if (code != ERR_OK)
+        stage_denoise_close(out);
+    return code;
+}
+
+void stage_denoise_close(struct stage_denoise *denoise) {
+    safetensors_close(&denoise->positive);
+    safetensors_close(&denoise->negative);
+}

@@ -1,0 +1,115 @@
+/* decode: latents to frames, straight into an encoder. Yields a segment, and the last frames for
+ * the window that follows. Memory is that of a few frames, whatever the window's length. */
+#include <string.h>
+
+#include "base/file.h"
+#include "worker/stage.h"
+
+struct sink {
+    struct segment_writer *writer;
+    uint8_t *tail; /* the last `tail_frames` of all `frames` decoded ones */
+    size_t frame_bytes;
+    int64_t frames, drop, keep, tail_frames;
+    int64_t seen;
+    const struct stage_task *task;
+};
+
+static enum error_code sink_frames(void *user, const uint8_t *rgb, int count, struct error *error) {
+    struct sink *sink = user;
+    for (int i = 0; i < count; i++, sink->seen++, rgb += sink->frame_bytes) {
+        if (sink->seen >= sink->drop && sink->seen < sink->drop + sink->keep) {
+            enum error_code code = segment_add(sink->writer, rgb, error);
+            if (code != ERR_OK)
+                return code;
+        }
+        int64_t place = sink->seen - (sink->frames - sink->tail_frames);
+        if (place >= 0 && place < sink->tail_frames)
+            memcpy(sink->tail + (size_t)place * sink->frame_bytes, rgb, sink->frame_bytes);
+    }
+    if (sink->task->cancel && atomic_load(sink->task->cancel))
+        return error_set(error, ERR_INTERRUPTED, "the decode was interrupted");
+    if (sink->task->progress)
+        sink->task->progress(sink->task->user, (int)sink->seen, (int)sink->frames);
+    return ERR_OK;
+}
+
+static enum error_code read_parameters(struct sink *sink, struct media_spec *spec,
+                                       const struct stage_task *task, struct error *error) {
+    enum error_code code = stage_media_spec(spec, task, error);
+    if (code == ERR_OK)
+        code = stage_int(&sink->frames, task, "frames", 1, 1 << 12, error);
+    if (code == ERR_OK)
+        code = stage_int(&sink->drop, task, "drop", 0, sink->frames - 1, error);
+    if (code == ERR_OK)
+        code = stage_int(&sink->keep, task, "keep", 1, sink->frames - sink->drop, error);
+    if (code == ERR_OK)
+        code = stage_int(&sink->tail_frames, task, "tail", 0, sink->frames, error);
+    sink->frame_bytes = (size_t)spec->width * (size_t)spec->height * 3;
+    sink->task = task;
+    return code;
+}
+
+/* Decode into a staged segment; whole and in the store on success, gone on failure. */
+static enum error_code decode_segment(struct stage_context *context, struct model *model,
+                                      const struct tensor *latents, struct sink *sink,
+                                      const struct media_spec *spec, struct stage_result *result,
+                                      struct error *error) {
+    char staged[FILE_PATH_BYTES];
+    enum error_code code =
+        store_begin(context->store, staged, &sink->task->key, sink->task->epoch, error);
+    if (code != ERR_OK)
+        return code;
+    code = segment_open(&sink->writer, staged, spec, error);
+    if (code != ERR_OK) {
+        store_abandon(context->store, staged);
+        return code;
+    }
+    code = model_decode(model, latents->data, (int)latents->dim[1], spec->width, spec->height,
+                        sink_frames, sink, error);
+    if (code == ERR_OK && sink->seen != sink->frames)
+        code = error_set(error, ERR_SHAPE, "the latents decode to %lld frames, the plan says %lld",
+                         (long long)sink->seen, (long long)sink->frames);
+    if (code != ERR_OK) {
+        segment_abandon(&sink->writer);
+        return code;
+    }
+    code = segment_finish(&sink->writer, error);
+    if (code != ERR_OK) {
+        store_abandon(context->store, staged);
+        return code;
+    }
+    return stage_put_file(context, "segment", staged, result, error);
+}
+
+enum error_code stage_decode(struct stage_context *context, const struct stage_task *task,
+                             struct stage_result *result, struct error *error) {
+    struct sink sink = {0};
+    struct media_spec spec;
+    struct model *model;
+    enum error_code code = read_parameters(&sink, &spec, task, error);
+    if (code == ERR_OK)
+        code = stage_model(&model, context, task, STAGE_VAE, error);
+    if (code != ERR_OK)
+        return code;
+    const struct model_info *info = model_get_info(model);
+    sink.tail = arena_array(&context->arena, (size_t)sink.tail_frames, sink.frame_bytes);
+    if (!sink.tail)
+        return error_set(error, ERR_MEMORY, "no room for %lld tail frames",
+                         (long long)sink.tail_frames);
+
+    const int64_t dims[] = {info->latent_channels, -1, spec.height / info->space_stride,
+                            spec.width / info->space_stride};
+    struct safetensors *file = NULL;
+    const struct tensor *latents;
+    code = stage_tensor(&file, &latents, context, task, "latents", "latents", DTYPE_F32, 4, dims,
+                        result, error);
+    if (code == ERR_OK)
+        code = decode_segment(context, model, latents, &sink, &spec, result, error);
+    if (code == ERR_OK && sink.tail_frames > 0) {
+        struct tensor tail = {
+            sink.tail, DTYPE_U8, 4, {sink.tail_frames, spec.height, spec.width, 3}};
+        code = stage_put_tensor(context, task, "frames", &tail, result, error);
+    }
+    safetensors_close(&file);
+    return code;
+}

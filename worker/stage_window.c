@@ -1,0 +1,48 @@
+/* window: text and the tail of what was before, to latents [C,T,h,w] f32. */
+#include "worker/stage.h"
+
+enum error_code stage_window(struct stage_context *context, const struct stage_task *task,
+                             struct stage_result *result, struct error *error) {
+    struct model *model;
+    int64_t tail_frames, frames;
+    struct stage_denoise denoise;
+    struct safetensors *tail_file = NULL;
+    const struct tensor *tail;
+    enum error_code code = stage_int(&tail_frames, task, "tail", 1, 1 << 12, error);
+    if (code == ERR_OK)
+        code = stage_int(&frames, task, "frames", 1, 1 << 12, error);
+    if (code == ERR_OK)
+        code = stage_model(&model, context, task, STAGE_WINDOW, error);
+    if (code == ERR_OK)
+        code = stage_model(&model, context, task, STAGE_VAE, error); /* encodes the tail */
+    if (code != ERR_OK)
+        return code;
+    const struct model_info *info = model_get_info(model);
+    code = stage_denoise_open(&denoise, context, task, info, result, error);
+    if (code != ERR_OK)
+        return code;
+
+    denoise.request.size.frames = (int)frames;
+    const struct model_size size = denoise.request.size;
+    struct tensor latents = {NULL,
+                             DTYPE_F32,
+                             4,
+                             {info->latent_channels, (frames - 1) / info->time_stride + 1,
+                              size.height / info->space_stride, size.width / info->space_stride}};
+    float *data = arena_array(&context->arena, (size_t)tensor_elements(&latents), sizeof *data);
+    latents.data = data;
+    if (!data)
+        code = error_set(error, ERR_MEMORY, "no room for the latents of a window of %dx%dx%d",
+                         size.width, size.height, size.frames);
+    const int64_t tail_dims[] = {tail_frames, size.height, size.width, 3};
+    if (code == ERR_OK)
+        code = stage_tensor(&tail_file, &tail, context, task, "tail", "frames", DTYPE_U8, 4,
+                            tail_dims, result, error);
+    if (code == ERR_OK)
+        code = model_window(model, data, tail->data, (int)tail_frames, &denoise.request, error);
+    if (code == ERR_OK)
+        code = stage_put_tensor(context, task, "latents", &latents, result, error);
+    safetensors_close(&tail_file);
+    stage_denoise_close(&denoise);
+    return code;
+}

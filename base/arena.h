@@ -31,7 +31,8 @@ MUST_CHECK enum error_code arena_open(struct arena *arena, size_t capacity, stru
 void arena_open_measuring(struct arena *arena);
 void arena_close(struct arena *arena); /* a zeroed arena is fine */
 
-/* NULL when it does not fit; the contents are undefined (arena_zalloc: zero). A zero size is fine. */
+/* NULL when it does not fit; the contents are undefined (arena_zalloc: zero). A zero size is fine.
+ */
 void *arena_alloc(struct arena *arena, size_t bytes);
 void *arena_zalloc(struct arena *arena, size_t bytes);
 /* count * size with the multiplication checked. */

@@ -16,7 +16,7 @@ static bool reserve(struct buffer *buffer, size_t extra) {
         return false;
     }
     need++;
-    if (need <= buffer->capacity)
+    if (buffer->data && need <= buffer->capacity)
         return true;
     size_t capacity = buffer->capacity ? buffer->capacity : 64;
     while (capacity < need)

@@ -21,6 +21,9 @@ static bool is_code(enum error_code code) {
 
 /* Format into `out`, all on one line, cut at a whole UTF-8 character. The text is formatted aside
  * first because an argument may point into the error that is being filled. */
+static void format_detail(char out[ERROR_DETAIL_BYTES], const char *format, va_list arguments)
+    PRINTF_LIKE(2, 0);
+
 static void format_detail(char out[ERROR_DETAIL_BYTES], const char *format, va_list arguments) {
     char text[ERROR_DETAIL_BYTES];
     int length = vsnprintf(text, sizeof text, format, arguments);

@@ -40,8 +40,8 @@ MUST_CHECK enum error_code file_remove_tree(const char *path, struct error *erro
  * with '.' or '-'. */
 bool file_name_is_plain(const char *name);
 
-/* Take an exclusive lock on `path` (created if need be), held until file_unlock or the process ends.
- * ERR_BUSY, naming the holder's process id, when another process has it. */
+/* Take an exclusive lock on `path` (created if need be), held until file_unlock or the process
+ * ends. ERR_BUSY, naming the holder's process id, when another process has it. */
 MUST_CHECK enum error_code file_lock(int *out, const char *path, struct error *error);
 void file_unlock(int *lock);
 

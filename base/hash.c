@@ -24,18 +24,16 @@ static void start_sodium(void) {
     (void)!sodium_init();
 }
 
-static crypto_generichash_state *state_of(struct hash_state *state) {
-    return (crypto_generichash_state *)(void *)state->opaque;
-}
+#define STATE_OF(state) ((crypto_generichash_state *)(void *)(state)->opaque)
 
 void hash_start(struct hash_state *state) {
     (void)pthread_once(&sodium_once, start_sodium);
-    (void)crypto_generichash_init(state_of(state), NULL, 0, HASH_BYTES);
+    (void)crypto_generichash_init(STATE_OF(state), NULL, 0, HASH_BYTES);
 }
 
 void hash_add(struct hash_state *state, const void *bytes, size_t length) {
     if (length)
-        (void)crypto_generichash_update(state_of(state), bytes, length);
+        (void)crypto_generichash_update(STATE_OF(state), bytes, length);
 }
 
 void hash_add_text(struct hash_state *state, const char *text) {
@@ -52,7 +50,7 @@ void hash_add_u64(struct hash_state *state, uint64_t value) {
 }
 
 void hash_finish(struct hash_state *state, struct hash *out) {
-    (void)crypto_generichash_final(state_of(state), out->bytes, HASH_BYTES);
+    (void)crypto_generichash_final(STATE_OF(state), out->bytes, HASH_BYTES);
 }
 
 void hash_of(struct hash *out, const void *bytes, size_t length) {

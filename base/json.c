@@ -222,13 +222,12 @@ static enum error_code check_keys(const struct parser *parser, const struct json
     if (object->length < 2)
         return ERR_OK;
     size_t mark = parser->arena->used, count = 0;
-    const struct node **sorted =
-        arena_array(parser->arena, object->length, sizeof(const struct node *));
+    const struct node **sorted = arena_array(parser->arena, object->length, sizeof(void *));
     if (!sorted)
         return fail_full(parser);
     for (const struct json *member = object->child; member; member = member->next)
         sorted[count++] = (const struct node *)member;
-    qsort(sorted, count, sizeof *sorted, compare_keys);
+    qsort(sorted, count, sizeof(void *), compare_keys);
     enum error_code code = ERR_OK;
     for (size_t i = 1; i < count && code == ERR_OK; i++) {
         if (strcmp(sorted[i - 1]->json.key, sorted[i]->json.key) == 0)

@@ -116,14 +116,13 @@ static enum error_code check_keys(const struct reader *reader, const struct yaml
     if (mapping->length < 2)
         return ERR_OK;
     size_t mark = reader->arena->used, count = 0;
-    const struct yaml **sorted =
-        arena_array(reader->arena, mapping->length, sizeof(const struct yaml *));
+    const struct yaml **sorted = arena_array(reader->arena, mapping->length, sizeof(void *));
     if (!sorted)
         return error_set(reader->error, ERR_LIMIT, "%s:%d:%d: no room for so much YAML",
                          reader->name, mapping->line, mapping->column);
     for (const struct yaml *member = mapping->child; member; member = member->next)
         sorted[count++] = member;
-    qsort(sorted, count, sizeof *sorted, compare_keys);
+    qsort(sorted, count, sizeof(void *), compare_keys);
     enum error_code code = ERR_OK;
     for (size_t i = 1; i < count && code == ERR_OK; i++) {
         const struct yaml *first = sorted[i - 1], *second = sorted[i];
@@ -166,7 +165,10 @@ static enum error_code read_children(const struct reader *reader, struct yaml *p
         struct yaml *child = arena_zalloc(reader->arena, sizeof *child);
         if (!child) {
             code = fail(reader, ERR_LIMIT, event.start_mark, "no room for so much YAML");
-        } else if (parent->type == YAML_MAPPING) {
+            yaml_event_delete(&event);
+            return code;
+        }
+        if (parent->type == YAML_MAPPING) {
             code = read_key(reader, child, &event);
             yaml_event_delete(&event);
             if (code == ERR_OK)

@@ -1,0 +1,285 @@
+/* What a job will take. */
+#include "cli/estimate.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+
+/* Of the rate of one large product, what a whole stage reaches: norms, attention, small layers and
+ * waiting. Measured with the pocket family on two cores; rough on purpose. */
+#define STAGE_EFFICIENCY 0.35
+/* Scaling, encoding and joining a frame: seconds a pixel. */
+#define ENCODE_S_PIXEL 3e-8
+#define RATE_SIZE      512 /* of the product that is timed: M = N = K */
+#define ATTEMPTS_READ  4096
+
+/* -- memory and arithmetic -----------------------------------------------------------------------
+ */
+
+struct cost_key {
+    const char *spec;
+    enum model_stage stage;
+    int width, height;
+};
+struct cost_table {
+    struct {
+        struct cost_key key;
+        struct model_cost cost;
+    } rows[ESTIMATE_COSTS_MAX];
+    int count;
+    const struct job_source *source;
+    enum dtype dtype;
+};
+
+static bool same_cost(const struct cost_key *a, const struct cost_key *b) {
+    return a->stage == b->stage && a->width == b->width && a->height == b->height &&
+           strcmp(a->spec, b->spec) == 0;
+}
+
+/* The cost of a task, planned once for each model, stage and size. When the table is full, the cost
+ * of the first size is scaled by the number of pixels. */
+static enum error_code find_cost(struct model_cost *out, struct cost_table *table,
+                                 const struct cost_key *key, int frames, struct error *error) {
+    for (int i = 0; i < table->count; i++) {
+        if (same_cost(&table->rows[i].key, key)) {
+            *out = table->rows[i].cost;
+            return ERR_OK;
+        }
+    }
+    if (table->count == ESTIMATE_COSTS_MAX) {
+        const struct cost_key *first = &table->rows[0].key;
+        double scale = (double)key->width * key->height / ((double)first->width * first->height);
+        *out = table->rows[0].cost;
+        out->work_bytes = (size_t)((double)out->work_bytes * scale);
+        out->flops *= scale;
+        return ERR_OK;
+    }
+    const char *folder;
+    const struct model_info *info = job_source_model(table->source, key->spec, &folder);
+    if (!info)
+        return error_set(error, ERR_INTERNAL, "no model %.128s in this job", key->spec);
+    struct model_size size = {key->width ? key->width : info->width,
+                              key->height ? key->height : info->height, frames};
+    enum error_code code = model_plan(out, folder, key->stage, &size, table->dtype, error);
+    if (code != ERR_OK)
+        return error_prefix(error, "model %.128s: ", key->spec);
+    table->rows[table->count].key = *key;
+    table->rows[table->count++].cost = *out;
+    return ERR_OK;
+}
+
+static enum error_code add_stage(struct estimate *estimate, struct cost_table *table,
+                                 enum plan_kind kind, int64_t tasks, const struct cost_key *key,
+                                 int frames, struct error *error) {
+    struct estimate_stage *stage = &estimate->stages[kind];
+    struct model_cost cost;
+    if (tasks == 0)
+        return ERR_OK;
+    enum error_code code = find_cost(&cost, table, key, frames, error);
+    if (code != ERR_OK)
+        return code;
+    stage->tasks += tasks;
+    stage->flops += cost.flops * (double)tasks;
+    if (cost.work_bytes > stage->cost.work_bytes)
+        stage->cost.work_bytes = cost.work_bytes;
+    if (cost.weight_bytes > stage->cost.weight_bytes)
+        stage->cost.weight_bytes = cost.weight_bytes;
+    if (cost.flops > stage->cost.flops)
+        stage->cost.flops = cost.flops;
+    return ERR_OK;
+}
+
+static enum error_code add_video(struct estimate *estimate, struct cost_table *table,
+                                 const struct job *job, const struct job_video *video,
+                                 struct error *error) {
+    struct plan_counts counts;
+    enum error_code code = plan_count(&counts, job, video, error);
+    if (code != ERR_OK)
+        return code;
+    const struct job_output *output = &video->output;
+    const char *window = job->window.spec, *keyframe = job->keyframe.spec;
+    int frames = counts.window_frames;
+    bool image = video->image != NULL;
+    struct {
+        enum plan_kind kind;
+        enum model_stage stage;
+        const char *spec;
+        int64_t tasks;
+        int frames;
+    } rows[] = {{PLAN_TEXT, STAGE_TEXT, window, counts.texts, frames},
+                {PLAN_KEYFRAME, STAGE_KEYFRAME, keyframe, !image, 1},
+                {PLAN_WINDOW, STAGE_WINDOW, window, counts.windows, frames},
+                {PLAN_DECODE, STAGE_VAE, window, counts.windows, frames}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        /* Text does not depend on the size of the picture. */
+        bool text = rows[i].kind == PLAN_TEXT;
+        struct cost_key key = {rows[i].spec, rows[i].stage, text ? 0 : output->width,
+                               text ? 0 : output->height};
+        code = add_stage(estimate, table, rows[i].kind, rows[i].tasks, &key, rows[i].frames, error);
+        if (code != ERR_OK)
+            return code;
+    }
+    estimate->stages[PLAN_IMAGE].tasks += image;
+    estimate->stages[PLAN_MUX].tasks++;
+    estimate->windows += counts.windows;
+    estimate->tasks += counts.tasks;
+    estimate->frames += counts.frames;
+    estimate->video_seconds +=
+        (double)video->frames * output->fps_denominator / output->fps_numerator;
+    return ERR_OK;
+}
+
+enum error_code estimate_job(struct estimate *out, const struct job *job,
+                             const struct job_source *source, enum dtype dtype,
+                             struct error *error) {
+    struct cost_table *table = calloc(1, sizeof *table);
+    enum error_code code = ERR_OK;
+    if (!table)
+        return error_set(error, ERR_MEMORY, "no memory for the estimate");
+    memset(out, 0, sizeof *out);
+    table->source = source;
+    table->dtype = dtype;
+    out->videos = job->video_count;
+    for (int i = 0; i < job->video_count && code == ERR_OK; i++)
+        code = add_video(out, table, job, &job->videos[i], error);
+    for (int i = 0; i < PLAN_KIND_COUNT; i++) {
+        out->weight_bytes += out->stages[i].cost.weight_bytes;
+        if (out->stages[i].cost.work_bytes > out->work_bytes)
+            out->work_bytes = out->stages[i].cost.work_bytes;
+    }
+    free(table);
+    return code;
+}
+
+/* -- time from an earlier job ---------------------------------------------------------------------
+ */
+
+struct earlier {
+    const struct job *job;
+    char hash[HASH_HEX_BYTES];
+    uint64_t id; /* of the latest job like it; 0: none */
+    double seconds[PLAN_KIND_COUNT];
+    int64_t count[PLAN_KIND_COUNT];
+};
+
+static enum error_code see_job(void *user, const struct ledger_job *row, struct error *error) {
+    struct earlier *earlier = user;
+    const struct job_output *now = &earlier->job->videos[0].output;
+    struct job *job;
+    struct error ignored;
+    if (row->document_length > (4u << 20) || !strstr(row->document, earlier->hash) ||
+        job_load(&job, row->document, row->document_length, &ignored) != ERR_OK)
+        return ERR_OK;
+    const struct job_output *then = &job->videos[0].output;
+    if (then->width == now->width && then->height == now->height &&
+        job->videos[0].window.steps == earlier->job->videos[0].window.steps)
+        earlier->id = row->id;
+    job_close(&job);
+    return ERR_OK;
+}
+
+static enum error_code see_attempt(void *user, const struct ledger_attempt *attempt,
+                                   struct error *error) {
+    struct earlier *earlier = user;
+    if (attempt->code == ERR_OK && attempt->kind < PLAN_KIND_COUNT) {
+        earlier->seconds[attempt->kind] += attempt->seconds;
+        earlier->count[attempt->kind]++;
+    }
+    return ERR_OK;
+}
+
+enum error_code estimate_from_ledger(struct estimate *estimate, const struct job *job,
+                                     struct ledger *ledger, struct error *error) {
+    struct earlier earlier = {.job = job};
+    struct ledger_visitor visitor = {.user = &earlier, .job = see_job};
+    hash_hex(earlier.hash, &job->window.facts.hash);
+    enum error_code code = ledger_load(ledger, &visitor, error);
+    if (code != ERR_OK || earlier.id == 0)
+        return code;
+    visitor = (struct ledger_visitor){.user = &earlier, .attempt = see_attempt};
+    code = ledger_read_attempts(ledger, &visitor, earlier.id, -1, ATTEMPTS_READ, error);
+    if (code != ERR_OK || earlier.count[PLAN_WINDOW] == 0)
+        return code;
+    estimate->seconds = 0;
+    for (int i = 0; i < PLAN_KIND_COUNT; i++) {
+        if (earlier.count[i])
+            estimate->stages[i].seconds = earlier.seconds[i] / (double)earlier.count[i];
+        estimate->seconds += estimate->stages[i].seconds * (double)estimate->stages[i].tasks;
+    }
+    estimate->measured = true;
+    estimate->flops_per_second = 0;
+    return ERR_OK;
+}
+
+/* -- time from the arithmetic ---------------------------------------------------------------------
+ */
+
+static enum error_code time_linear(double *out, const struct ops *ops, struct device *device,
+                                   const struct linear *linear, void *in, void *result,
+                                   double seconds, struct error *error) {
+    struct linear_epilogue epilogue = {.out_dtype = DTYPE_F32};
+    ops->linear(device, result, in, linear, RATE_SIZE,
+                &epilogue); /* warm: code is made, pages are */
+    enum error_code code = ops->status(device, error);
+    int64_t start = clock_monotonic_ns(), best = INT64_MAX, now = start;
+    while (code == ERR_OK && now - start < (int64_t)(seconds * 1e9)) {
+        int64_t before = clock_monotonic_ns();
+        ops->linear(device, result, in, linear, RATE_SIZE, &epilogue);
+        code = ops->status(device, error);
+        now = clock_monotonic_ns();
+        best = now - before < best ? now - before : best;
+    }
+    *out = 2.0 * RATE_SIZE * RATE_SIZE * RATE_SIZE / ((double)best / 1e9);
+    return code;
+}
+
+enum error_code estimate_rate(double *out, const struct ops *ops, struct device *device,
+                              enum dtype dtype, double seconds, struct error *error) {
+    size_t elements = (size_t)RATE_SIZE * RATE_SIZE;
+    struct arena arena = {0};
+    struct linear *linear = NULL;
+    float *zeros = calloc(elements, sizeof *zeros);
+    struct tensor weight = {zeros, DTYPE_F32, 2, {RATE_SIZE, RATE_SIZE}};
+    const struct tensor *weights[] = {&weight}, *biases[] = {NULL};
+    enum error_code code = ERR_OK;
+    if (!zeros)
+        return error_set(error, ERR_MEMORY, "no memory to time a matrix product");
+    code = ops->arena_open(device, &arena, 4 * elements * sizeof(float), error);
+    if (code == ERR_OK)
+        code = ops->linear_create(device, &linear, weights, biases, 1, dtype, error);
+    if (code == ERR_OK) {
+        void *in = arena_alloc(&arena, elements * sizeof(float));
+        void *result = arena_alloc(&arena, elements * sizeof(float));
+        ops->zero(device, in, elements * sizeof(float));
+        code = time_linear(out, ops, device, linear, in, result, seconds, error);
+    }
+    if (linear)
+        ops->linear_close(device, &linear);
+    arena_close(&arena);
+    free(zeros);
+    return code;
+}
+
+enum error_code estimate_from_arithmetic(struct estimate *estimate, const struct job *job,
+                                         enum dtype dtype, struct error *error) {
+    const struct ops *ops = ops_cpu();
+    struct device_config config = {0};
+    struct device *device;
+    double flops = 0;
+    enum error_code code = ops->device_open(&device, &config, error);
+    if (code != ERR_OK)
+        return code;
+    code = estimate_rate(&estimate->flops_per_second, ops, device, dtype, 0.03, error);
+    ops->device_close(&device);
+    if (code != ERR_OK)
+        return code;
+    for (int i = 0; i < PLAN_KIND_COUNT; i++)
+        flops += estimate->stages[i].flops;
+    const struct job_output *output = &job->videos[0].output;
+    double pixels = (double)estimate->frames * output->width * output->height;
+    estimate->seconds =
+        flops / (estimate->flops_per_second * STAGE_EFFICIENCY) + pixels * ENCODE_S_PIXEL;
+    estimate->measured = false;
+    return ERR_OK;
+}

@@ -1,0 +1,56 @@
+/* What a job will take: tasks, memory and arithmetic of every stage, and time. Nothing is run but,
+ * where no earlier job tells the speed, one matrix product of a few milliseconds. */
+#ifndef VIDLOOM_CLI_ESTIMATE_H
+#define VIDLOOM_CLI_ESTIMATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "cli/job_source.h"
+#include "coordinator/job.h"
+#include "coordinator/ledger.h"
+#include "coordinator/plan.h"
+#include "kernels/ops.h"
+
+#define ESTIMATE_COSTS_MAX                                                                         \
+    64 /* distinct (model, stage, size) of a job that are planned exactly                          \
+        */
+
+struct estimate_stage {
+    int64_t tasks;
+    struct model_cost cost; /* the largest of the job's sizes */
+    double flops;           /* all tasks */
+    double seconds;         /* of one task, measured earlier; 0: not known */
+};
+
+struct estimate {
+    struct estimate_stage stages[PLAN_KIND_COUNT];
+    int64_t videos, windows, tasks, frames;
+    double video_seconds;            /* length of all videos */
+    double seconds;                  /* that the job will take on this machine */
+    bool measured;                   /* from an earlier job; else from the arithmetic */
+    double flops_per_second;         /* that was reckoned with; 0 when measured */
+    size_t weight_bytes, work_bytes; /* one worker that does everything: weights, largest work */
+};
+
+/* Count tasks and plan memory and arithmetic. Errors: plan_count's and model_plan's. */
+MUST_CHECK enum error_code estimate_job(struct estimate *out, const struct job *job,
+                                        const struct job_source *source, enum dtype dtype,
+                                        struct error *error);
+
+/* Set the times from the latest job in the ledger that used the same model and size; leaves the
+ * estimate alone when there is none. */
+MUST_CHECK enum error_code estimate_from_ledger(struct estimate *estimate, const struct job *job,
+                                                struct ledger *ledger, struct error *error);
+
+/* Set the times from the arithmetic, at the rate of a matrix product measured here and now. */
+MUST_CHECK enum error_code estimate_from_arithmetic(struct estimate *estimate,
+                                                    const struct job *job, enum dtype dtype,
+                                                    struct error *error);
+
+/* Floating point operations a second of one large matrix product, timed for about `seconds`. */
+MUST_CHECK enum error_code estimate_rate(double *out, const struct ops *ops, struct device *device,
+                                         enum dtype dtype, double seconds, struct error *error);
+
+#endif

@@ -1,0 +1,270 @@
+/* Following a job: the client's news into progress, and the table at the end. */
+#include "cli/follow.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/text.h"
+#include "cli/interrupt.h"
+
+struct follow {
+    const struct follow_request *request;
+    struct progress_view *view;
+    struct progress_video *videos; /* names, paths and errors are ours */
+    int count;
+    bool *known; /* [count]: the video's first news came */
+    int known_count;
+    int64_t started; /* monotonic ns */
+    double done_at_start;
+    bool began; /* done_at_start is set */
+    bool failed_memory;
+    struct client_job job;
+};
+
+const char *const follow_forms[] = {"auto", "bar", "lines", NULL};
+
+enum progress_form follow_form(const struct follow_values *values) {
+    if (values->json)
+        return PROGRESS_JSON;
+    return values->quiet ? PROGRESS_QUIET : (enum progress_form)values->progress;
+}
+
+/* -- news ----------------------------------------------------------------------------------------
+ */
+
+static bool make_room(struct follow *follow, int index) {
+    if (index < follow->count)
+        return true;
+    int count = index + 1 > 2 * follow->count ? index + 1 : 2 * follow->count;
+    struct progress_video *videos = realloc(follow->videos, (size_t)count * sizeof *follow->videos);
+    if (videos)
+        follow->videos = videos;
+    bool *known = realloc(follow->known, (size_t)count * sizeof *follow->known);
+    if (known)
+        follow->known = known;
+    if (!videos || !known)
+        return false;
+    size_t more = (size_t)(count - follow->count);
+    memset(videos + follow->count, 0, more * sizeof *videos);
+    memset(known + follow->count, 0, more * sizeof *known);
+    follow->count = count;
+    return true;
+}
+
+static bool keep_text(const char **member, const char *text) {
+    if (*member && strcmp(*member, text) == 0)
+        return true;
+    char *copy = strdup(text);
+    if (!copy)
+        return false;
+    free((char *)*member);
+    *member = copy;
+    return true;
+}
+
+static enum progress_phase phase_of(enum video_state state) {
+    switch (state) {
+    case VIDEO_RUNNING:
+    case VIDEO_PUBLISHING:
+        return PHASE_RUNNING;
+    case VIDEO_DONE:
+        return PHASE_DONE;
+    case VIDEO_FAILED:
+        return PHASE_FAILED;
+    case VIDEO_CANCELED:
+        return PHASE_CANCELED;
+    default:
+        return PHASE_WAITING;
+    }
+}
+
+static bool on_video(void *user, const struct client_video *news) {
+    struct follow *follow = user;
+    if (news->video < 0 || news->video >= LIMIT_VIDEOS || !make_room(follow, news->video)) {
+        follow->failed_memory = true;
+        return false;
+    }
+    struct progress_video *video = &follow->videos[news->video];
+    if (!keep_text(&video->name, news->name) || !keep_text(&video->path, news->path) ||
+        !keep_text(&video->error, news->detail)) {
+        follow->failed_memory = true;
+        return false;
+    }
+    video->phase = phase_of(news->state);
+    video->stage = news->kind < PLAN_KIND_COUNT ? plan_kind_name(news->kind) : "";
+    video->windows = news->windows;
+    video->windows_done = news->windows_done;
+    video->step = news->step;
+    video->steps = news->steps;
+    video->seconds = news->length;
+    video->took = news->seconds;
+    follow->known_count += !follow->known[news->video];
+    follow->known[news->video] = true;
+    return true;
+}
+
+static struct progress state_of(const struct follow *follow) {
+    return (struct progress){
+        .job = follow->job.name,
+        .videos = follow->videos,
+        .count = follow->known_count,
+        .elapsed = (double)(clock_monotonic_ns() - follow->started) / 1e9,
+        .done_at_start = follow->done_at_start,
+        .paused = follow->job.state == JOB_PAUSED,
+    };
+}
+
+static bool on_job(void *user, const struct client_job *job) {
+    struct follow *follow = user;
+    follow->job = *job;
+    struct progress state = state_of(follow);
+    if (!follow->began) {
+        follow->done_at_start = state.done_at_start = progress_done(&state);
+        follow->began = true;
+    }
+    progress_show(follow->view, &state, clock_monotonic_ns());
+    return true;
+}
+
+static void close_follow(struct follow *follow) {
+    progress_close(&follow->view);
+    for (int i = 0; i < follow->count; i++) {
+        free((char *)follow->videos[i].name);
+        free((char *)follow->videos[i].path);
+        free((char *)follow->videos[i].error);
+    }
+    free(follow->videos);
+    free(follow->known);
+}
+
+/* -- the end
+ * --------------------------------------------------------------------------------------- */
+
+static void pace(char out[48], double seconds, double took) {
+    if (took <= 0)
+        snprintf(out, 48, "-");
+    else if (seconds >= took)
+        snprintf(out, 48, "%.2f times faster", seconds / took);
+    else
+        snprintf(out, 48, "%.2f times slower", took / seconds);
+}
+
+static int widest_name(const struct follow *follow) {
+    int width = 5;
+    for (int i = 0; i < follow->known_count; i++) {
+        int length = (int)strlen(follow->videos[i].name);
+        width = length > width ? length : width;
+    }
+    return width < 40 ? width : 40;
+}
+
+/* Where the files are, how long each is and took, and how that compares with real time. */
+static void put_table(struct buffer *out, const struct follow *follow) {
+    int width = widest_name(follow);
+    double seconds = 0, took = 0;
+    char length[32], work[32], speed[48];
+    buffer_printf(out, "%-*s  %10s  %10s  %-19s  %s\n", width, "video", "length", "took",
+                  "than real time", "file");
+    for (int i = 0; i < follow->known_count; i++) {
+        const struct progress_video *video = &follow->videos[i];
+        bool done = video->phase == PHASE_DONE;
+        pace(speed, video->seconds, done ? video->took : 0);
+        buffer_printf(out, "%-*s  %10s  %10s  %-19s  %s\n", width, video->name,
+                      text_duration(length, video->seconds), text_duration(work, video->took),
+                      speed, done ? video->path : progress_phase_name(video->phase));
+        seconds += done ? video->seconds : 0;
+        took += done ? video->took : 0;
+    }
+    pace(speed, seconds, took);
+    buffer_printf(out, "%-*s  %10s  %10s  %s\n", width, "total", text_duration(length, seconds),
+                  text_duration(work, took), speed);
+}
+
+static void put_job_json(struct buffer *out, const struct follow *follow) {
+    struct json_writer writer = {.buffer = out};
+    const struct client_job *job = &follow->job;
+    json_begin_object(&writer, NULL);
+    json_put_text(&writer, "event", "job");
+    json_put_text(&writer, "job", job->name);
+    json_put_int(&writer, "id", (int64_t)job->id);
+    json_put_text(&writer, "state", job_state_name(job->state));
+    json_put_int(&writer, "videos", job->videos);
+    json_put_int(&writer, "done", job->by_state[VIDEO_DONE]);
+    json_put_int(&writer, "failed", job->by_state[VIDEO_FAILED]);
+    json_put_double(&writer, "elapsed_s", (double)(clock_monotonic_ns() - follow->started) / 1e9);
+    json_end_object(&writer);
+    buffer_add_text(out, "\n");
+}
+
+static const char *first_error(const struct follow *follow) {
+    for (int i = 0; i < follow->known_count; i++)
+        if (follow->videos[i].phase == PHASE_FAILED)
+            return follow->videos[i].error;
+    return "no reason was given";
+}
+
+static int say_end(struct cli *cli, const struct follow *follow) {
+    const struct client_job *job = &follow->job;
+    struct buffer text = {0};
+    if (follow->request->form == PROGRESS_JSON)
+        put_job_json(&text, follow);
+    else if (follow->request->form != PROGRESS_QUIET)
+        put_table(&text, follow);
+    int status = cli_put(cli, &text);
+    if (status != 0 || job->state == JOB_DONE)
+        return status;
+    if (job->state == JOB_CANCELED)
+        cli_fail_text(cli, ERR_INTERNAL,
+                      "job %s was canceled: %d of %d videos are there; '%s' "
+                      "goes on with it",
+                      job->name, job->by_state[VIDEO_DONE], job->videos, follow->request->again);
+    else
+        cli_fail_text(cli, ERR_INTERNAL,
+                      "%d of %d videos failed, the first with: %s; '%s' tries "
+                      "them again",
+                      job->by_state[VIDEO_FAILED], job->videos, first_error(follow),
+                      follow->request->again);
+    return 1;
+}
+
+static int say_interrupted(struct cli *cli, const struct follow *follow) {
+    const struct follow_request *request = follow->request;
+    if (request->goes_on)
+        return cli_fail_text(cli, ERR_INTERRUPTED,
+                             "interrupted; the job goes on: '%s' follows it "
+                             "again",
+                             request->again);
+    return cli_fail_text(cli, ERR_INTERRUPTED,
+                         "interrupted; what is done is kept: '%s' goes on "
+                         "from there",
+                         request->again);
+}
+
+int follow_job(struct cli *cli, const struct follow_request *request) {
+    struct follow follow = {.request = request, .started = clock_monotonic_ns()};
+    struct client_follower follower = {&follow, on_video, on_job};
+    struct error error = {0};
+    int status;
+    enum error_code code = progress_open(&follow.view, request->form, cli->out, cli->err, &error);
+    if (code != ERR_OK)
+        return cli_fail(cli, &error);
+    code = client_follow(request->client, &follow.job, request->job, &follower, &error);
+    if (code == ERR_OK && follow.failed_memory)
+        code = error_set(&error, ERR_MEMORY, "no memory to follow the job");
+    if (code == ERR_OK)
+        on_job(&follow, &follow.job);
+    progress_close(&follow.view);
+    if (code == ERR_OK)
+        status = say_end(cli, &follow);
+    else if (request->failed && atomic_load(request->failed))
+        status = cli_fail(cli, request->failure);
+    else if (code == ERR_INTERRUPTED || interrupt_asked())
+        status = say_interrupted(cli, &follow);
+    else
+        status = cli_fail(cli, &error);
+    close_follow(&follow);
+    return status;
+}

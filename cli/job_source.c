@@ -1,0 +1,228 @@
+/* Job files, images and models on this machine's disk. */
+#include "cli/job_source.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/text.h"
+#include "base/yaml.h"
+
+#define MODELS_LISTED   32
+#define IMAGE_BYTES_MAX (64 << 20)
+
+/* -- models --------------------------------------------------------------------------------------
+ */
+
+static bool is_folder(const char *path) {
+    struct stat status;
+    return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+void models_folder(char out[FILE_PATH_BYTES], const char *given) {
+    static const char *const beside[] = {"../models", "../../models", "../share/vidloom/models"};
+    char program[PATH_MAX];
+    snprintf(out, FILE_PATH_BYTES, "%s", given ? given : "models");
+    if (given || is_folder(out))
+        return;
+    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+    if (length <= 0)
+        return;
+    program[length] = '\0';
+    *strrchr(program, '/') = '\0';
+    for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
+        char candidate[FILE_PATH_BYTES];
+        if (snprintf(candidate, sizeof candidate, "%.4000s/%s", program, beside[i]) > 0 &&
+            is_folder(candidate)) {
+            memcpy(out, candidate, sizeof candidate);
+            return;
+        }
+    }
+}
+
+static int list_folders(char names[][NAME_MAX + 1], int most, const char *folder) {
+    int count = 0;
+    DIR *stream = opendir(folder);
+    if (!stream)
+        return 0;
+    for (struct dirent *entry = readdir(stream); entry && count < most; entry = readdir(stream)) {
+        char path[FILE_PATH_BYTES];
+        if (entry->d_name[0] == '.' ||
+            snprintf(path, sizeof path, "%.3800s/%s", folder, entry->d_name) < 0 ||
+            !is_folder(path))
+            continue;
+        snprintf(names[count++], NAME_MAX + 1, "%s", entry->d_name);
+    }
+    closedir(stream);
+    return count;
+}
+
+static enum error_code no_such_model(const char *models, const char *spec, struct error *error) {
+    char names[MODELS_LISTED][NAME_MAX + 1];
+    const char *candidates[MODELS_LISTED + 1] = {0};
+    int count = list_folders(names, MODELS_LISTED, models);
+    for (int i = 0; i < count; i++)
+        candidates[i] = names[i];
+    const char *nearest = text_nearest(spec, candidates);
+    if (nearest)
+        return error_set(error, ERR_MISSING,
+                         "there is no model '%.128s' in %.256s: did you mean "
+                         "'%.128s'?",
+                         spec, models, nearest);
+    if (count == 0)
+        return error_set(error, ERR_MISSING,
+                         "there is no model '%.128s': the folder of models "
+                         "%.256s is not there or empty; --models DIR names another",
+                         spec, models);
+    return error_set(error, ERR_MISSING,
+                     "there is no model '%.128s' in %.256s; there is '%.128s'%s", spec, models,
+                     names[0], count > 1 ? " and others" : "");
+}
+
+enum error_code model_folder(char out[FILE_PATH_BYTES], const char *models, const char *spec,
+                             struct error *error) {
+    bool is_path = strchr(spec, '/') != NULL;
+    if (is_path && snprintf(out, FILE_PATH_BYTES, "%s", spec) >= FILE_PATH_BYTES)
+        return error_set(error, ERR_LIMIT, "the path of the model is too long");
+    if (!is_path && file_join(out, models, spec, error) != ERR_OK)
+        return error->code;
+    if (is_folder(out))
+        return ERR_OK;
+    if (is_path)
+        return error_set(error, ERR_MISSING, "there is no model folder %.512s", spec);
+    return no_such_model(models, spec, error);
+}
+
+/* The two headers name the same things twice, as coordinator and worker do not know each other. */
+_Static_assert(MODEL_CAN_TEXT == (int)STAGE_TEXT && MODEL_CAN_KEYFRAME == (int)STAGE_KEYFRAME &&
+                   MODEL_CAN_WINDOW == (int)STAGE_WINDOW && MODEL_CAN_VAE == (int)STAGE_VAE,
+               "abilities are stages");
+_Static_assert(JOB_SAMPLER_EULER == (int)SAMPLER_EULER && JOB_SAMPLER_UNIPC == (int)SAMPLER_UNIPC &&
+                   JOB_SAMPLER_RENOISE == (int)SAMPLER_RENOISE,
+               "samplers have the same numbers");
+
+static void facts_from_info(struct model_facts *out, const struct model_info *info) {
+    *out = (struct model_facts){
+        .hash = info->hash,
+        .abilities = info->stages,
+        .size_multiple = info->size_multiple,
+        .size_min = info->size_min,
+        .size_max = info->size_max,
+        .width = info->width,
+        .height = info->height,
+        .fps = info->fps,
+        .window_frames = info->window_frames,
+        .overlap_count = info->overlap_count,
+        .sampler = (enum job_sampler)info->sampler,
+        .steps = info->steps,
+        .guidance = (double)info->guidance,
+        .shift = (double)info->shift,
+    };
+    memcpy(out->family, info->family, sizeof out->family);
+    memcpy(out->overlaps, info->overlaps, sizeof out->overlaps);
+}
+
+static enum error_code read_model(void *user, struct model_facts *out, const char *spec,
+                                  struct error *error) {
+    struct job_source *source = user;
+    for (int i = 0; i < source->known_count; i++) {
+        if (strcmp(source->known[i].spec, spec) == 0) {
+            *out = source->known[i].facts;
+            return ERR_OK;
+        }
+    }
+    if (source->known_count == JOB_SOURCE_MODELS_MAX)
+        return error_set(error, ERR_LIMIT, "more than %d models in one job", JOB_SOURCE_MODELS_MAX);
+    int at = source->known_count;
+    snprintf(source->known[at].spec, sizeof source->known[at].spec, "%s", spec);
+    enum error_code code = model_folder(source->known[at].folder, source->models, spec, error);
+    if (code == ERR_OK)
+        code = model_read_info(&source->known[at].info, source->known[at].folder, error);
+    if (code != ERR_OK)
+        return code;
+    facts_from_info(&source->known[at].facts, &source->known[at].info);
+    *out = source->known[at].facts;
+    source->known_count++;
+    return ERR_OK;
+}
+
+const struct model_info *job_source_model(const struct job_source *source, const char *spec,
+                                          const char **folder) {
+    for (int i = 0; i < source->known_count; i++) {
+        if (strcmp(source->known[i].spec, spec) == 0) {
+            *folder = source->known[i].folder;
+            return &source->known[i].info;
+        }
+    }
+    return NULL;
+}
+
+/* -- files ---------------------------------------------------------------------------------------
+ */
+
+static enum error_code path_of(char out[FILE_PATH_BYTES], const struct job_source *source,
+                               const char *name, struct error *error) {
+    if (name[0] != '/')
+        return file_join(out, source->folder, name, error);
+    if (snprintf(out, FILE_PATH_BYTES, "%s", name) >= FILE_PATH_BYTES)
+        return error_set(error, ERR_LIMIT, "the path is too long");
+    return ERR_OK;
+}
+
+static enum error_code read_file(void *user, char **out, size_t *length, struct arena *arena,
+                                 const char *name, size_t bytes_max, struct error *error) {
+    char path[FILE_PATH_BYTES];
+    enum error_code code = path_of(path, user, name, error);
+    return code != ERR_OK ? code : file_read(out, length, arena, path, bytes_max, error);
+}
+
+static enum error_code find_image(void *user, struct job_file *out, struct arena *arena,
+                                  const char *name, struct error *error) {
+    char path[FILE_PATH_BYTES], absolute[PATH_MAX];
+    struct stat status;
+    enum error_code code = path_of(path, user, name, error);
+    if (code != ERR_OK)
+        return code;
+    if (!realpath(path, absolute) || stat(absolute, &status) != 0)
+        return error_set_errno(error, errno, "image %.512s", path);
+    if (!S_ISREG(status.st_mode))
+        return error_set(error, ERR_USAGE, "image %.512s is %s, not a file", path,
+                         S_ISDIR(status.st_mode) ? "a folder" : "a device");
+    if (status.st_size > IMAGE_BYTES_MAX)
+        return error_set(error, ERR_LIMIT, "image %.512s has %lld bytes; expected at most %d", path,
+                         (long long)status.st_size, IMAGE_BYTES_MAX);
+    out->bytes = status.st_size;
+    out->path = arena_strdup(arena, absolute, strlen(absolute));
+    if (!out->path)
+        return error_set(error, ERR_MEMORY, "no memory for the name of %.512s", path);
+    return hash_of_file(&out->hash, absolute, error);
+}
+
+void job_source_resolver(struct job_resolver *out, struct job_source *source) {
+    *out = (struct job_resolver){source, read_file, find_image, read_model};
+}
+
+enum error_code job_source_open(struct job **out, struct job_source *source, const char *path,
+                                const char *models, struct arena *arena, struct error *error) {
+    char *text;
+    struct job_resolver resolver;
+    memset(source, 0, sizeof *source);
+    job_source_resolver(&resolver, source);
+    source->models = models;
+    const char *slash = strrchr(path, '/');
+    size_t folder = slash ? (size_t)(slash - path) + (slash == path) : 0;
+    if (folder >= sizeof source->folder)
+        return error_set(error, ERR_LIMIT, "the path of the job file is too long");
+    snprintf(source->folder, sizeof source->folder, "%.*s", slash ? (int)folder : 1,
+             slash ? path : ".");
+    enum error_code code = file_read(&text, &source->length, arena, path, YAML_BYTES_MAX, error);
+    if (code != ERR_OK)
+        return code;
+    source->text = text;
+    return job_parse(out, path, text, source->length, &resolver, error);
+}

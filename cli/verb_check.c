@@ -1,0 +1,340 @@
+/* vidloom check JOB.yaml: read and plan everything, run nothing. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/json.h"
+#include "base/text.h"
+#include "cli/cli.h"
+#include "cli/estimate.h"
+#include "cli/job_source.h"
+
+#define ROWS_SHOWN 24
+/* Finding published videos by key needs the whole plan; beyond this many tasks the path decides. */
+#define EXACT_TASKS_MAX 100000
+
+struct check_values {
+    const char *state, *models;
+    int dtype;
+    bool all, json;
+};
+
+struct check {
+    const struct check_values *values;
+    struct job *job;
+    struct job_source source;
+    struct estimate estimate;
+    unsigned char *published; /* [video_count] */
+    int published_count;
+    char ledger_note[256]; /* why what is done is not known; "" when it is */
+};
+
+/* -- what is there already -----------------------------------------------------------------------
+ */
+
+static enum error_code is_published(bool *out, const struct check *check, int video,
+                                    struct ledger *ledger, struct buffer *texts,
+                                    struct error *error) {
+    struct ledger_publication publication;
+    struct plan *plan;
+    const struct job_video *it = &check->job->videos[video];
+    enum error_code code =
+        ledger_find_publication(ledger, &publication, out, it->output.path, texts, error);
+    if (code != ERR_OK || !*out)
+        return code;
+    *out = publication.done;
+    if (!*out || check->estimate.tasks > EXACT_TASKS_MAX)
+        return ERR_OK;
+    code = plan_open(&plan, check->job, it, error);
+    if (code != ERR_OK)
+        return code;
+    *out = hash_equal(&plan->tasks[plan->task_count - 1].key, &publication.key);
+    plan_close(&plan);
+    return ERR_OK;
+}
+
+static enum error_code read_ledger(struct check *check, struct ledger *ledger,
+                                   struct error *error) {
+    struct buffer texts = {0};
+    enum error_code code = estimate_from_ledger(&check->estimate, check->job, ledger, error);
+    for (int i = 0; i < check->job->video_count && code == ERR_OK; i++) {
+        bool published = false;
+        code = is_published(&published, check, i, ledger, &texts, error);
+        check->published[i] = published;
+        check->published_count += published;
+    }
+    buffer_close(&texts);
+    return code;
+}
+
+/* A ledger that cannot be read does not make the job wrong: it is noted, and the rest is shown. */
+static void find_published(struct check *check) {
+    char path[FILE_PATH_BYTES];
+    struct stat status;
+    struct ledger *ledger;
+    struct error error = {0};
+    if (file_join(path, check->values->state, "ledger.db", &error) != ERR_OK ||
+        stat(path, &status) != 0)
+        return;
+    enum error_code code = ledger_sqlite_open(&ledger, check->values->state, &error);
+    if (code == ERR_OK) {
+        code = read_ledger(check, ledger, &error);
+        ledger_close(&ledger);
+    }
+    if (code == ERR_BUSY)
+        snprintf(check->ledger_note, sizeof check->ledger_note,
+                 "not known: vidloom is running on %.128s", check->values->state);
+    else if (code != ERR_OK)
+        snprintf(check->ledger_note, sizeof check->ledger_note, "not known: %.200s", error.detail);
+}
+
+/* -- shown ---------------------------------------------------------------------------------------
+ */
+
+static double seconds_of(const struct job_video *video) {
+    return (double)video->frames * video->output.fps_denominator / video->output.fps_numerator;
+}
+
+static int name_width(const struct job *job, int rows) {
+    int width = 5;
+    for (int i = 0; i < rows; i++) {
+        int length = (int)strlen(job->videos[i].name);
+        width = length > width ? length : width;
+    }
+    return width < 32 ? width : 32;
+}
+
+static void put_videos(struct buffer *out, const struct check *check) {
+    const struct job *job = check->job;
+    int rows = check->values->all || job->video_count <= ROWS_SHOWN ? job->video_count : ROWS_SHOWN;
+    int width = name_width(job, rows);
+    buffer_printf(out, "%-*s  %8s %7s %7s  %-9s  to\n", width, "video", "seconds", "frames",
+                  "windows", "size");
+    for (int i = 0; i < rows; i++) {
+        const struct job_video *video = &job->videos[i];
+        struct plan_counts counts = {0};
+        struct error error;
+        char size[32];
+        if (plan_count(&counts, job, video, &error) != ERR_OK)
+            continue; /* estimate_job has counted them all before */
+        snprintf(size, sizeof size, "%dx%d", video->output.width, video->output.height);
+        buffer_printf(out, "%-*s  %8.1f %7" PRId64 " %7d  %-9s  %s%s\n", width, video->name,
+                      seconds_of(video), video->frames, counts.windows, size, video->output.path,
+                      check->published[i] ? " (done)" : "");
+    }
+    if (rows < job->video_count)
+        buffer_printf(out, "… and %d more (--all shows them)\n", job->video_count - rows);
+}
+
+static void put_stages(struct buffer *out, const struct check *check) {
+    char weights[32], work[32];
+    buffer_printf(out, "\n%-9s %8s  %10s  %10s  %s\n", "stage", "tasks", "weights", "work",
+                  "GFLOP a task");
+    for (int i = 0; i < PLAN_KIND_COUNT; i++) {
+        const struct estimate_stage *stage = &check->estimate.stages[i];
+        if (stage->tasks == 0)
+            continue;
+        buffer_printf(out, "%-9s %8" PRId64, plan_kind_name((enum plan_kind)i), stage->tasks);
+        if (stage->cost.flops > 0)
+            buffer_printf(out, "  %10s  %10s  %.2f", text_bytes(weights, stage->cost.weight_bytes),
+                          text_bytes(work, stage->cost.work_bytes), stage->cost.flops / 1e9);
+        buffer_add_text(out, "\n");
+    }
+}
+
+static void put_sums(struct buffer *out, const struct check *check) {
+    const struct estimate *estimate = &check->estimate;
+    char memory[32], length[32], time[32];
+    double ratio = estimate->seconds > 0 ? estimate->video_seconds / estimate->seconds : 0;
+    buffer_printf(out, "\nvideos   %" PRId64 ", %s long together, %" PRId64 " tasks\n",
+                  estimate->videos, text_duration(length, estimate->video_seconds),
+                  estimate->tasks);
+    buffer_printf(out, "memory   %s for weights and the largest task, for each worker\n",
+                  text_bytes(memory, estimate->weight_bytes + estimate->work_bytes));
+    buffer_printf(out, "time     about %s on this machine, %.2f times real time (estimate: %s",
+                  text_duration(time, estimate->seconds), ratio,
+                  estimate->measured ? "as an earlier job took" : "from the arithmetic");
+    if (!estimate->measured)
+        buffer_printf(out, " at %.0f GFLOP/s", estimate->flops_per_second / 1e9);
+    buffer_add_text(out, ")\n");
+    if (*check->ledger_note)
+        buffer_printf(out, "done     %s\n", check->ledger_note);
+    else
+        buffer_printf(out, "done     %d of %d videos\n", check->published_count,
+                      check->job->video_count);
+}
+
+static void put_json_video(struct json_writer *writer, const struct check *check, int i) {
+    const struct job_video *video = &check->job->videos[i];
+    struct plan_counts counts = {0};
+    struct error error;
+    if (plan_count(&counts, check->job, video, &error) != ERR_OK)
+        return;
+    json_begin_object(writer, NULL);
+    json_put_text(writer, "name", video->name);
+    json_put_double(writer, "seconds", seconds_of(video));
+    json_put_int(writer, "frames", video->frames);
+    json_put_int(writer, "windows", counts.windows);
+    json_put_int(writer, "tasks", counts.tasks);
+    json_put_int(writer, "width", video->output.width);
+    json_put_int(writer, "height", video->output.height);
+    json_put_text(writer, "path", video->output.path);
+    json_put_bool(writer, "done", check->published[i]);
+    json_end_object(writer);
+}
+
+static void put_json_stages(struct json_writer *writer, const struct check *check) {
+    json_begin_array(writer, "stages");
+    for (int i = 0; i < PLAN_KIND_COUNT; i++) {
+        const struct estimate_stage *stage = &check->estimate.stages[i];
+        if (stage->tasks == 0)
+            continue;
+        json_begin_object(writer, NULL);
+        json_put_text(writer, "stage", plan_kind_name((enum plan_kind)i));
+        json_put_int(writer, "tasks", stage->tasks);
+        json_put_int(writer, "weight_bytes", (int64_t)stage->cost.weight_bytes);
+        json_put_int(writer, "work_bytes", (int64_t)stage->cost.work_bytes);
+        json_put_double(writer, "flops", stage->cost.flops);
+        json_end_object(writer);
+    }
+    json_end_array(writer);
+}
+
+static void put_json(struct buffer *out, const struct check *check) {
+    struct json_writer writer = {.buffer = out};
+    const struct estimate *estimate = &check->estimate;
+    json_begin_object(&writer, NULL);
+    json_put_text(&writer, "job", check->job->name);
+    json_put_double(&writer, "video_seconds", estimate->video_seconds);
+    json_put_int(&writer, "tasks", estimate->tasks);
+    json_put_int(&writer, "memory_bytes", (int64_t)(estimate->weight_bytes + estimate->work_bytes));
+    json_put_double(&writer, "estimate_s", estimate->seconds);
+    json_put_bool(&writer, "estimate_measured", estimate->measured);
+    json_put_int(&writer, "done", check->published_count);
+    put_json_stages(&writer, check);
+    json_begin_array(&writer, "videos");
+    for (int i = 0; i < check->job->video_count; i++)
+        put_json_video(&writer, check, i);
+    json_end_array(&writer);
+    json_end_object(&writer);
+    buffer_add_text(out, "\n");
+}
+
+/* -- the verb -------------------------------------------------------------------------------------
+ */
+
+static enum error_code look(struct check *check, const char *path, struct cli *cli,
+                            struct error *error) {
+    char models[FILE_PATH_BYTES];
+    enum dtype dtype = check->values->dtype == 1 ? DTYPE_F32 : DTYPE_BF16;
+    models_folder(models, check->values->models);
+    enum error_code code =
+        job_source_open(&check->job, &check->source, path, models, &cli->arena, error);
+    if (code != ERR_OK)
+        return code;
+    check->published = calloc((size_t)check->job->video_count + 1, 1);
+    if (!check->published)
+        return error_set(error, ERR_MEMORY, "no memory for %d videos", check->job->video_count);
+    code = estimate_job(&check->estimate, check->job, &check->source, dtype, error);
+    if (code != ERR_OK)
+        return code;
+    find_published(check);
+    if (!check->estimate.measured)
+        code = estimate_from_arithmetic(&check->estimate, check->job, dtype, error);
+    return code;
+}
+
+static int run(struct cli *cli, const struct invocation *invocation) {
+    struct check *check = calloc(1, sizeof *check);
+    struct buffer text = {0};
+    struct error error = {0};
+    int status;
+    if (!check)
+        return cli_fail_text(cli, ERR_MEMORY, "no memory to check a job");
+    check->values = invocation->values;
+    if (look(check, invocation->arguments[0], cli, &error) != ERR_OK) {
+        status = cli_fail(cli, &error);
+    } else if (check->values->json) {
+        put_json(&text, check);
+        status = cli_put(cli, &text);
+    } else {
+        put_videos(&text, check);
+        put_stages(&text, check);
+        put_sums(&text, check);
+        status = cli_put(cli, &text);
+    }
+    job_close(&check->job);
+    free(check->published);
+    free(check);
+    return status;
+}
+
+static const char *const dtypes[] = {"bf16", "f32", NULL};
+
+static const struct option options[] = {
+    {.letter = 's',
+     .name = "state",
+     .value = "DIR",
+     .type = OPTION_TEXT,
+     .offset = offsetof(struct check_values, state),
+     .fallback = ".vidloom",
+     .help = "Where 'vidloom run' keeps its ledger: to see what is done already."},
+    {.letter = 'm',
+     .name = "models",
+     .value = "DIR",
+     .type = OPTION_TEXT,
+     .offset = offsetof(struct check_values, models),
+     .help = "The folder of models. Without it: models in the current folder, else beside the "
+             "program."},
+    {.name = "dtype",
+     .value = "TYPE",
+     .type = OPTION_CHOICE,
+     .offset = offsetof(struct check_values, dtype),
+     .fallback = "bf16",
+     .choices = dtypes,
+     .help = "The type to compute in, for the memory and time."},
+    {.letter = 'a',
+     .name = "all",
+     .type = OPTION_FLAG,
+     .offset = offsetof(struct check_values, all),
+     .help = "Show every video, however many there are."},
+    {.letter = 'j',
+     .name = "json",
+     .type = OPTION_FLAG,
+     .offset = offsetof(struct check_values, json),
+     .help = "Print one JSON object instead of tables."},
+};
+
+static const struct verb_note examples[] = {
+    {"vidloom check job.yaml", "Is the file right, how much is it, how long will it take?"},
+    {"vidloom check --json job.yaml", "The same numbers for a program."},
+    {NULL, NULL},
+};
+
+static const struct verb_note exits[] = {
+    {"0", "The job can be run."},
+    {"1", "It could not be checked: reading or memory failed."},
+    {"2", "The command line or the job file is wrong; the line on stderr says file, line and "
+          "column, what was expected, and what may have been meant."},
+    {NULL, NULL},
+};
+
+const struct verb verb_check = {
+    .name = "check",
+    .group = "Making videos",
+    .summary = "validate a job; show its plan, memory and time",
+    .arguments = "JOB.yaml",
+    .arguments_min = 1,
+    .arguments_max = 1,
+    .purpose = "Read a job file with everything that it names (prompt lists, images, models) and "
+               "show what 'vidloom run' would do: the videos, their windows and tasks, the memory "
+               "that each stage needs, about how long it will take on this machine, and what is "
+               "done already. Nothing is generated and nothing is written.",
+    .options = options,
+    .option_count = sizeof options / sizeof *options,
+    .values_bytes = sizeof(struct check_values),
+    .examples = examples,
+    .exits = exits,
+    .run = run,
+};

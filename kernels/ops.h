@@ -40,7 +40,8 @@ struct conv;   /* a convolution's weights, likewise */
 struct device_config {
     int threads;     /* CPU: threads to use; 0: one for each core this process may run on */
     int index;       /* GPU: which one */
-    const char *isa; /* CPU: cap for tests and comparison: "plain", "avx2", "avx512"; NULL: best */
+    const char *isa; /* CPU: cap for tests and comparison: "plain", "avx2", "avx512", "avx512_bf16";
+                        NULL: best */
 };
 
 struct device_info {

@@ -57,7 +57,8 @@ static void attention_plain(const void *args_pointer, int64_t begin, int64_t end
 }
 
 void cpu_attention(struct device *device, const struct attention_args *args) {
-    int64_t width = (int64_t)args->heads * args->head_dim;
+    const int64_t width = (int64_t)args->heads * args->head_dim;
+    (void)width;
     assert(args->heads > 0 && args->head_dim > 0 && args->head_dim <= HEAD_DIM_MAX);
     assert(args->head_dim % 4 == 0 && args->q_length >= 0 && args->k_length > 0);
     assert(args->q_stride >= width && args->k_stride >= width && args->v_stride >= width);

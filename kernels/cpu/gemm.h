@@ -1,10 +1,13 @@
 /* The one matrix product kernel that linear layers, convolutions and attention share: a tile of a
  * few rows by one panel of columns, summed over a batch of (row block, panel block) pairs.
  *
- * Rows (the A side) are read in place: row r of block b starts at a[b] + r·a_stride. Columns (the B
+ * Rows (the A side) are read in place: row r of block b starts at a[b] + r·stride. Columns (the B
  * side) are packed in panels of `panel` columns; a panel holds its depth in order: one row of
  * `columns` floats for each k, or for bf16 one row of `columns` pairs for each two k, which is what
- * a dot-product instruction reads. The last panel may be narrower, a multiple of `step`. */
+ * a dot-product instruction reads. The last panel may be narrower, a multiple of `step`.
+ *
+ * An element's sum is taken in the order of k, whatever tile it is computed in: so results do not
+ * depend on how rows and columns are cut. */
 #ifndef VIDLOOM_KERNELS_CPU_GEMM_H
 #define VIDLOOM_KERNELS_CPU_GEMM_H
 
@@ -15,18 +18,63 @@
 #include "kernels/ops.h"
 
 #define GEMM_PANEL_MAX 64
-#define GEMM_ROWS_MAX  24
+#define GEMM_ROWS_MAX  16
+
+/* What happens to a tile's sums on their way out: y = act(sum + bias), times gate, plus residual.
+ */
+struct gemm_finish {
+    void *out; /* row r, column n at r·stride + n */
+    enum dtype out_dtype;
+    int64_t stride;
+    const float *bias; /* by column */
+    enum activation activation;
+    const float *gate; /* by column; NULL: none */
+    const uint8_t *group;
+    const void *residual; /* like out, NULL: none */
+    bool accumulate;
+};
+
+/* One query row's state between blocks of keys. */
+struct softmax_row {
+    float max, sum;
+};
+
+struct softmax_block {
+    float *logits; /* [rows, stride]: q·k, unscaled; overwritten */
+    void *weights; /* [rows, stride] operand type: exp(logit - max), 0 in the padding */
+    int64_t stride;
+    int rows;
+    int64_t keys, padded; /* valid columns; columns to write */
+    float scale;
+    const float *key_bias; /* [keys] or NULL */
+    const float *bias;     /* [rows, bias_stride] or NULL */
+    int64_t bias_stride;
+    struct softmax_row *state; /* [rows] */
+    float *out;                /* [rows, out_width] sums so far, rescaled to the new maximum */
+    int64_t out_width;
+};
 
 struct gemm {
     const char *name;
-    enum dtype operand;           /* what A and B hold: f32 or bf16 (pairs, depth padded to even) */
-    int panel;                    /* columns of a full panel */
-    int step;                     /* narrowest panel */
-    int rows[GEMM_PANEL_MAX / 8]; /* most rows of a tile whose panel has (i+1)·step columns */
-    /* c[r·ldc + n] (+)= Σ_b Σ_k a[b][r·a_stride + k] · panel b; `depth` counts k of one block and
-     * must be even for bf16. `b` holds the blocks one after another. */
-    void (*tile)(float *c, int64_t ldc, const void *const *a, int64_t a_stride, const void *b,
+    enum dtype operand; /* what A and B hold: f32 or bf16 (pairs, depth padded to even) */
+    int panel;          /* columns of a full panel */
+    int step;           /* columns of the narrowest */
+    int rows[4];        /* most rows of a tile of (i+1)·step columns */
+    /* c[r·ldc + n] (+)= Σ_b Σ_k a[b][r·stride + k] · panel b; `depth` counts the k of one block and
+     * is even for bf16. `b` holds the blocks one after another. */
+    void (*tile)(float *c, int64_t ldc, const void *const *a, int64_t stride, const void *b,
                  int rows, int columns, int batch, int64_t depth, bool accumulate);
+    /* Rows first.. and columns column.. of the output, from sums[r·ld + n]. */
+    void (*finish)(const struct gemm_finish *finish, const float *sums, int64_t ld, int64_t row,
+                   int64_t column, int rows, int64_t columns);
+    void (*softmax)(const struct softmax_block *block);
+    /* Keys (rows of `depth` elements, `stride` apart) to panels whose columns are keys, and values
+     * to panels whose depth is keys. `count` rows; both are padded with zeros to whole panels and
+     * even depth. dtype is that of the rows. */
+    void (*pack_keys)(void *out, const void *rows, enum dtype dtype, int64_t stride, int64_t count,
+                      int64_t depth);
+    void (*pack_values)(void *out, const void *rows, enum dtype dtype, int64_t stride,
+                        int64_t count, int64_t width);
 };
 
 /* Fill out[0..depth) with row n of the matrix to pack (f32). */
@@ -46,8 +94,13 @@ static inline int gemm_rows(const struct gemm *gemm, int columns) {
     return gemm->rows[columns / gemm->step - 1];
 }
 
-/* Bytes of `outputs` columns of `depth` each, packed; panel p starts at
- * p·panel·gemm_depth(depth)·sizeof(operand). */
+/* `count` things in `parts` nearly equal parts: where part i begins. */
+static inline int64_t part_begin(int64_t count, int64_t parts, int64_t i) {
+    return count / parts * i + (i < count % parts ? i : count % parts);
+}
+
+/* Bytes of `outputs` columns of `depth` each, packed; the panel of column n starts at element
+ * n·gemm_depth(depth). */
 size_t gemm_packed_bytes(const struct gemm *gemm, int64_t outputs, int64_t depth);
 /* Values are rounded to `dtype` first. `row` holds `depth` floats. */
 void gemm_pack(const struct gemm *gemm, void *out, int64_t outputs, int64_t depth, enum dtype dtype,

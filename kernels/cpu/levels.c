@@ -1,7 +1,7 @@
 /* Which instruction set level a machine has. Compiled without any instruction set flag. */
 #include <string.h>
 
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/levels.h"
 
 static const struct cpu_level plain = {
     .name = "plain",
@@ -21,11 +21,32 @@ static const struct cpu_level plain = {
 };
 
 enum error_code cpu_level_choose(struct cpu_level *out, const char *cap, struct error *error) {
-    *out = plain;
-    if (cap != NULL && strcmp(cap, "plain") != 0 && strcmp(cap, "avx2") != 0 &&
-        strcmp(cap, "avx512") != 0) {
-        return error_set(error, ERR_UNSUPPORTED,
-                         "instruction set \"%s\" is not known: plain, avx2 or avx512", cap);
+    static const char *const caps[] = {"plain", "avx2", "avx512", "avx512_bf16"};
+    size_t most = 0;
+    while (cap != NULL && most < 4 && strcmp(cap, caps[most]) != 0) {
+        most++;
     }
+    if (cap == NULL) {
+        most = 3;
+    }
+    if (most > 3) {
+        return error_set(error, ERR_UNSUPPORTED,
+                         "instruction set \"%s\" is not known: plain, avx2, avx512 or avx512_bf16",
+                         cap);
+    }
+    *out = plain;
+#if defined(VIDLOOM_X86)
+    __builtin_cpu_init();
+    if (most >= 1 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+        cpu_level_avx2(out);
+        if (most >= 2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+            cpu_level_avx512(out);
+            if (most >= 3 && __builtin_cpu_supports("avx512bf16")) {
+                cpu_level_avx512_bf16(out);
+            }
+        }
+    }
+#endif
     return ERR_OK;
 }

@@ -1,0 +1,41 @@
+/* AVX-512 with bf16 dot products: products of bf16. */
+#include <immintrin.h>
+
+#include "kernels/cpu/gemm_tile_avx512.h"
+#define VECTOR_SPREAD(x)     _mm512_castsi512_ps(_mm512_set1_epi32(x))
+#define VECTOR_MADD(c, a, b) _mm512_dpbf16_ps(c, (__m512bh)(a), (__m512bh)(b))
+#define OPERAND_BF16         1
+#include "kernels/cpu/gemm_tile.h"
+
+#define PANEL 64
+#define STORE_OPERAND(p, at, x)                                                                    \
+    _mm256_storeu_si256((__m256i *)(void *)((bf16 *)(p) + (at)), (__m256i)_mm512_cvtneps_pbh(x))
+
+#include "kernels/cpu/vector.h"
+
+/* Even in the low half of each lane, odd in the high half; both hold exact bf16 values. */
+static inline vf vf_pair_bf16(vf even, vf odd) {
+    __m512i low = _mm512_srli_epi32(_mm512_castps_si512(even), 16);
+    return _mm512_castsi512_ps(_mm512_or_si512(low, _mm512_castps_si512(odd)));
+}
+
+#include "kernels/cpu/gemm_vector.h"
+#include "kernels/cpu/levels.h"
+
+static const struct gemm gemm = {
+    .name = "avx512_bf16",
+    .operand = DTYPE_BF16,
+    .panel = PANEL,
+    .step = LANES,
+    .rows = TILE_ROWS,
+    .tile = run_tile,
+    .finish = finish,
+    .softmax = softmax,
+    .pack_keys = pack_keys,
+    .pack_values = pack_values,
+};
+
+void cpu_level_avx512_bf16(struct cpu_level *level) {
+    level->name = "avx512_bf16";
+    level->gemm_bf16 = &gemm;
+}

@@ -1,0 +1,187 @@
+/* What surrounds the tile kernels: the way out of a product, softmax, and packing. Included once by
+ * each instruction set's file, which defines OPERAND (DTYPE_F32 or DTYPE_BF16) and PANEL. */
+#include <float.h>
+
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/vector.h"
+
+static inline __attribute__((always_inline)) void
+finish_as(const struct gemm_finish *f, enum activation activation, const float *sums, int64_t ld,
+          int64_t row, int64_t column, int rows, int64_t columns) {
+    for (int r = 0; r < rows; r++) {
+        int64_t at = (row + r) * f->stride + column;
+        const float *gate = f->gate;
+        if (gate != NULL) {
+            gate += (f->group != NULL ? f->group[row + r] * f->stride : 0) + column;
+        }
+        for (int64_t i = 0; i < columns; i += LANES) {
+            int64_t n = columns - i < LANES ? columns - i : LANES;
+            vf y = vf_load(sums + r * ld + i) + vf_read(f->bias, DTYPE_F32, column + i, n);
+            y = vf_activate(y, activation);
+            if (gate != NULL) {
+                y = y * vf_read(gate, DTYPE_F32, i, n);
+            }
+            if (f->residual != NULL) {
+                y = y + vf_read(f->residual, f->out_dtype, at + i, n);
+            }
+            if (f->accumulate) {
+                y = y + vf_read(f->out, DTYPE_F32, at + i, n);
+            }
+            vf_write(f->out, f->out_dtype, at + i, n, y);
+        }
+    }
+}
+
+static void finish(const struct gemm_finish *f, const float *sums, int64_t ld, int64_t row,
+                   int64_t column, int rows, int64_t columns) {
+    switch (f->activation) {
+    case ACTIVATION_NONE:
+        finish_as(f, ACTIVATION_NONE, sums, ld, row, column, rows, columns);
+        break;
+    case ACTIVATION_SILU:
+        finish_as(f, ACTIVATION_SILU, sums, ld, row, column, rows, columns);
+        break;
+    case ACTIVATION_GELU_TANH:
+        finish_as(f, ACTIVATION_GELU_TANH, sums, ld, row, column, rows, columns);
+        break;
+    case ACTIVATION_GELU_ERF:
+        finish_as(f, ACTIVATION_GELU_ERF, sums, ld, row, column, rows, columns);
+        break;
+    }
+}
+
+static inline void softmax_add(vf *most, float *logits, int64_t n, vf scale, const float *key_bias,
+                               const float *bias) {
+    vf x = vf_load(logits) * scale;
+    if (key_bias != NULL) {
+        x = x + vf_read(key_bias, DTYPE_F32, 0, n);
+    }
+    if (bias != NULL) {
+        x = x + vf_read(bias, DTYPE_F32, 0, n);
+    }
+    vf_store(logits, x);
+    if (n < LANES) { /* lanes past the last key do not count */
+        float lane[LANES];
+        vf_store(lane, x);
+        for (int64_t i = n; i < LANES; i++) {
+            lane[i] = -FLT_MAX;
+        }
+        x = vf_load(lane);
+    }
+    *most = vf_max(x, *most);
+}
+
+static void softmax(const struct softmax_block *block) {
+    vf scale = vf_set(block->scale);
+    for (int r = 0; r < block->rows; r++) {
+        float *logits = block->logits + r * block->stride;
+        const float *bias = block->bias != NULL ? block->bias + r * block->bias_stride : NULL;
+        vf most = vf_set(-FLT_MAX);
+        for (int64_t i = 0; i < block->keys; i += LANES) {
+            int64_t n = block->keys - i < LANES ? block->keys - i : LANES;
+            softmax_add(&most, logits + i, n, scale,
+                        block->key_bias != NULL ? block->key_bias + i : NULL,
+                        bias != NULL ? bias + i : NULL);
+        }
+        struct softmax_row *state = &block->state[r];
+        float before = state->max, largest = vf_largest(most);
+        state->max = largest > before ? largest : before;
+        if (state->max > before) {
+            vf factor = vf_exp(vf_set(before - state->max));
+            float *out = block->out + r * block->out_width;
+            for (int64_t i = 0; i < block->out_width; i += LANES) {
+                vf_store(out + i, vf_load(out + i) * factor);
+            }
+            float lane[LANES];
+            vf_store(lane, factor);
+            state->sum *= lane[0];
+        }
+        vf max = vf_set(state->max), sum = vf_zero();
+        for (int64_t i = 0; i < block->padded; i += LANES) {
+            int64_t n = block->keys - i;
+            vf weight = vf_zero();
+            if (n > 0) {
+                weight = vf_exp(vf_load(logits + i) - max);
+                weight = n < LANES ? vf_keep(weight, n) : weight;
+            }
+            sum = sum + weight;
+            STORE_OPERAND(block->weights, r * block->stride + i, weight);
+        }
+        state->sum += vf_sum(sum);
+    }
+}
+
+/* Columns of the panel at `first` of `count` columns in all. */
+static inline int64_t panel_columns(int64_t first, int64_t count) {
+    int64_t left = (count - first + LANES - 1) / LANES * LANES;
+    return left < PANEL ? left : PANEL;
+}
+
+/* Units (four bytes: an f32, or two bf16) unit.. of a row, zeros past its end. */
+static inline vf read_units(const void *rows, enum dtype dtype, int64_t at, int64_t unit,
+                            int64_t units) {
+    int64_t n = units - unit < LANES ? units - unit : LANES;
+#if OPERAND_BF16
+    (void)dtype;
+    const char *p = (const char *)rows + at * 2 + unit * 4;
+    if (n >= LANES) {
+        return vf_load((const float *)(const void *)p);
+    }
+    float some[LANES] = {0};
+    memcpy(some, p, (size_t)n * 4);
+    return vf_load(some);
+#else
+    return vf_read(rows, dtype, at + unit, n);
+#endif
+}
+
+static void pack_keys(void *out, const void *rows, enum dtype dtype, int64_t stride, int64_t count,
+                      int64_t depth) {
+    int64_t units = OPERAND_BF16 ? depth / 2 : depth;
+    for (int64_t first = 0; first < count; first += PANEL) {
+        int64_t columns = panel_columns(first, count);
+        float *panel = (float *)out + first * units;
+        for (int64_t column = 0; column < columns; column += LANES) {
+            for (int64_t unit = 0; unit < units; unit += LANES) {
+                vf square[LANES];
+                for (int i = 0; i < LANES; i++) {
+                    int64_t key = first + column + i;
+                    square[i] = key < count ? read_units(rows, dtype, key * stride, unit, units)
+                                            : vf_zero();
+                }
+                vf_transpose(square);
+                for (int i = 0; i < LANES && unit + i < units; i++) {
+                    vf_store(panel + (unit + i) * columns + column, square[i]);
+                }
+            }
+        }
+    }
+}
+
+static void pack_values(void *out, const void *rows, enum dtype dtype, int64_t stride,
+                        int64_t count, int64_t width) {
+    int64_t padded = (count + LANES - 1) / LANES * LANES;
+    for (int64_t first = 0; first < width; first += PANEL) {
+        int64_t columns = panel_columns(first, width);
+#if OPERAND_BF16
+        float *panel = (float *)out + first * (padded / 2);
+        for (int64_t key = 0; key < padded; key += 2) {
+            for (int64_t column = 0; column < columns; column += LANES) {
+                int64_t at = key * stride + first + column, n = width - first - column;
+                vf even = key < count ? vf_read(rows, dtype, at, n) : vf_zero();
+                vf odd = key + 1 < count ? vf_read(rows, dtype, at + stride, n) : vf_zero();
+                vf_store(panel + key / 2 * columns + column, vf_pair_bf16(even, odd));
+            }
+        }
+#else
+        float *panel = (float *)out + first * padded;
+        for (int64_t key = 0; key < padded; key++) {
+            for (int64_t column = 0; column < columns; column += LANES) {
+                int64_t at = key * stride + first + column, n = width - first - column;
+                vf_store(panel + key * columns + column,
+                         key < count ? vf_read(rows, dtype, at, n) : vf_zero());
+            }
+        }
+#endif
+    }
+}

@@ -1,0 +1,193 @@
+#include "tests/kernels/support.h"
+
+struct attention_case {
+    struct attention_args args;
+    const void *packed; /* q, k and v of one row, as one linear layer writes them */
+};
+
+static void run_attention(const struct ops *ops, struct device *device, void *out, void *context) {
+    struct attention_case *c = context;
+    struct attention_args args = c->args;
+    args.out = out;
+    ops->attention(device, &args);
+}
+
+static double logit(const struct attention_args *a, int64_t head, int64_t i, int64_t j) {
+    double sum = 0;
+    for (int e = 0; e < a->head_dim; e++) {
+        sum += (double)float_load(a->q, a->dtype, i * a->q_stride + head * a->head_dim + e) *
+               (double)float_load(a->k, a->dtype, j * a->k_stride + head * a->head_dim + e);
+    }
+    sum *= (double)a->scale;
+    sum += a->key_bias != NULL ? (double)a->key_bias[j] : 0;
+    sum += a->bias != NULL ? (double)a->bias[(head * a->q_length + i) * a->k_length + j] : 0;
+    return sum;
+}
+
+static void expect(const struct attention_args *a, double *out) {
+    double *weight = malloc((size_t)a->k_length * sizeof *weight);
+    assert_non_null(weight);
+    for (int64_t head = 0; head < a->heads; head++) {
+        for (int64_t i = 0; i < a->q_length; i++) {
+            double max = -INFINITY, total = 0;
+            for (int64_t j = 0; j < a->k_length; j++) {
+                weight[j] = logit(a, head, i, j);
+                max = fmax(max, weight[j]);
+            }
+            for (int64_t j = 0; j < a->k_length; j++) {
+                weight[j] = exp(weight[j] - max);
+                total += weight[j];
+            }
+            for (int e = 0; e < a->head_dim; e++) {
+                double sum = 0;
+                for (int64_t j = 0; j < a->k_length; j++) {
+                    int64_t at = j * a->v_stride + head * a->head_dim + e;
+                    sum += weight[j] * (double)float_load(a->v, a->dtype, at);
+                }
+                out[i * a->out_stride + head * a->head_dim + e] = sum / total;
+            }
+        }
+    }
+    free(weight);
+}
+
+struct shape {
+    int64_t queries, keys;
+    int heads, head_dim;
+    bool key_bias, bias;
+    double magnitude;
+};
+
+static void check_attention(struct shape s, enum dtype dtype) {
+    int64_t width = (int64_t)s.heads * s.head_dim, stride = 2 * width + 4;
+    struct attention_case c = {
+        .args = {.q = random_buffer(s.queries * (width + 2), dtype, s.magnitude),
+                 .q_stride = width + 2,
+                 .out_stride = width,
+                 .k_stride = stride,
+                 .v_stride = stride,
+                 .q_length = s.queries,
+                 .k_length = s.keys,
+                 .heads = s.heads,
+                 .head_dim = s.head_dim,
+                 .scale = 1 / sqrtf((float)s.head_dim),
+                 .dtype = dtype}};
+    const uint8_t *both = random_buffer(s.keys * stride, dtype, s.magnitude);
+    c.args.k = both;
+    c.args.v = both + (size_t)width * dtype_bytes(dtype);
+    if (s.key_bias) {
+        float *bias = random_buffer(s.keys, DTYPE_F32, 3);
+        for (int64_t j = 0; j + 1 < s.keys; j += 3) {
+            bias[j] = j % 2 == 0 ? -1e30f : -1e9f;
+        }
+        bias[s.keys - 1] = 6.2f; /* ln 512: many keys that are one */
+        c.args.key_bias = bias;
+    }
+    if (s.bias) {
+        c.args.bias = random_buffer(s.heads * s.queries * s.keys, DTYPE_F32, 8);
+    }
+    double *expected = buffer_of((size_t)(s.queries * width) * sizeof *expected);
+    expect(&c.args, expected);
+    char name[128];
+    snprintf(name, sizeof name, "attention %lldx%lld, %d heads of %d, %s", (long long)s.queries,
+             (long long)s.keys, s.heads, s.head_dim, dtype_name(dtype));
+    /* A logit of 500 in f32 has an error of 3e-5, and so has its weight. */
+    double tolerance = dtype == DTYPE_BF16 ? 8e-3 : s.magnitude > 2 ? 1e-5 : 1e-6;
+    check_against(name, run_attention, &c, expected, s.queries * width, dtype, tolerance);
+    buffers_free(NULL);
+}
+
+static void any_length_and_width(void **state) {
+    (void)state;
+    random_start(1);
+    static const struct shape shapes[] = {
+        {1, 1, 1, 4, false, false, 1},       {1, 300, 2, 64, false, false, 1},
+        {300, 1, 2, 64, false, false, 1},    {300, 300, 4, 64, false, false, 2},
+        {257, 513, 2, 128, false, false, 2}, {25, 65, 3, 80, false, false, 1},
+        {7, 90, 2, 20, true, true, 1},       {60, 70, 1, 384, false, false, 1},
+        {9, 130, 1, 1024, false, false, 1},  {100, 77, 5, 12, true, false, 2},
+        {31, 257, 2, 64, true, true, 1},     {24, 256, 1, 68, false, true, 1},
+    };
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        check_attention(shapes[i], DTYPE_F32);
+        check_attention(shapes[i], DTYPE_BF16);
+    }
+}
+
+static void random_shapes(void **state) {
+    (void)state;
+    random_start(2);
+    for (int i = 0; i < 40; i++) {
+        struct shape s = {random_range(1, 60),
+                          random_range(1, 600),
+                          (int)random_range(1, 3),
+                          (int)random_range(1, 40) * 4,
+                          i % 3 == 0,
+                          i % 5 == 0,
+                          1};
+        check_attention(s, i % 2 == 0 ? DTYPE_F32 : DTYPE_BF16);
+    }
+}
+
+/* One key far ahead of the others, which then moves: the running maximum must follow. */
+static void sharp_logits(void **state) {
+    (void)state;
+    random_start(3);
+    check_attention((struct shape){50, 700, 2, 64, true, true, 12}, DTYPE_F32);
+    check_attention((struct shape){50, 700, 2, 64, true, true, 12}, DTYPE_BF16);
+}
+
+static void equal_logits_give_the_mean(void **state) {
+    (void)state;
+    enum { KEYS = 333, WIDTH = 8 };
+    float *zeros = buffer_of(KEYS * WIDTH * sizeof(float));
+    float *values = buffer_of(KEYS * WIDTH * sizeof(float));
+    for (int j = 0; j < KEYS; j++) {
+        for (int e = 0; e < WIDTH; e++) {
+            values[j * WIDTH + e] = (float)(j + e);
+        }
+    }
+    struct attention_case c = {.args = {.q = zeros,
+                                        .k = zeros,
+                                        .v = values,
+                                        .q_stride = WIDTH,
+                                        .k_stride = WIDTH,
+                                        .v_stride = WIDTH,
+                                        .out_stride = WIDTH,
+                                        .q_length = 3,
+                                        .k_length = KEYS,
+                                        .heads = 1,
+                                        .head_dim = WIDTH,
+                                        .scale = 1,
+                                        .dtype = DTYPE_F32}};
+    double expected[3 * WIDTH];
+    for (int i = 0; i < 3 * WIDTH; i++) {
+        expected[i] = (KEYS - 1) / 2.0 + i % WIDTH;
+    }
+    check_against("equal logits", run_attention, &c, expected, 3 * WIDTH, DTYPE_F32, 1e-6);
+
+    /* The same when every key is banned alike, and with one not banned. */
+    float *bias = buffer_of(KEYS * sizeof(float));
+    for (int j = 0; j < KEYS; j++) {
+        bias[j] = -1e30f;
+    }
+    c.args.key_bias = bias;
+    check_against("equal and banned", run_attention, &c, expected, 3 * WIDTH, DTYPE_F32, 1e-6);
+    for (int j = 0; j < KEYS; j++) {
+        bias[j] = j == 300 ? 0 : -INFINITY;
+    }
+    for (int i = 0; i < 3 * WIDTH; i++) {
+        expected[i] = 300 + i % WIDTH;
+    }
+    check_against("one key", run_attention, &c, expected, 3 * WIDTH, DTYPE_F32, 1e-6);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(any_length_and_width, buffers_free),
+        cmocka_unit_test_teardown(random_shapes, buffers_free),
+        cmocka_unit_test_teardown(sharp_logits, buffers_free),
+        cmocka_unit_test_teardown(equal_logits_give_the_mean, buffers_free),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,185 @@
+#include "tests/kernels/support.h"
+
+struct conv_case {
+    struct conv_shape shape;
+    struct conv_args args;
+    enum dtype dtype;
+    bool residual, in_place;
+    const void *before; /* residual */
+    struct tensor weight, bias;
+    int64_t frames, height, width; /* of the output */
+};
+
+static void prepare(struct conv_case *c) {
+    struct conv_shape *s = &c->shape;
+    struct conv_args *a = &c->args;
+    c->frames = (a->frames - s->kernel_t) / s->stride_t + 1;
+    c->height = (a->height + a->pad_top + a->pad_bottom - s->kernel_h) / s->stride_h + 1;
+    c->width = (a->width + a->pad_left + a->pad_right - s->kernel_w) / s->stride_w + 1;
+    a->in = random_buffer(a->frames * a->height * a->width * s->in_channels, c->dtype, 1);
+    c->before = random_buffer(c->frames * c->height * c->width * s->out_channels, c->dtype, 1);
+    int64_t dim[] = {s->out_channels, s->in_channels, s->kernel_t, s->kernel_h, s->kernel_w};
+    int64_t count = dim[0] * dim[1] * dim[2] * dim[3] * dim[4];
+    c->weight = tensor_of(random_buffer(count, DTYPE_F32, 1), DTYPE_F32, 5, dim);
+    c->bias = tensor_of(random_buffer(dim[0], DTYPE_F32, 1), DTYPE_F32, 1, dim);
+}
+
+static void run_conv(const struct ops *ops, struct device *device, void *out, void *context) {
+    struct conv_case *c = context;
+    struct conv *conv = NULL;
+    struct error error;
+    assert_int_equal(
+        ops->conv_create(device, &conv, &c->shape, &c->weight, &c->bias, c->dtype, &error), ERR_OK);
+    struct conv_args args = c->args;
+    args.out = out;
+    int64_t count = c->frames * c->height * c->width * c->shape.out_channels;
+    if (c->in_place) {
+        memcpy(out, c->before, (size_t)count * dtype_bytes(c->dtype));
+        args.residual = out;
+    } else if (c->residual) {
+        args.residual = c->before;
+    }
+    ops->conv(device, conv, &args);
+    ops->conv_close(device, &conv);
+    assert_null(conv);
+}
+
+static double input(const struct conv_case *c, int64_t t, int64_t y, int64_t x, int64_t channel) {
+    if (y < 0 || y >= c->args.height || x < 0 || x >= c->args.width) {
+        return 0;
+    }
+    int64_t at = ((t * c->args.height + y) * c->args.width + x) * c->shape.in_channels + channel;
+    return (double)float_load(c->args.in, c->dtype, at);
+}
+
+static double pixel(const struct conv_case *c, int64_t t, int64_t y, int64_t x, int64_t n) {
+    const struct conv_shape *s = &c->shape;
+    double sum = (double)float_load(c->bias.data, DTYPE_F32, n);
+    for (int64_t channel = 0; channel < s->in_channels; channel++) {
+        for (int64_t kt = 0; kt < s->kernel_t; kt++) {
+            for (int64_t kh = 0; kh < s->kernel_h; kh++) {
+                for (int64_t kw = 0; kw < s->kernel_w; kw++) {
+                    int64_t at =
+                        (((n * s->in_channels + channel) * s->kernel_t + kt) * s->kernel_h + kh) *
+                            s->kernel_w +
+                        kw;
+                    float w = float_load(c->weight.data, DTYPE_F32, at);
+                    sum += (double)float_round(c->dtype, w) *
+                           input(c, t * s->stride_t + kt, y * s->stride_h + kh - c->args.pad_top,
+                                 x * s->stride_w + kw - c->args.pad_left, channel);
+                }
+            }
+        }
+    }
+    return sum;
+}
+
+static void check_conv(struct conv_case c) {
+    prepare(&c);
+    int64_t count = c.frames * c.height * c.width * c.shape.out_channels;
+    double *expected = buffer_of((size_t)count * sizeof *expected);
+    int64_t i = 0;
+    for (int64_t t = 0; t < c.frames; t++) {
+        for (int64_t y = 0; y < c.height; y++) {
+            for (int64_t x = 0; x < c.width; x++) {
+                for (int64_t n = 0; n < c.shape.out_channels; n++, i++) {
+                    expected[i] = pixel(&c, t, y, x, n);
+                    if (c.residual || c.in_place) {
+                        expected[i] += (double)float_load(c.before, c.dtype, i);
+                    }
+                }
+            }
+        }
+    }
+    char name[128];
+    snprintf(name, sizeof name, "conv %d to %d, %dx%dx%d, %lldx%lldx%lld, %s", c.shape.in_channels,
+             c.shape.out_channels, c.shape.kernel_t, c.shape.kernel_h, c.shape.kernel_w,
+             (long long)c.args.frames, (long long)c.args.height, (long long)c.args.width,
+             dtype_name(c.dtype));
+    check_against(name, run_conv, &c, expected, count, c.dtype, c.dtype == DTYPE_F32 ? 1e-6 : 4e-3);
+    buffers_free(NULL);
+}
+
+static struct conv_case causal(int in, int out, int64_t frames, int64_t height, int64_t width) {
+    return (struct conv_case){.shape = {3, 3, 3, 1, 1, 1, in, out},
+                              .args = {.frames = frames + 2,
+                                       .height = height,
+                                       .width = width,
+                                       .pad_top = 1,
+                                       .pad_bottom = 1,
+                                       .pad_left = 1,
+                                       .pad_right = 1}};
+}
+
+static void for_both_types(struct conv_case c) {
+    c.dtype = DTYPE_F32;
+    check_conv(c);
+    c.dtype = DTYPE_BF16;
+    check_conv(c);
+}
+
+static void causal_3x3x3(void **state) {
+    (void)state;
+    random_start(1);
+    static const int channels[][2] = {{1, 1},   {3, 16},  {16, 3},  {16, 16}, {16, 32}, {32, 16},
+                                      {32, 32}, {48, 48}, {64, 64}, {5, 7},   {33, 65}, {12, 100}};
+    for (size_t i = 0; i < sizeof channels / sizeof *channels; i++) {
+        for_both_types(
+            causal(channels[i][0], channels[i][1], 2, random_range(1, 9), random_range(1, 37)));
+    }
+    for_both_types(causal(16, 16, 1, 1, 1));
+    for_both_types(causal(130, 130, 1, 3, 7)); /* depth in several parts */
+    for_both_types(causal(8, 300, 1, 2, 5));   /* more columns than a piece */
+    for_both_types(causal(2, 16, 1, 40, 160)); /* several pieces a frame */
+}
+
+static void every_other_kernel_of_the_vae(void **state) {
+    (void)state;
+    random_start(2);
+    struct conv_case c = {.shape = {1, 1, 1, 1, 1, 1, 24, 40},
+                          .args = {.frames = 3, .height = 5, .width = 7}};
+    for_both_types(c); /* shortcut */
+    c.shape.in_channels = 7;
+    for_both_types(c);
+    c.args.height = 12;
+    c.args.width = 16;
+    for_both_types(c);
+    c.shape = (struct conv_shape){3, 1, 1, 1, 1, 1, 24, 48}; /* time, up */
+    for_both_types(c);
+    c.args.frames = 5;
+    c.shape = (struct conv_shape){3, 1, 1, 2, 1, 1, 24, 24}; /* time, down */
+    for_both_types(c);
+    c.args.frames = 2;
+    c.shape =
+        (struct conv_shape){1, 3, 3, 1, 2, 2, 16, 20}; /* space, down: zeros right and below */
+    c.args.pad_right = c.args.pad_bottom = 1;
+    for_both_types(c);
+    c.args.height = 13;
+    for_both_types(c);
+    c.shape = (struct conv_shape){1, 3, 3, 1, 1, 1, 18, 20}; /* space, up */
+    c.args.pad_left = c.args.pad_top = 1;
+    for_both_types(c);
+    c.shape = (struct conv_shape){2, 5, 4, 1, 3, 2, 6, 9}; /* none of it, to be sure */
+    c.args.pad_left = 3;
+    for_both_types(c);
+}
+
+static void residual_is_added(void **state) {
+    (void)state;
+    random_start(3);
+    struct conv_case c = causal(16, 19, 1, 5, 11);
+    c.residual = true;
+    for_both_types(c);
+    c.residual = false;
+    c.in_place = true;
+    for_both_types(c);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(causal_3x3x3, buffers_free),
+        cmocka_unit_test_teardown(every_other_kernel_of_the_vae, buffers_free),
+        cmocka_unit_test_teardown(residual_is_added, buffers_free),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,283 @@
+/* Operations that move elements: exact. */
+#include "tests/kernels/support.h"
+
+struct layout_case {
+    const void *x;
+    const float *mul, *add;
+    int channels, row_channels;
+    int64_t frames, height, width, row_stride, first;
+    enum dtype dtype;
+    struct tensor table;
+    const int32_t *ids;
+    int64_t count;
+};
+
+static void run_patchify(const struct ops *ops, struct device *device, void *out, void *context) {
+    struct layout_case *c = context;
+    int64_t tokens = c->frames * c->height / 2 * c->width / 2;
+    memset(out, 0, (size_t)(tokens * c->row_stride) * dtype_bytes(c->dtype));
+    ops->patchify(device, out, c->row_stride, c->first, c->x, c->channels, c->frames, c->height,
+                  c->width, c->dtype);
+}
+
+static void run_unpatchify(const struct ops *ops, struct device *device, void *out, void *context) {
+    struct layout_case *c = context;
+    ops->unpatchify(device, out, c->x, c->channels, c->frames, c->height, c->width);
+}
+
+static void patchify_and_back(void **state) {
+    (void)state;
+    random_start(1);
+    for (int i = 0; i < 8; i++) {
+        struct layout_case c = {.channels = i % 2 == 0 ? 16 : 3,
+                                .frames = random_range(1, 4),
+                                .height = 2 * random_range(1, 20),
+                                .width = 2 * random_range(1, 20),
+                                .dtype = i < 4 ? DTYPE_F32 : DTYPE_BF16};
+        c.first = i % 3 * 4;
+        c.row_stride = 4 * c.channels + c.first + i;
+        int64_t plane = c.height * c.width, volume = c.frames * plane;
+        const float *x = random_buffer(c.channels * volume, DTYPE_F32, 1);
+        c.x = x;
+        int64_t tokens = volume / 4;
+        double *expected = buffer_of((size_t)(tokens * c.row_stride) * sizeof *expected);
+        for (int64_t ch = 0; ch < c.channels; ch++) {
+            for (int64_t t = 0; t < c.frames; t++) {
+                for (int64_t y = 0; y < c.height; y++) {
+                    for (int64_t column = 0; column < c.width; column++) {
+                        int64_t token = (t * c.height / 2 + y / 2) * (c.width / 2) + column / 2;
+                        int64_t at = c.first + (ch * 2 + y % 2) * 2 + column % 2;
+                        expected[token * c.row_stride + at] = (double)float_round(
+                            c.dtype, x[ch * volume + t * plane + y * c.width + column]);
+                    }
+                }
+            }
+        }
+        check_against("patchify", run_patchify, &c, expected, tokens * c.row_stride, c.dtype, 0);
+
+        const float *tokens_in = random_buffer(c.channels * volume, DTYPE_F32, 1);
+        c.x = tokens_in;
+        expected = buffer_of((size_t)(c.channels * volume) * sizeof *expected);
+        for (int64_t ch = 0; ch < c.channels; ch++) {
+            for (int64_t t = 0; t < c.frames; t++) {
+                for (int64_t y = 0; y < c.height; y++) {
+                    for (int64_t column = 0; column < c.width; column++) {
+                        int64_t token = (t * c.height / 2 + y / 2) * (c.width / 2) + column / 2;
+                        int64_t at = (y % 2 * 2 + column % 2) * c.channels + ch;
+                        expected[ch * volume + t * plane + y * c.width + column] =
+                            (double)tokens_in[token * 4 * c.channels + at];
+                    }
+                }
+            }
+        }
+        check_against("unpatchify", run_unpatchify, &c, expected, c.channels * volume, DTYPE_F32,
+                      0);
+        buffers_free(NULL);
+    }
+}
+
+static void run_channels_last(const struct ops *ops, struct device *device, void *out,
+                              void *context) {
+    struct layout_case *c = context;
+    ops->to_channels_last(device, out, c->x, c->mul, c->add, c->channels, c->count, c->dtype);
+}
+
+static void run_channels_first(const struct ops *ops, struct device *device, void *out,
+                               void *context) {
+    struct layout_case *c = context;
+    ops->to_channels_first(device, out, c->x, c->mul, c->add, c->channels, c->row_channels,
+                           c->count, c->dtype);
+}
+
+static void channels_last_and_first(void **state) {
+    (void)state;
+    random_start(2);
+    for (int i = 0; i < 12; i++) {
+        struct layout_case c = {.channels = i % 3 == 0 ? 16 : i,
+                                .count = i == 5 ? 20000 : random_range(1, 900),
+                                .dtype = i % 2 == 0 ? DTYPE_F32 : DTYPE_BF16};
+        c.row_channels = c.channels + i % 4 * 5;
+        if (i > 3) {
+            c.mul = random_buffer(c.channels, DTYPE_F32, 2);
+            c.add = random_buffer(c.channels, DTYPE_F32, 2);
+        }
+        const float *x = random_buffer(c.channels * c.count, DTYPE_F32, 1);
+        c.x = x;
+        double *expected = buffer_of((size_t)(c.channels * c.count) * sizeof *expected);
+        for (int64_t p = 0; p < c.count; p++) {
+            for (int64_t ch = 0; ch < c.channels; ch++) {
+                float product = x[ch * c.count + p] * (c.mul != NULL ? c.mul[ch] : 1);
+                float sum = product + (c.add != NULL ? c.add[ch] : 0);
+                expected[p * c.channels + ch] = (double)float_round(c.dtype, sum);
+            }
+        }
+        check_against("to_channels_last", run_channels_last, &c, expected, c.channels * c.count,
+                      c.dtype, 0);
+
+        c.x = random_buffer(c.row_channels * c.count, c.dtype, 1);
+        for (int64_t p = 0; p < c.count; p++) {
+            for (int64_t ch = 0; ch < c.channels; ch++) {
+                float product = float_load(c.x, c.dtype, p * c.row_channels + ch) *
+                                (c.mul != NULL ? c.mul[ch] : 1);
+                float sum = product + (c.add != NULL ? c.add[ch] : 0);
+                expected[ch * c.count + p] = (double)sum;
+            }
+        }
+        check_against("to_channels_first", run_channels_first, &c, expected, c.channels * c.count,
+                      DTYPE_F32, 0);
+        buffers_free(NULL);
+    }
+}
+
+static void run_upsample(const struct ops *ops, struct device *device, void *out, void *context) {
+    struct layout_case *c = context;
+    ops->upsample(device, out, c->x, c->frames, c->height, c->width, c->channels, c->dtype);
+}
+
+static void run_interleave(const struct ops *ops, struct device *device, void *out, void *context) {
+    struct layout_case *c = context;
+    ops->interleave_frames(device, out, c->x, c->frames, c->height * c->width, c->channels,
+                           c->dtype);
+}
+
+static void upsample_and_interleave(void **state) {
+    (void)state;
+    random_start(3);
+    for (int i = 0; i < 10; i++) {
+        struct layout_case c = {.channels = (int)random_range(1, 70),
+                                .frames = random_range(1, 3),
+                                .height = random_range(1, 13),
+                                .width = random_range(1, 13),
+                                .dtype = i % 2 == 0 ? DTYPE_F32 : DTYPE_BF16};
+        int64_t pixels = c.height * c.width, count = c.frames * pixels * c.channels;
+        c.x = random_buffer(count, c.dtype, 1);
+        double *expected = buffer_of((size_t)(4 * count) * sizeof *expected);
+        for (int64_t o = 0; o < 4 * count; o++) {
+            int64_t ch = o % c.channels, p = o / c.channels;
+            int64_t x = p % (2 * c.width), line = p / (2 * c.width);
+            int64_t y = line % (2 * c.height), t = line / (2 * c.height);
+            int64_t in = ((t * c.height + y / 2) * c.width + x / 2) * c.channels + ch;
+            expected[o] = (double)float_load(c.x, c.dtype, in);
+        }
+        check_against("upsample", run_upsample, &c, expected, 4 * count, c.dtype, 0);
+
+        c.x = random_buffer(2 * count, c.dtype, 1);
+        for (int64_t o = 0; o < 2 * count; o++) {
+            int64_t ch = o % c.channels, p = o / c.channels % pixels, t = o / c.channels / pixels;
+            int64_t in = ((t / 2 * pixels + p) * 2 + t % 2) * c.channels + ch;
+            expected[o] = (double)float_load(c.x, c.dtype, in);
+        }
+        check_against("interleave_frames", run_interleave, &c, expected, 2 * count, c.dtype, 0);
+        buffers_free(NULL);
+    }
+}
+
+static void run_from_pixels(const struct ops *ops, struct device *device, void *out,
+                            void *context) {
+    struct layout_case *c = context;
+    ops->from_pixels(device, out, c->x, c->count, c->dtype);
+}
+
+static void run_to_pixels(const struct ops *ops, struct device *device, void *out, void *context) {
+    struct layout_case *c = context;
+    ops->to_pixels(device, out, c->x, c->count, c->dtype);
+}
+
+static void pixels_and_back(void **state) {
+    (void)state;
+    random_start(4);
+    enum { COUNT = 40003 };
+    uint8_t *rgb = buffer_of(COUNT);
+    double *expected = buffer_of(COUNT * sizeof *expected);
+    for (int i = 0; i < COUNT; i++) {
+        rgb[i] = (uint8_t)(i % 256);
+    }
+    for (int t = 0; t < 2; t++) {
+        struct layout_case c = {.x = rgb, .count = COUNT, .dtype = t == 0 ? DTYPE_F32 : DTYPE_BF16};
+        for (int i = 0; i < COUNT; i++) {
+            expected[i] = (double)float_round(c.dtype, (float)rgb[i] / 127.5f - 1);
+        }
+        check_against("from_pixels", run_from_pixels, &c, expected, COUNT, c.dtype, 0);
+        float *x = random_buffer(COUNT, DTYPE_F32, 1.3);
+        for (int i = 0; i < 256; i++) {
+            x[i] = (float)i / 127.5f - 1; /* back to what they were */
+        }
+        x[300] = NAN;
+        x[301] = INFINITY;
+        x[302] = -INFINITY;
+        void *typed = buffer_of(COUNT * sizeof(float));
+        for (int i = 0; i < COUNT; i++) {
+            float_store(typed, c.dtype, i, x[i]);
+            double y = (double)float_load(typed, c.dtype, i);
+            y = isnan(y) || y < -1 ? -1 : y > 1 ? 1 : y;
+            expected[i] = (double)rintf(((float)y + 1) * 127.5f);
+            if (i < 256 && t == 0) {
+                assert_int_equal((int)expected[i], i);
+            }
+        }
+        c.x = typed;
+        check_against("to_pixels", run_to_pixels, &c, expected, COUNT, DTYPE_U8, 0);
+    }
+}
+
+static void run_embed(const struct ops *ops, struct device *device, void *out, void *context) {
+    struct layout_case *c = context;
+    ops->embed(device, out, &c->table, c->ids, c->count);
+}
+
+static void embed_rows(void **state) {
+    (void)state;
+    random_start(5);
+    static const enum dtype all[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
+    for (int t = 0; t < 3; t++) {
+        enum { ROWS = 50, WIDTH = 130, COUNT = 300 };
+        struct layout_case c = {.count = COUNT};
+        c.table =
+            tensor_of(random_buffer(ROWS * WIDTH, all[t], 3), all[t], 2, (int64_t[]){ROWS, WIDTH});
+        int32_t *ids = buffer_of(COUNT * sizeof *ids);
+        double *expected = buffer_of(COUNT * WIDTH * sizeof *expected);
+        for (int i = 0; i < COUNT; i++) {
+            ids[i] = (int32_t)random_range(0, ROWS - 1);
+            for (int k = 0; k < WIDTH; k++) {
+                expected[i * WIDTH + k] =
+                    (double)float_load(c.table.data, all[t], ids[i] * WIDTH + k);
+            }
+        }
+        c.ids = ids;
+        check_against("embed", run_embed, &c, expected, COUNT * WIDTH, DTYPE_F32, 0);
+    }
+}
+
+static void run_copy(const struct ops *ops, struct device *device, void *out, void *context) {
+    struct layout_case *c = context;
+    ops->upload(device, out, c->x, (size_t)c->count);
+    ops->zero(device, out, (size_t)c->count);
+    ops->copy(device, out, c->x, (size_t)c->count / 2);
+    ops->download(device, (uint8_t *)out + 1, c->x, 1);
+}
+
+static void copy_and_zero(void **state) {
+    (void)state;
+    random_start(6);
+    uint8_t *x = buffer_of(100001);
+    double *expected = buffer_of(100001 * sizeof *expected);
+    for (int i = 0; i < 100001; i++) {
+        x[i] = (uint8_t)random_range(0, 255);
+        expected[i] = i < 50000 ? x[i] : 0;
+    }
+    expected[1] = x[0];
+    struct layout_case c = {.x = x, .count = 100001};
+    check_against("copy", run_copy, &c, expected, 100001, DTYPE_U8, 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(patchify_and_back, buffers_free),
+        cmocka_unit_test_teardown(channels_last_and_first, buffers_free),
+        cmocka_unit_test_teardown(upsample_and_interleave, buffers_free),
+        cmocka_unit_test_teardown(pixels_and_back, buffers_free),
+        cmocka_unit_test_teardown(embed_rows, buffers_free),
+        cmocka_unit_test_teardown(copy_and_zero, buffers_free),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,167 @@
+#include "tests/kernels/support.h"
+
+struct linear_case {
+    int64_t rows, outputs, inputs;
+    enum dtype dtype;
+    int parts; /* stacked tensors */
+    bool bias;
+    struct linear_epilogue epilogue;
+    enum dtype weight_dtype;
+    /* made by prepare */
+    const void *in, *out_before;
+    struct tensor weight[4], bias_tensor[4];
+};
+
+static void prepare(struct linear_case *c, double scale) {
+    c->in = random_buffer(c->rows * c->inputs, c->dtype, scale);
+    c->out_before = random_buffer(c->rows * c->outputs, c->epilogue.out_dtype, 1);
+    int64_t left = c->outputs;
+    for (int i = 0; i < c->parts; i++) {
+        int64_t n = i == c->parts - 1 ? left : c->outputs / c->parts;
+        left -= n;
+        c->weight[i] = tensor_of(random_buffer(n * c->inputs, c->weight_dtype, 1), c->weight_dtype,
+                                 2, (int64_t[]){n, c->inputs});
+        c->bias_tensor[i] = tensor_of(random_buffer(n, DTYPE_F32, 1), DTYPE_F32, 1, (int64_t[]){n});
+    }
+}
+
+static void run_linear(const struct ops *ops, struct device *device, void *out, void *context) {
+    struct linear_case *c = context;
+    struct linear *linear = NULL;
+    struct error error;
+    const struct tensor *weights[4], *biases[4];
+    for (int i = 0; i < c->parts; i++) {
+        weights[i] = &c->weight[i];
+        biases[i] = &c->bias_tensor[i];
+    }
+    assert_int_equal(ops->linear_create(device, &linear, weights, c->bias ? biases : NULL, c->parts,
+                                        c->dtype, &error),
+                     ERR_OK);
+    if (c->epilogue.accumulate) {
+        memcpy(out, c->out_before, (size_t)(c->rows * c->outputs) * sizeof(float));
+    }
+    ops->linear(device, out, c->in, linear, c->rows, &c->epilogue);
+    ops->linear_close(device, &linear);
+    assert_null(linear);
+    ops->linear_close(device, &linear);
+}
+
+static void check_linear(struct linear_case c, double scale) {
+    if (c.parts == 0) {
+        c.parts = 1;
+    }
+    prepare(&c, scale);
+    char name[128];
+    snprintf(name, sizeof name, "linear %lldx%lldx%lld %s", (long long)c.rows, (long long)c.outputs,
+             (long long)c.inputs, dtype_name(c.dtype));
+    check(name, run_linear, &c, c.rows * c.outputs, c.epilogue.out_dtype,
+          c.dtype == DTYPE_F32 ? 1e-6 : 4e-3);
+}
+
+static const enum dtype types[] = {DTYPE_F32, DTYPE_BF16};
+
+/* By double precision, small enough to see every remainder of rows, columns and depth. */
+static void every_remainder_equals_double(void **state) {
+    (void)state;
+    random_start(1);
+    for (int i = 0; i < 120; i++) {
+        struct linear_case c = {.rows = i < 40 ? i % 20 + 1 : random_range(1, 30),
+                                .outputs = random_range(1, 150),
+                                .inputs = random_range(1, 70),
+                                .dtype = types[i % 2],
+                                .parts = 1,
+                                .bias = i % 3 != 0};
+        prepare(&c, 1);
+        double *expected = buffer_of((size_t)(c.rows * c.outputs) * sizeof *expected);
+        for (int64_t m = 0; m < c.rows; m++) {
+            for (int64_t n = 0; n < c.outputs; n++) {
+                double sum = c.bias ? (double)float_load(c.bias_tensor[0].data, DTYPE_F32, n) : 0;
+                for (int64_t k = 0; k < c.inputs; k++) {
+                    float w = float_load(c.weight[0].data, DTYPE_F32, n * c.inputs + k);
+                    sum += (double)float_load(c.in, c.dtype, m * c.inputs + k) *
+                           (double)float_round(c.dtype, w);
+                }
+                expected[m * c.outputs + n] = sum;
+            }
+        }
+        check_against("linear", run_linear, &c, expected, c.rows * c.outputs, DTYPE_F32, 1e-6);
+        buffers_free(NULL);
+    }
+}
+
+static void shapes_equal_plain(void **state) {
+    (void)state;
+    random_start(2);
+    static const int64_t shapes[][3] = {{1, 1, 1},       {1, 1536, 256}, {300, 768, 256},
+                                        {193, 65, 129},  {385, 257, 31}, {7, 64, 4097},
+                                        {40, 300, 2500}, {2, 3, 5000}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        for (int t = 0; t < 2; t++) {
+            check_linear((struct linear_case){.rows = shapes[i][0],
+                                              .outputs = shapes[i][1],
+                                              .inputs = shapes[i][2],
+                                              .dtype = types[t],
+                                              .bias = true},
+                         1);
+            buffers_free(NULL);
+        }
+    }
+}
+
+static void every_epilogue_equals_plain(void **state) {
+    (void)state;
+    random_start(3);
+    for (int t = 0; t < 2; t++) {
+        for (int activation = ACTIVATION_NONE; activation <= ACTIVATION_GELU_ERF; activation++) {
+            for (int gate = 0; gate < 3; gate++) {
+                for (int out = 0; out < 3; out++) { /* f32, compute type, accumulate */
+                    struct linear_case c = {.rows = 50,
+                                            .outputs = 83,
+                                            .inputs = 24,
+                                            .dtype = types[t],
+                                            .parts = 3,
+                                            .weight_dtype = DTYPE_BF16,
+                                            .bias = true};
+                    uint8_t *group = buffer_of(50);
+                    for (int i = 0; i < 50; i++) {
+                        group[i] = (uint8_t)random_range(0, 2);
+                    }
+                    c.epilogue = (struct linear_epilogue){
+                        .activation = (enum activation)activation,
+                        .gate = gate > 0
+                                    ? random_buffer((gate > 1 ? 3 : 1) * c.outputs, DTYPE_F32, 1)
+                                    : NULL,
+                        .group = gate > 1 ? group : NULL,
+                        .accumulate = out == 2,
+                        .out_dtype = out == 1 ? types[t] : DTYPE_F32};
+                    check_linear(c, 1);
+                    buffers_free(NULL);
+                }
+            }
+        }
+    }
+}
+
+static void large_numbers_equal_plain(void **state) {
+    (void)state;
+    random_start(4);
+    for (int t = 0; t < 2; t++) {
+        check_linear(
+            (struct linear_case){.rows = 33, .outputs = 70, .inputs = 66, .dtype = types[t]}, 1e30);
+        struct linear_case c = {.rows = 33, .outputs = 70, .inputs = 66, .dtype = types[t]};
+        c.epilogue.activation = ACTIVATION_GELU_TANH;
+        check_linear(c, 1e6);
+        c.epilogue.activation = ACTIVATION_SILU;
+        check_linear(c, 1e6);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(every_remainder_equals_double, buffers_free),
+        cmocka_unit_test_teardown(shapes_equal_plain, buffers_free),
+        cmocka_unit_test_teardown(every_epilogue_equals_plain, buffers_free),
+        cmocka_unit_test_teardown(large_numbers_equal_plain, buffers_free),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,112 @@
+/* The tables themselves: complete, what they say of the device, measuring, loading. */
+#include "tests/kernels/support.h"
+
+static void tables_are_complete(void **state) {
+    (void)state;
+    const struct ops *tables[] = {ops_cpu(), ops_measure()};
+    for (int i = 0; i < 2; i++) {
+        void *entry[sizeof(struct ops) / sizeof(void *)];
+        memcpy(entry, tables[i], sizeof entry);
+        for (size_t j = 0; j < sizeof entry / sizeof *entry; j++) {
+            assert_non_null(entry[j]);
+        }
+    }
+}
+
+static void device_says_what_it_is(void **state) {
+    (void)state;
+    struct device *device = NULL;
+    struct error error = {0};
+    struct device_config config = {.isa = "plain"};
+    assert_int_equal(ops_cpu()->device_open(&device, &config, &error), ERR_OK);
+    struct device_info info;
+    ops_cpu()->device_info(device, &info);
+    assert_string_equal(info.class, "cpu-plain-1");
+    assert_true(info.threads >= 1 && info.memory > 0);
+    assert_non_null(strstr(info.name, "plain"));
+    struct arena arena;
+    assert_int_equal(ops_cpu()->arena_open(device, &arena, 1 << 20, &error), ERR_OK);
+    assert_non_null(arena_alloc(&arena, 1000));
+    arena_close(&arena);
+    ops_cpu()->device_close(&device);
+    assert_null(device);
+    ops_cpu()->device_close(&device);
+
+    config.isa = "avx1024";
+    assert_int_equal(ops_cpu()->device_open(&device, &config, &error), ERR_UNSUPPORTED);
+    assert_non_null(strstr(error.detail, "avx1024"));
+}
+
+/* The same model code on both tables: the same weights counted, the same arena used. */
+static size_t weights_and_arena(const struct ops *ops, enum dtype dtype, size_t *arena_bytes) {
+    struct device *device = NULL;
+    struct error error = {0};
+    assert_int_equal(ops->device_open(&device, NULL, &error), ERR_OK);
+    struct arena arena;
+    assert_int_equal(ops->arena_open(device, &arena, 1 << 24, &error), ERR_OK);
+    float *host = buffer_of(130 * 77 * 27 * sizeof *host);
+    struct tensor weight = tensor_of(host, DTYPE_F32, 2, (int64_t[]){130, 77});
+    struct tensor filter = tensor_of(host, DTYPE_F32, 5, (int64_t[]){20, 7, 3, 3, 3});
+    const struct tensor *weights[] = {&weight, &weight};
+    struct conv_shape shape = {3, 3, 3, 1, 1, 1, 7, 20};
+    struct linear *linear = NULL;
+    struct conv *conv = NULL;
+    assert_int_equal(ops->linear_create(device, &linear, weights, NULL, 2, dtype, &error), ERR_OK);
+    assert_int_equal(ops->conv_create(device, &conv, &shape, &filter, NULL, dtype, &error), ERR_OK);
+    float *x = arena_array(&arena, 77, sizeof *x), *y = arena_array(&arena, 260, sizeof *y);
+    ops->zero(device, x, 77 * sizeof *x);
+    ops->linear(device, y, x, linear, 1, &(struct linear_epilogue){.out_dtype = DTYPE_F32});
+    float result[260];
+    ops->download(device, result, y, sizeof result);
+    assert_true(result[259] == 0);
+    assert_int_equal(ops->status(device, &error), ERR_OK);
+    size_t bytes = ops->weight_bytes(device);
+    *arena_bytes = arena.used;
+    ops->linear_close(device, &linear);
+    ops->conv_close(device, &conv);
+    assert_int_equal(ops->weight_bytes(device), 0);
+    arena_close(&arena);
+    ops->device_close(&device);
+    return bytes;
+}
+
+static void measuring_counts_what_the_cpu_holds(void **state) {
+    (void)state;
+    for (int t = DTYPE_F32; t <= DTYPE_BF16; t++) {
+        size_t real_arena = 0, measured_arena = 0;
+        size_t real = weights_and_arena(ops_cpu(), (enum dtype)t, &real_arena);
+        size_t measured = weights_and_arena(ops_measure(), (enum dtype)t, &measured_arena);
+        assert_true(real > 260 * 77 * dtype_bytes((enum dtype)t));
+        assert_int_equal(real, measured);
+        assert_int_equal(real_arena, measured_arena);
+    }
+}
+
+static void a_missing_backend_is_named(void **state) {
+    (void)state;
+    const struct ops *ops = NULL;
+    struct error error = {0};
+    assert_int_equal(ops_load(&ops, "nowhere", &error), ERR_MISSING);
+    assert_non_null(strstr(error.detail, "/libvidloom_nowhere.so"));
+    assert_int_equal(ops_load(&ops, "../evil", &error), ERR_USAGE);
+    assert_null(ops);
+}
+
+static void types_have_names_and_sizes(void **state) {
+    (void)state;
+    assert_int_equal(dtype_bytes(DTYPE_F64), 8);
+    assert_string_equal(dtype_name(DTYPE_BF16), "BF16");
+    struct tensor tensor = tensor_of(NULL, DTYPE_F32, 3, (int64_t[]){2, 3, 5});
+    assert_int_equal(tensor_elements(&tensor), 30);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tables_are_complete),
+        cmocka_unit_test(device_says_what_it_is),
+        cmocka_unit_test_teardown(measuring_counts_what_the_cpu_holds, buffers_free),
+        cmocka_unit_test(a_missing_backend_is_named),
+        cmocka_unit_test(types_have_names_and_sizes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -11,8 +11,7 @@
 #include "base/text.h"
 #include "worker/media/internal.h"
 
-/* -- folders of pictures -------------------------------------------------------------------------
- */
+/* -- folders of pictures --------------------------------------------------------------------- */
 /* As much of folder/name as fits in bytes[0..size); -1 with errno. */
 static ssize_t read_at(int folder, const char *name, void *bytes, size_t size) {
     int descriptor = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -81,8 +80,7 @@ out:
     return code;
 }
 
-/* -- files ---------------------------------------------------------------------------------------
- */
+/* -- files ----------------------------------------------------------------------------------- */
 /* The format of a file by its first bytes: FFmpeg's demuxer, and the name we give it. */
 static bool sniff(const char **demuxer, const char **name, const uint8_t *bytes, size_t length) {
     static const uint8_t ebml[4] = {0x1a, 0x45, 0xdf, 0xa3};

@@ -30,8 +30,7 @@
 #define MEDIA_SCALE_FLAGS                                                                          \
     (SWS_BICUBIC | SWS_ACCURATE_RND | SWS_BITEXACT | SWS_FULL_CHR_H_INP | SWS_FULL_CHR_H_INT)
 
-/* -- codecs (spec.c) -----------------------------------------------------------------------------
- */
+/* -- codecs (spec.c) ------------------------------------------------------------------------- */
 struct codec_traits {
     const char *name;    /* as in a job file */
     const char *encoder; /* FFmpeg's name of it */
@@ -46,23 +45,19 @@ struct codec_traits {
     int quality_default, quality_max; /* -1: lossless, quality means nothing */
 };
 const struct codec_traits *media_traits(enum media_codec codec);
-const char *media_container_name(enum media_container container); /* "mp4" */
 /* Set everything of the encoder but its extradata. `options` receives private ones. */
 MUST_CHECK enum error_code media_encoder_settings(AVCodecContext *encoder, AVDictionary **options,
                                                   const struct media_spec *spec,
                                                   struct error *error);
-/* Encoder options that are not in AVCodecContext left over after opening are our mistake. */
 
-/* -- log and errors (libav.c) --------------------------------------------------------------------
- */
+/* -- log and errors (libav.c) ---------------------------------------------------------------- */
 void media_enter(void); /* first thing in every function of media.h that calls FFmpeg */
 /* An FFmpeg error number to a code; the detail becomes "<formatted>: <FFmpeg's last line or the
  * number's text>". `fallback` is the code for numbers that say nothing certain. */
 enum error_code media_error(struct error *error, int number, enum error_code fallback,
                             const char *format, ...) PRINTF_LIKE(4, 5);
 
-/* -- files (libav.c) -----------------------------------------------------------------------------
- */
+/* -- files (libav.c) ------------------------------------------------------------------------- */
 struct media_file {
     AVIOContext *io;
     int descriptor;   /* -1: closed */
@@ -92,8 +87,7 @@ MUST_CHECK enum error_code media_muxer_open(AVFormatContext **out, const char *f
 MUST_CHECK enum error_code media_demuxer_open(AVFormatContext **out, const char *format,
                                               struct media_file *file, struct error *error);
 
-/* -- pictures (picture.c) ------------------------------------------------------------------------
- */
+/* -- pictures (picture.c) -------------------------------------------------------------------- */
 /* Copy packed RGB into a frame (allocated RGB24): libswscale and encoders may read some bytes past
  * a row, which the caller's buffer need not have. */
 void media_fill_rgb(AVFrame *frame, const uint8_t *rgb);

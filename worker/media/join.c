@@ -22,8 +22,7 @@
 #define SEGMENT_FRAMES_MAX 1000000
 #define TAGS_MAX           32
 
-/* -- reading a segment ---------------------------------------------------------------------------
- */
+/* -- reading a segment ----------------------------------------------------------------------- */
 struct reader {
     struct media_file file;
     AVFormatContext *demuxer;
@@ -97,8 +96,7 @@ static enum error_code reader_next(struct reader *reader, int64_t *frame, struct
     return ERR_OK;
 }
 
-/* -- first pass ----------------------------------------------------------------------------------
- */
+/* -- first pass ------------------------------------------------------------------------------ */
 struct survey {
     AVCodecParameters *codec; /* of the first segment */
     int64_t frames;           /* of all */
@@ -117,8 +115,8 @@ static enum error_code survey_segment(struct survey *survey, const char *path,
         if (!survey->codec || avcodec_parameters_copy(survey->codec, codec) < 0)
             code = error_set(error, ERR_MEMORY, "%s: no memory to read it", path);
     } else if (codec->extradata_size != survey->codec->extradata_size ||
-               (codec->extradata_size &&
-                memcmp(codec->extradata, survey->codec->extradata, (size_t)codec->extradata_size)))
+               (codec->extradata_size && memcmp(codec->extradata, survey->codec->extradata,
+                                                (size_t)codec->extradata_size) != 0))
         code = error_set(error, ERR_FORMAT,
                          "%s: was encoded with other settings than the first segment; remove it "
                          "from the store so that it is made again",
@@ -145,8 +143,7 @@ static enum error_code survey_segment(struct survey *survey, const char *path,
     return code;
 }
 
-/* -- one file ------------------------------------------------------------------------------------
- */
+/* -- one file -------------------------------------------------------------------------------- */
 static enum error_code start_file(AVFormatContext *muxer, struct media_file *file,
                                   enum media_container container, const struct media_spec *spec,
                                   const struct survey *survey, const struct media_tag *tags,
@@ -267,8 +264,7 @@ out:
     return code;
 }
 
-/* -- a folder of pictures ------------------------------------------------------------------------
- */
+/* -- a folder of pictures -------------------------------------------------------------------- */
 static enum error_code write_at(int folder, const char *path, const char *name,
                                 const uint8_t *bytes, size_t length, struct error *error) {
     int descriptor =
@@ -369,8 +365,7 @@ static enum error_code join_folder(const char *path, const struct media_spec *sp
     return code;
 }
 
-/* -- the door ------------------------------------------------------------------------------------
- */
+/* -- the door -------------------------------------------------------------------------------- */
 static enum error_code check_tags(const char *path, const struct media_tag *tags, int count,
                                   const char **provenance, struct error *error) {
     *provenance = NULL;

@@ -12,8 +12,7 @@
 
 #define IO_BUFFER_BYTES 65536
 
-/* -- log -----------------------------------------------------------------------------------------
- */
+/* -- log ------------------------------------------------------------------------------------- */
 /* Of the calling thread: our encoders and demuxers run with no threads of their own. */
 static _Thread_local struct {
     int level;
@@ -69,8 +68,7 @@ enum error_code media_error(struct error *error, int number, enum error_code fal
     return error_set(error, code, "%s: %s", what, last_line.text[0] ? last_line.text : text);
 }
 
-/* -- files ---------------------------------------------------------------------------------------
- */
+/* -- files ----------------------------------------------------------------------------------- */
 static int io_read(void *opaque, uint8_t *bytes, int length) {
     struct media_file *file = opaque;
     ssize_t n;
@@ -117,10 +115,11 @@ static enum error_code file_start(struct media_file *file, const char *path, int
     bool writing = (flags & O_ACCMODE) != O_RDONLY;
     memset(file, 0, sizeof *file);
     file->descriptor = -1;
-    if (strlen(path) >= sizeof file->path)
+    size_t length = strlen(path);
+    if (length >= sizeof file->path)
         return error_set(error, ERR_LIMIT, "%.64s…: a path of more than %d bytes", path,
                          (int)sizeof file->path - 1);
-    strcpy(file->path, path);
+    memcpy(file->path, path, length + 1);
     /* O_NONBLOCK: opening a pipe must not wait for its other end. */
     int descriptor = open(path, flags | O_CLOEXEC | O_NONBLOCK, 0666);
     if (descriptor < 0 && errno == EISDIR)
@@ -200,8 +199,7 @@ void media_file_remove(struct media_file *file) {
         unlink(file->path);
 }
 
-/* -- muxers and demuxers -------------------------------------------------------------------------
- */
+/* -- muxers and demuxers --------------------------------------------------------------------- */
 static int open_nothing(AVFormatContext *format, AVIOContext **io, const char *url, int flags,
                         AVDictionary **options) {
     return AVERROR(EACCES);
@@ -211,7 +209,7 @@ static int open_nothing(AVFormatContext *format, AVIOContext **io, const char *u
 static int open_own_output(AVFormatContext *format, AVIOContext **io, const char *url, int flags,
                            AVDictionary **options) {
     const struct media_file *output = format->opaque;
-    if (flags != AVIO_FLAG_READ || strcmp(url, output->path))
+    if (flags != AVIO_FLAG_READ || strcmp(url, output->path) != 0)
         return AVERROR(EACCES);
     struct media_file *again = av_mallocz(sizeof *again);
     if (!again)

@@ -1,8 +1,12 @@
 /* Pictures and video by FFmpeg's libraries: the only place that calls them.
  *
  * A *segment* is a short piece of encoded video that starts with a key frame and depends on nothing
- * before it; segments of one specification are joined without re-encoding. Encoders run with fixed
- * threads and no time stamps of their own, so equal frames give equal bytes. */
+ * before it; segments of one specification are joined without re-encoding. Encoders run with one
+ * thread and no time stamps of their own, so equal frames give equal bytes.
+ *
+ * YUV codecs get bt709 in limited range; FFV1 and PNG keep the RGB that they are given, exactly.
+ * Nothing is printed; FFmpeg's own words go into the error's detail. A full disk is ERR_FULL, and
+ * whatever fails leaves no file. Any thread; one writer by one thread at a time. */
 #ifndef VIDLOOM_WORKER_MEDIA_MEDIA_H
 #define VIDLOOM_WORKER_MEDIA_MEDIA_H
 
@@ -22,6 +26,7 @@ enum media_codec {
     CODEC_PNG,
     CODEC_COUNT
 };
+
 enum media_container {
     CONTAINER_MP4,
     CONTAINER_MKV,
@@ -35,63 +40,86 @@ struct media_spec {
     enum media_codec codec;
     int width, height;
     int fps_numerator, fps_denominator;
-    int quality; /* 0 best … 63 smallest; the codec's own scale (CRF) where it has one; -1: default
-                  */
+    /* 0 best … smallest, on the codec's own scale; -1: its default.
+     *   h264      0..51 (CRF; default 18; 0 is taken as 1: lossless H.264 plays nearly nowhere)
+     *   hevc      0..51 (CRF; 20)
+     *   av1, vp9  0..63 (CRF; 24)
+     *   prores    0..63: 422 HQ (the default), 422, LT, Proxy; 16 steps each
+     *   ffv1, png lossless: no meaning */
+    int quality;
 };
 
 const char *media_codec_name(enum media_codec codec); /* "h264" */
 bool media_codec_from_name(enum media_codec *out, const char *name);
 /* "mp4", "mkv", "webm", "mov", "folder". */
+const char *media_container_name(enum media_container container);
 bool media_container_from_name(enum media_container *out, const char *name);
 /* By the extension of `path`; a path without one, or ending in '/', is a folder of pictures. */
 bool media_container_from_path(enum media_container *out, const char *path);
-/* Whether the pair goes together and this FFmpeg has the encoder; says what goes instead. */
+
+/* Whether the pair goes together, its sizes and numbers can be made, and this FFmpeg has the
+ * encoder; says what goes instead. Sides are 16..16384, even where the codec halves the
+ * colour; 1..240 frames a second. h264, hevc: mp4 mkv mov    av1, vp9: mp4 mkv webm    prores: mov
+ * mkv    ffv1: mkv png: folder Errors: ERR_USAGE, ERR_SHAPE, ERR_UNSUPPORTED. */
 MUST_CHECK enum error_code media_check(const struct media_spec *spec,
                                        enum media_container container, struct error *error);
 
-/* -- segments ------------------------------------------------------------------------------------
- */
+/* -- segments -------------------------------------------------------------------------------- */
 struct segment_writer;
+
+/* `path` (a staging name) is created or emptied. Checks the specification as media_check does. */
 MUST_CHECK enum error_code segment_open(struct segment_writer **out, const char *path,
                                         const struct media_spec *spec, struct error *error);
 MUST_CHECK enum error_code segment_add(struct segment_writer *writer, const uint8_t *rgb,
                                        struct error *error); /* [H,W,3] u8 */
-/* Flush, write the trailer and close, whatever happened; reports the first failure, a full disk
- * (ERR_FULL) included. The file is then whole. */
+/* Flush, write the trailer and close, whatever happened. Reports the first failure, one of
+ * segment_add included, and then the file is removed; on success it is whole (and not synced).
+ * *writer is NULL afterwards. A segment of no frames is ERR_USAGE. */
 MUST_CHECK enum error_code segment_finish(struct segment_writer **writer, struct error *error);
 void segment_abandon(struct segment_writer **writer); /* NULL is fine; removes the file */
 
-/* -- the published file
- * ---------------------------------------------------------------------------- */
+/* -- the published file ---------------------------------------------------------------------- */
 struct media_tag {
-    const char *key,
-        *value; /* e.g. "vidloom" = the provenance as one line of JSON, "title" = name */
+    const char *key, *value; /* e.g. "vidloom": the provenance, one line of JSON; "title" */
 };
-/* Join segments, in order, into `path` (a folder for CODEC_PNG: 00000.png, …), synced to disk. No
- * re-encode. Time stamps run through; MP4 and MOV have their index first; bt709 is signalled. */
+
+/* Join segments, in order, into `path` (a new folder for CODEC_PNG: 00000.png, …), synced to disk;
+ * its name in the parent folder is for the caller, who renames it. No re-encode. Time stamps run
+ * through from 0; the index comes first; bt709 is signalled; equal segments and tags give equal
+ * bytes. Every segment is checked before anything is written: ERR_FORMAT names one that is cut off
+ * or of another specification, ERR_MISSING one that is gone.
+ * Tags: keys as file_name_is_plain, values UTF-8, not empty, at most 4 MiB. ffprobe shows them
+ * under their keys (Matroska and WebM in capitals); a folder keeps only "vidloom", as
+ * provenance.json. */
 MUST_CHECK enum error_code media_join(const char *path, enum media_container container,
                                       const struct media_spec *spec, const char *const *segments,
                                       int count, const struct media_tag *tags, int tag_count,
                                       struct error *error);
 
 struct media_info {
-    char format[32], codec[32];
+    char format[32]; /* a name of media_container_name */
+    char codec[32];  /* a name of media_codec_name, or FFmpeg's */
     int width, height;
-    double seconds, fps;
-    int64_t frames;   /* counted from the index; -1 when unknown */
-    char *provenance; /* JSON, or NULL; free with media_info_close */
+    double seconds, fps; /* 0 when unknown, as of a folder */
+    int64_t frames;      /* counted from the index; -1 when unknown */
+    char *provenance;    /* JSON, not parsed, or NULL; free with media_info_close */
 };
+
+/* From the headers; no frame is decoded. Errors: ERR_MISSING, ERR_DENIED, ERR_USAGE (a device),
+ * ERR_FORMAT (nothing that vidloom makes, or damaged); *out then needs no closing. */
 MUST_CHECK enum error_code media_read_info(struct media_info *out, const char *path,
                                            struct error *error);
 void media_info_close(struct media_info *info);
 
-/* -- pictures ------------------------------------------------------------------------------------
- */
+/* -- pictures -------------------------------------------------------------------------------- */
 /* A PNG, JPEG or WebP file, scaled (bicubic) to cover width x height and centre-cropped, as
  * [H,W,3] u8 malloc'ed (caller frees). At most 64 Mi pixels and 64 MiB. Only the formats named are
- * opened, only files, whatever the extension says. Errors name the path and what it is instead. */
+ * opened, only files, whatever the extension says. Errors name the path and what it is instead.
+ * Transparent parts lie over black. Colour profiles and EXIF (its orientation too) are ignored; of
+ * an animated PNG the still picture is taken, an animated WebP is ERR_UNSUPPORTED. */
 MUST_CHECK enum error_code media_read_image(uint8_t **out, const char *path, int width, int height,
                                             struct error *error);
+/* Whole or not at all; not synced. */
 MUST_CHECK enum error_code media_write_png(const char *path, const uint8_t *rgb, int width,
                                            int height, struct error *error);
 

@@ -23,8 +23,7 @@
 #define PICTURE_BYTES_MAX  (64 << 20)
 #define PICTURE_PIXELS_MAX (INT64_C(64) << 20)
 
-/* -- frames --------------------------------------------------------------------------------------
- */
+/* -- frames ---------------------------------------------------------------------------------- */
 enum error_code media_frame_new(AVFrame **out, enum AVPixelFormat format, int width, int height,
                                 struct error *error) {
     AVFrame *frame = av_frame_alloc();
@@ -46,8 +45,7 @@ void media_fill_rgb(AVFrame *frame, const uint8_t *rgb) {
         memcpy(frame->data[0] + (ptrdiff_t)y * frame->linesize[0], rgb + (size_t)y * row, row);
 }
 
-/* -- the walk through a file's chunks ------------------------------------------------------------
- */
+/* -- the walk through a file's chunks -------------------------------------------------------- */
 static uint32_t big32(const uint8_t *b) {
     return (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
 }
@@ -104,7 +102,7 @@ static enum error_code set_size(struct picture *picture, int64_t width, int64_t 
 static const uint8_t png_magic[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
 
 bool media_png_size(int *width, int *height, const uint8_t *bytes, size_t length) {
-    if (length < 24 || memcmp(bytes, png_magic, 8) || memcmp(bytes + 12, "IHDR", 4))
+    if (length < 24 || memcmp(bytes, png_magic, 8) != 0 || memcmp(bytes + 12, "IHDR", 4) != 0)
         return false;
     uint32_t w = big32(bytes + 16), h = big32(bytes + 20);
     if (!w || !h || w > INT32_MAX || h > INT32_MAX)
@@ -132,7 +130,7 @@ static enum error_code walk_png(struct picture *picture, struct error *error) {
         if (size > picture->length - from - 12)
             return cut_off(picture, error);
         for (int i = 0; i < 5; i++)
-            if (!memcmp(bytes + from + 4, kept[i], 4)) {
+            if (memcmp(bytes + from + 4, kept[i], 4) == 0) {
                 if (!i && from != 8)
                     return error_set(error, ERR_FORMAT, "%s: is damaged: two PNG headers",
                                      picture->path);
@@ -226,7 +224,7 @@ static enum error_code walk_webp(struct picture *picture, struct error *error) {
             width = 1 + (bits & 0x3fff);
             height = 1 + (bits >> 14 & 0x3fff);
             found = true;
-        } else if (memcmp(chunk, "ALPH", 4)) {
+        } else if (memcmp(chunk, "ALPH", 4) != 0) {
             keep = false;
         }
         if (width || found) {
@@ -340,8 +338,7 @@ static enum error_code walk(struct picture *picture, struct error *error) {
     return code;
 }
 
-/* -- decoding and scaling ------------------------------------------------------------------------
- */
+/* -- decoding and scaling -------------------------------------------------------------------- */
 static enum error_code decode(AVFrame **out, const struct picture *picture, struct error *error) {
     const AVCodec *codec = avcodec_find_decoder(picture->codec);
     AVCodecContext *decoder = avcodec_alloc_context3(codec);
@@ -353,7 +350,7 @@ static enum error_code decode(AVFrame **out, const struct picture *picture, stru
                          picture->path, avcodec_get_name(picture->codec));
     else if (!decoder || !packet || !frame)
         code = error_set(error, ERR_MEMORY, "%s: no memory to decode it", picture->path);
-    if (!code) {
+    else {
         decoder->thread_count = 1;
         decoder->max_pixels = PICTURE_PIXELS_MAX;
         decoder->err_recognition = AV_EF_CRCCHECK | AV_EF_BITSTREAM | AV_EF_BUFFER | AV_EF_EXPLODE;
@@ -503,7 +500,6 @@ enum error_code media_write_png(const char *path, const uint8_t *rgb, int width,
                               .quality = -1};
     AVDictionary *options = NULL;
     AVFrame *frame = NULL;
-    AVPacket *packet = NULL;
     media_enter();
     if (width < 1 || height < 1 || width > PICTURE_PIXELS_MAX / height)
         return error_set(error, ERR_SHAPE, "%s: a picture of %dx%d", path, width, height);
@@ -512,11 +508,13 @@ enum error_code media_write_png(const char *path, const uint8_t *rgb, int width,
         return error_set(error, ERR_UNSUPPORTED, "%s: this machine's FFmpeg cannot write PNG",
                          path);
     AVCodecContext *encoder = avcodec_alloc_context3(codec);
-    packet = av_packet_alloc();
-    enum error_code code = encoder && packet
-                               ? ERR_OK
-                               : error_set(error, ERR_MEMORY, "%s: no memory to encode it", path);
-    if (code || (code = media_encoder_settings(encoder, &options, &spec, error)) ||
+    AVPacket *packet = av_packet_alloc();
+    enum error_code code;
+    if (!encoder || !packet) {
+        code = error_set(error, ERR_MEMORY, "%s: no memory to encode it", path);
+        goto out;
+    }
+    if ((code = media_encoder_settings(encoder, &options, &spec, error)) ||
         (code = media_frame_new(&frame, AV_PIX_FMT_RGB24, width, height, error)))
         goto out;
     media_fill_rgb(frame, rgb);

@@ -51,8 +51,7 @@ static enum error_code failed(struct error *error, int number, const char *path)
     return code;
 }
 
-/* -- staging -------------------------------------------------------------------------------------
- */
+/* -- staging --------------------------------------------------------------------------------- */
 /* Task and epoch of a name that store_begin gave; false for any other. */
 static bool staged_parse(const char *name, struct hash *task, uint64_t *epoch) {
     char hex[HASH_HEX_BYTES];
@@ -110,8 +109,7 @@ void store_abandon(struct store *store, const char *path) {
         unlink(path);
 }
 
-/* -- objects -------------------------------------------------------------------------------------
- */
+/* -- objects --------------------------------------------------------------------------------- */
 /* FOLDER/objects/ab/<hex>; with `make`, its folder too. */
 static enum error_code object_path(struct store *store, char path[FILE_PATH_BYTES],
                                    const struct hash *hash, bool make, struct error *error) {
@@ -232,8 +230,7 @@ enum error_code store_remove(struct store *store, const struct hash *hash, struc
     return code;
 }
 
-/* -- sweeping ------------------------------------------------------------------------------------
- */
+/* -- sweeping -------------------------------------------------------------------------------- */
 /* By lease if `task`, by age if not. */
 static enum error_code sweep(struct store *store, int *removed, const struct hash *task,
                              uint64_t epoch, int64_t before_ns, struct error *error) {

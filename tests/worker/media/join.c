@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/random.h"
+
 #define SEGMENTS 3
 static const int segment_frames[SEGMENTS] = {17, 12, 12};
 #define FRAMES 41
@@ -72,6 +74,23 @@ static void assert_index_first(const char *path) {
     assert_true(moov);
 }
 
+/* The index (Cues) lies before the first cluster. */
+static void assert_cues_first(const char *path) {
+    size_t length;
+    uint8_t *bytes = read_bytes(path, &length);
+    static const uint8_t cues_id[] = {0x1c, 0x53, 0xbb, 0x6b},
+                         cluster_id[] = {0x1f, 0x43, 0xb6, 0x75};
+    /* The first hit of each number is the list of where they are, if it names them. */
+    const uint8_t *cluster = memmem(bytes, length, cluster_id, 4), *cues = cluster;
+    assert_non_null(cluster);
+    for (const uint8_t *at = bytes; (at = memmem(at, (size_t)(cluster - at), cues_id, 4)); at += 4)
+        cues = at;
+    assert_true(cues < cluster);
+    /* SeekID's own number stands before an entry of that list. */
+    assert_false(cues[-3] == 0x53 && cues[-2] == 0xab);
+    free(bytes);
+}
+
 static void check_file(const char *path, enum media_codec codec, enum media_container container,
                        const struct media_spec *spec) {
     static const double psnr_min[CODEC_COUNT] = {
@@ -113,7 +132,9 @@ static void check_file(const char *path, enum media_codec codec, enum media_cont
     assert_string_equal(info.provenance, tags[1].value);
     media_info_close(&info);
     assert_null(info.provenance);
-    if (!milliseconds)
+    if (milliseconds)
+        assert_cues_first(path);
+    else
         assert_index_first(path);
 }
 
@@ -273,7 +294,7 @@ static void *encode_thread(void *argument) {
     snprintf(run, sizeof run, "thread-%s", media_codec_name(job->codec));
     struct error error = {0};
     int first = 0;
-    for (int k = 0; k < job->segment; k++)
+    for (int k = 0; k < SEGMENTS && k < job->segment; k++)
         first += segment_frames[k];
     return pattern_segment(segment_path(job->state, run, job->segment), &spec, first,
                            segment_frames[job->segment], &error)
@@ -453,6 +474,53 @@ static void test_bad_calls(void **state) {
     assert_int_equal(access(folder, F_OK), 0);
 }
 
+/* Random damage to what is read back: an error with a sentence, or an answer. The seeds are fixed.
+ */
+static void test_damage(void **state) {
+    static const char *const names[] = {"damage.mp4", "damage.mov", "damage.mkv"};
+    struct error error = {0};
+    struct media_spec spec = spec_of(CODEC_H264, 64, 48);
+    const char *segment = scratch_path(state, "damage-segment.mkv");
+    assert_ok(pattern_segment(segment, &spec, 0, 12, &error), &error);
+    for (uint32_t n = 0; n < 3; n++) {
+        enum media_container container;
+        const char *path = scratch_path(state, names[n]),
+                   *out = scratch_path(state, "damage-o.mp4");
+        size_t length;
+        int refused = 0, not_joined = 0;
+        assert_true(media_container_from_path(&container, path));
+        assert_ok(media_join(path, container, &spec, &segment, 1, tags, 2, &error), &error);
+        uint8_t *bytes = read_bytes(path, &length), *damaged = malloc(length);
+        for (uint32_t round = 0; round < 300; round++) {
+            struct media_info info;
+            memcpy(damaged, bytes, length);
+            uint32_t span = round & 1 && length > 1500 ? 1500 : (uint32_t)length;
+            for (uint32_t k = 0; k <= round % 4; k++)
+                damaged[random_below(span, round, n, 2 * k)] =
+                    (uint8_t)random_below(256, round, n, 2 * k + 1);
+            write_bytes(path, damaged, length - (round % 7 ? 0 : round * length / 300));
+            if (media_read_info(&info, path, &error)) {
+                assert_non_null(strstr(error.detail, path));
+                refused++;
+            } else {
+                media_info_close(&info);
+            }
+            if (container != CONTAINER_MKV)
+                continue;
+            const char *input = path;
+            if (media_join(out, CONTAINER_MP4, &spec, &input, 1, NULL, 0, &error)) {
+                assert_int_equal(access(out, F_OK), -1);
+                not_joined++;
+            } else {
+                assert_int_equal(unlink(out), 0);
+            }
+        }
+        print_message("%s: refused %d, not joined %d of 300\n", names[n], refused, not_joined);
+        free(bytes);
+        free(damaged);
+    }
+}
+
 /* Nothing of FFmpeg's, x265's or libaom's reaches the terminal. */
 static void test_quiet(void **state) {
     const char *log = scratch_path(state, "stderr.txt");
@@ -499,6 +567,7 @@ int main(void) {
         cmocka_unit_test(test_big_provenance),
         cmocka_unit_test(test_bad_segments),
         cmocka_unit_test(test_bad_calls),
+        cmocka_unit_test(test_damage),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

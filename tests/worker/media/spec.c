@@ -52,6 +52,17 @@ static void test_containers(void **state) {
     }
 }
 
+static void test_container_names(void **state) {
+    enum media_container container = CONTAINER_COUNT;
+    for (int i = 0; i < CONTAINER_COUNT; i++) {
+        const char *name = media_container_name((enum media_container)i);
+        assert_true(media_container_from_name(&container, name));
+        assert_int_equal(container, i);
+    }
+    assert_false(media_container_from_name(&container, "avi"));
+    assert_false(media_container_from_name(&container, ".mp4"));
+}
+
 static void test_pairs(void **state) {
     static const unsigned fits[CODEC_COUNT] = {
         [CODEC_H264] = 1 << CONTAINER_MP4 | 1 << CONTAINER_MKV | 1 << CONTAINER_MOV,
@@ -116,9 +127,8 @@ static void test_refusals(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_codec_names),
-        cmocka_unit_test(test_containers),
-        cmocka_unit_test(test_pairs),
+        cmocka_unit_test(test_codec_names),     cmocka_unit_test(test_containers),
+        cmocka_unit_test(test_container_names), cmocka_unit_test(test_pairs),
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

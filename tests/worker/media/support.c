@@ -117,7 +117,7 @@ int folder_entries(const char *path) {
     int count = 0;
     const struct dirent *entry;
     while ((entry = readdir(folder)))
-        count += strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..");
+        count += strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
     closedir(folder);
     return count;
 }
@@ -127,7 +127,7 @@ static double distance(const AVFrame *frame, int index) {
     int width = frame->width, height = frame->height;
     int row = (width * 3 + 63) & ~63;
     uint8_t *rgb = malloc((size_t)row * (size_t)height + 64),
-            *pattern = malloc((size_t)width * (size_t)height * 3);
+            *pattern = calloc((size_t)width * (size_t)height, 3);
     struct SwsContext *scaler =
         sws_getContext(width, height, frame->format, width, height, AV_PIX_FMT_RGB24,
                        SWS_BICUBIC | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INT, NULL, NULL, NULL);

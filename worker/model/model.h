@@ -24,19 +24,19 @@ enum model_stage { STAGE_TEXT = 1, STAGE_KEYFRAME = 2, STAGE_WINDOW = 4, STAGE_V
 enum sampler { SAMPLER_EULER, SAMPLER_UNIPC, SAMPLER_RENOISE };
 
 struct model_info {
-    char family[32];         /* "pocket", "wan2.1", "wan2.2" */
-    struct hash hash;        /* of every weight and configuration file that is used */
+    char family[32];  /* "pocket", "wan2.1", "wan2.2" */
+    struct hash hash; /* of every weight and configuration file that is used */
     int64_t parameters;
-    int stages;              /* enum model_stage, or-ed: what the folder can do */
-    int latent_channels;     /* 16 */
-    int time_stride, space_stride; /* of the VAE: 4 and 8 */
-    int size_multiple;       /* width and height must be multiples of this: 16 */
-    int size_min, size_max;  /* pixels a side */
-    int width, height, fps;  /* the ones it was trained for */
-    int window_frames;       /* frames a window yields: 17; 4n+1 */
+    int stages;                     /* enum model_stage, or-ed: what the folder can do */
+    int latent_channels;            /* 16 */
+    int time_stride, space_stride;  /* of the VAE: 4 and 8 */
+    int size_multiple;              /* width and height must be multiples of this: 16 */
+    int size_min, size_max;         /* pixels a side */
+    int width, height, fps;         /* the ones it was trained for */
+    int window_frames;              /* frames a window yields: 17; 4n+1 */
     int overlaps[4], overlap_count; /* numbers of tail frames it can continue from: 1, 5 */
     int text_length, text_width;    /* rows that text is padded to; their width */
-    enum sampler sampler;    /* defaults of its scheduler */
+    enum sampler sampler;           /* defaults of its scheduler */
     int steps;
     float guidance, shift;
 };
@@ -53,6 +53,8 @@ MUST_CHECK enum error_code model_open(struct model **out, const struct ops *ops,
                                       enum dtype dtype, struct error *error);
 void model_close(struct model **model);
 const struct model_info *model_get_info(const struct model *model);
+/* The most work memory that a task has taken since the model was opened. */
+size_t model_work_peak(const struct model *model);
 
 struct model_size {
     int width, height; /* pixels */
@@ -99,8 +101,9 @@ struct denoise_request {
 MUST_CHECK enum error_code model_keyframe(struct model *model, float *latents,
                                           const struct denoise_request *request,
                                           struct error *error);
-/* tail: the `tail_frames` (one of info.overlaps) RGB frames [o,H,W,3] u8 host that the window starts
- * with. latents [C,T,H/8,W/8] f32 host with T = (frames-1)/4+1; its first frames re-make the tail. */
+/* tail: the `tail_frames` (one of info.overlaps) RGB frames [o,H,W,3] u8 host that the window
+ * starts with. latents [C,T,H/8,W/8] f32 host with T = (frames-1)/4+1; its first frames re-make the
+ * tail. */
 MUST_CHECK enum error_code model_window(struct model *model, float *latents, const uint8_t *tail,
                                         int tail_frames, const struct denoise_request *request,
                                         struct error *error);

@@ -1,0 +1,79 @@
+/* What the JSON files of a model folder say, as plain structs with every field checked.
+ *
+ * Read: model_index.json, <component>/config.json (diffusers layout, or the original layout's
+ * config.json of a transformer), tokenizer/tokenizer_config.json, scheduler/scheduler_config.json.
+ * A field that is absent takes the default of the class that the file names; one that has a value
+ * which this runtime does not implement is refused by name, never ignored.
+ *
+ * Errors: ERR_MISSING (a file), ERR_FORMAT (not JSON; a field of the wrong type or out of range),
+ * ERR_UNSUPPORTED (a class or a setting). Any thread. */
+#ifndef VIDLOOM_WORKER_MODEL_CONFIG_H
+#define VIDLOOM_WORKER_MODEL_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "worker/model/model.h"
+
+#define CONFIG_LEVELS_MAX   6    /* of the VAE */
+#define CONFIG_CHANNELS_MAX 64   /* of latents */
+#define CONFIG_SIGMAS_MAX   1001 /* of a fixed schedule, the last 0 included */
+
+struct umt5_config {
+    int vocabulary, width, head_dim, heads, ffn, layers;
+    int buckets, max_distance; /* of relative positions */
+    float eps;
+};
+
+struct transformer_config {
+    int heads, head_dim, width; /* width = heads * head_dim */
+    int in_channels, out_channels;
+    int text_width, frequencies, ffn, layers;
+    int image_width; /* of the CLIP branch; 0: there is none */
+    float eps;
+};
+
+struct vae_config {
+    int width, decoder_width; /* channels of the outermost level */
+    int latent_channels;
+    int levels, multiple[CONFIG_LEVELS_MAX];
+    int res_blocks;
+    bool time_down[CONFIG_LEVELS_MAX]; /* of levels - 1 */
+    float mean[CONFIG_CHANNELS_MAX], deviation[CONFIG_CHANNELS_MAX];
+};
+
+struct scheduler_config {
+    enum sampler sampler;
+    int steps;
+    float shift, guidance;
+    int sigma_count; /* 0: the schedule is computed from steps and shift */
+    float sigma[CONFIG_SIGMAS_MAX];
+};
+
+/* How the latents after the given frames of a window are conditioned. */
+enum window_condition {
+    WINDOW_GREY_FRAMES,  /* Wan2.1, 2.2: grey frames are encoded with the given ones */
+    WINDOW_LATENT_ZEROS, /* the pocket family: given frames are encoded alone, then zeros */
+};
+
+struct model_config {
+    char family[32];
+    char keyframe[32], window[32]; /* folders of the transformers; "": there is none */
+    enum window_condition condition;
+    int width, height, fps, window_frames;
+    int overlaps[4], overlap_count;
+    int text_length;
+    struct scheduler_config scheduler;
+};
+
+MUST_CHECK enum error_code config_read_model(struct model_config *out, const char *folder,
+                                             struct error *error);
+MUST_CHECK enum error_code config_read_umt5(struct umt5_config *out, const char *folder,
+                                            struct error *error);
+MUST_CHECK enum error_code config_read_transformer(struct transformer_config *out,
+                                                   const char *folder, struct error *error);
+MUST_CHECK enum error_code config_read_vae(struct vae_config *out, const char *folder,
+                                           struct error *error);
+
+#endif

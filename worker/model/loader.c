@@ -1,0 +1,215 @@
+#include "worker/model/loader.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "worker/model/numbers.h"
+
+#define STACK_MAX 3 /* tensors in one packed layer: q, k, v */
+
+void loader_start(struct loader *loader, struct runtime *runtime, const struct safetensors *file,
+                  enum names_component component, struct error *error) {
+    memset(loader, 0, sizeof *loader);
+    loader->runtime = runtime;
+    loader->file = file;
+    loader->component = component;
+    loader->error = error;
+    loader->original = safetensors_find(file, names_original_mark(component)) != NULL;
+}
+
+/* printf into a buffer that is large enough for every name of ours. */
+static void print_name(struct loader *loader, char *out, size_t bytes, const char *format,
+                       va_list args) {
+    int length = vsnprintf(out, bytes, format, args);
+    if (length < 0 || (size_t)length >= bytes)
+        loader->code = error_set(loader->error, ERR_INTERNAL, "a tensor name is too long");
+}
+
+void loader_enter(struct loader *loader, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    print_name(loader, loader->prefix, sizeof loader->prefix, format, args);
+    va_end(args);
+}
+
+static void make_name(struct loader *loader, char out[SAFETENSORS_NAME_MAX], const char *format,
+                      ...) PRINTF_LIKE(3, 4);
+
+static void make_name(struct loader *loader, char out[SAFETENSORS_NAME_MAX], const char *format,
+                      ...) {
+    va_list args;
+    va_start(args, format);
+    print_name(loader, out, SAFETENSORS_NAME_MAX, format, args);
+    va_end(args);
+}
+
+static void shape_text(char out[128], int rank, const int64_t *dim) {
+    size_t used = (size_t)snprintf(out, 128, "[");
+    for (int i = 0; i < rank && used < 100; i++)
+        used += (size_t)snprintf(out + used, 128 - used, "%s%lld", i == 0 ? "" : ",",
+                                 (long long)dim[i]);
+    (void)snprintf(out + used, 128 - used, "]");
+}
+
+/* By prefix + name; NULL after an error. */
+static const struct tensor *find(struct loader *loader, const char *name,
+                                 char full[SAFETENSORS_NAME_MAX]) {
+    if (loader->code != ERR_OK)
+        return NULL;
+    char diffusers[SAFETENSORS_NAME_MAX];
+    make_name(loader, diffusers, "%s%s", loader->prefix, name);
+    if (!loader->original)
+        memcpy(full, diffusers, sizeof diffusers);
+    else if (!names_to_original(full, SAFETENSORS_NAME_MAX, diffusers, loader->component))
+        loader->code = error_set(loader->error, ERR_INTERNAL, "a tensor name is too long");
+    if (loader->code != ERR_OK)
+        return NULL;
+    const struct tensor *tensor = safetensors_find(loader->file, full);
+    if (tensor == NULL) {
+        loader->code =
+            error_set(loader->error, ERR_MISSING,
+                      "%s: tensor '%s' is missing; the configuration beside it asks for it",
+                      safetensors_path(loader->file), full);
+        return NULL;
+    }
+    if (tensor->dtype != DTYPE_F32 && tensor->dtype != DTYPE_BF16 && tensor->dtype != DTYPE_F16 &&
+        tensor->dtype != DTYPE_F64) {
+        loader->code = error_set(loader->error, ERR_UNSUPPORTED,
+                                 "%s: tensor '%s' is of type %s; expected floating point",
+                                 safetensors_path(loader->file), full, dtype_name(tensor->dtype));
+        return NULL;
+    }
+    loader->used++;
+    loader->elements += tensor_elements(tensor);
+    return tensor;
+}
+
+static void wrong_shape(struct loader *loader, const char *full, const struct tensor *tensor,
+                        const char *expected) {
+    char is[128];
+    shape_text(is, tensor->rank, tensor->dim);
+    loader->code = error_set(loader->error, ERR_SHAPE, "%s: tensor '%s' is %s; expected %s",
+                             safetensors_path(loader->file), full, is, expected);
+}
+
+const struct tensor *loader_tensor(struct loader *loader, const char *name, int rank,
+                                   const int64_t *dim) {
+    char full[SAFETENSORS_NAME_MAX], expected[128];
+    const struct tensor *tensor = find(loader, name, full);
+    if (tensor == NULL)
+        return NULL;
+    if (tensor->rank == rank && memcmp(tensor->dim, dim, (size_t)rank * sizeof *dim) == 0)
+        return tensor;
+    shape_text(expected, rank, dim);
+    wrong_shape(loader, full, tensor, expected);
+    return NULL;
+}
+
+const float *loader_vector(struct loader *loader, const char *name, int64_t count) {
+    char full[SAFETENSORS_NAME_MAX], expected[128];
+    const struct tensor *tensor = find(loader, name, full);
+    if (tensor == NULL)
+        return NULL;
+    if (tensor_elements(tensor) != count) {
+        (void)snprintf(expected, sizeof expected, "%lld elements", (long long)count);
+        wrong_shape(loader, full, tensor, expected);
+        return NULL;
+    }
+    float *host = malloc((size_t)count * sizeof *host);
+    const float *out = NULL;
+    if (host != NULL) {
+        if (!loader->runtime->params->measuring) /* planning touches no weights */
+            numbers_to_float(host, tensor, 0, count);
+        out = params_floats(loader->runtime, host, count);
+    }
+    free(host);
+    if (out == NULL)
+        loader->code = error_set(loader->error, ERR_MEMORY, "%s: no memory for '%s'",
+                                 safetensors_path(loader->file), full);
+    return out;
+}
+
+void loader_linear(struct loader *loader, struct layer *layer, const char *const *names, int count,
+                   int64_t in, int64_t out, bool bias, enum dtype dtype) {
+    const struct tensor *weights[STACK_MAX] = {0}, *biases[STACK_MAX] = {0};
+    char name[SAFETENSORS_NAME_MAX];
+    assert(count <= STACK_MAX);
+    for (int i = 0; i < count; i++) {
+        make_name(loader, name, "%s.weight", names[i]);
+        weights[i] = loader_tensor(loader, name, 2, (const int64_t[]){out, in});
+        make_name(loader, name, "%s.bias", names[i]);
+        if (bias)
+            biases[i] = loader_tensor(loader, name, 1, (const int64_t[]){out});
+    }
+    *layer = (struct layer){.in = in, .out = out * count};
+    if (loader->code == ERR_OK)
+        loader->code = loader->runtime->ops->linear_create(
+            loader->runtime->device, &layer->linear, weights, biases, count, dtype, loader->error);
+}
+
+void loader_patch(struct loader *loader, struct layer *layer, const char *name, int64_t in,
+                  int64_t out, enum dtype dtype) {
+    char full[SAFETENSORS_NAME_MAX];
+    make_name(loader, full, "%s.weight", name);
+    const struct tensor *weight =
+        loader_tensor(loader, full, 5, (const int64_t[]){out, in, 1, 2, 2});
+    make_name(loader, full, "%s.bias", name);
+    const struct tensor *bias = loader_tensor(loader, full, 1, (const int64_t[]){out});
+    *layer = (struct layer){.in = 4 * in, .out = out};
+    if (loader->code != ERR_OK)
+        return;
+    struct tensor flat = {.data = weight->data, .dtype = weight->dtype, .rank = 2};
+    flat.dim[0] = out;
+    flat.dim[1] = 4 * in;
+    const struct tensor *weights[] = {&flat}, *biases[] = {bias};
+    loader->code = loader->runtime->ops->linear_create(loader->runtime->device, &layer->linear,
+                                                       weights, biases, 1, dtype, loader->error);
+}
+
+void loader_filter(struct loader *loader, struct filter *filter, const char *name,
+                   const struct conv_shape *shape, bool plane) {
+    char full[SAFETENSORS_NAME_MAX];
+    make_name(loader, full, "%s.weight", name);
+    const int64_t volume_dim[] = {shape->out_channels, shape->in_channels, shape->kernel_t,
+                                  shape->kernel_h, shape->kernel_w};
+    const int64_t plane_dim[] = {shape->out_channels, shape->in_channels, shape->kernel_h,
+                                 shape->kernel_w};
+    const struct tensor *weight =
+        loader_tensor(loader, full, plane ? 4 : 5, plane ? plane_dim : volume_dim);
+    make_name(loader, full, "%s.bias", name);
+    const struct tensor *bias =
+        loader_tensor(loader, full, 1, (const int64_t[]){shape->out_channels});
+    *filter = (struct filter){.shape = *shape};
+    if (loader->code == ERR_OK)
+        loader->code =
+            loader->runtime->ops->conv_create(loader->runtime->device, &filter->conv, shape, weight,
+                                              bias, loader->runtime->dtype, loader->error);
+}
+
+enum error_code loader_finish(struct loader *loader, const char *const *ignored) {
+    if (loader->code != ERR_OK)
+        return loader->code;
+    size_t expected = loader->used;
+    for (int i = 0; ignored != NULL && ignored[i] != NULL; i++)
+        expected += safetensors_find(loader->file, ignored[i]) != NULL;
+    if (expected != safetensors_count(loader->file))
+        loader->code =
+            error_set(loader->error, ERR_SHAPE,
+                      "%s has %zu tensors where the configuration beside it describes "
+                      "%zu: they are not of the same model",
+                      safetensors_path(loader->file), safetensors_count(loader->file), expected);
+    return loader->code;
+}
+
+void layer_close(struct runtime *runtime, struct layer *layer) {
+    if (layer->linear != NULL)
+        runtime->ops->linear_close(runtime->device, &layer->linear);
+}
+
+void filter_close(struct runtime *runtime, struct filter *filter) {
+    if (filter->conv != NULL)
+        runtime->ops->conv_close(runtime->device, &filter->conv);
+}

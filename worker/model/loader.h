@@ -1,0 +1,57 @@
+/* Taking a component's weights over: by name, shape-checked, with the first error kept, so that
+ * opening a component reads as the list of its layers.
+ *
+ * Names are those of the diffusers layout. A file of the original layout is recognised by its names
+ * and read through the table in names.c. */
+#ifndef VIDLOOM_WORKER_MODEL_LOADER_H
+#define VIDLOOM_WORKER_MODEL_LOADER_H
+
+#include <stdbool.h>
+
+#include "base/error.h"
+#include "worker/model/names.h"
+#include "worker/model/runtime.h"
+#include "worker/model/safetensors.h"
+
+struct loader {
+    struct runtime *runtime;
+    const struct safetensors *file;
+    enum names_component component;
+    bool original;    /* the file has the original layout's names */
+    size_t used;      /* tensors taken over */
+    int64_t elements; /* in them */
+    char prefix[96];  /* put before every name: "blocks.3." */
+    enum error_code code;
+    struct error *error;
+};
+
+void loader_start(struct loader *loader, struct runtime *runtime, const struct safetensors *file,
+                  enum names_component component, struct error *error);
+/* Set the prefix from a format: loader_enter(loader, "blocks.%d.", i). */
+void loader_enter(struct loader *loader, const char *format, ...) PRINTF_LIKE(2, 3);
+
+/* The tensor prefix + name, which must have these dimensions; NULL after an error. */
+const struct tensor *loader_tensor(struct loader *loader, const char *name, int rank,
+                                   const int64_t *dim);
+/* A parameter of `count` elements (of any rank) as f32 in the model's device memory. */
+const float *loader_vector(struct loader *loader, const char *name, int64_t count);
+
+/* One layer from `count` tensors name[i] + ".weight" [out,in] stacked along the output, with
+ * ".bias" [out] each if `bias`. */
+void loader_linear(struct loader *loader, struct layer *layer, const char *const *names, int count,
+                   int64_t in, int64_t out, bool bias, enum dtype dtype);
+/* The patch embedding: a convolution [out,in,1,2,2] whose stride is its kernel, as a layer. */
+void loader_patch(struct loader *loader, struct layer *layer, const char *name, int64_t in,
+                  int64_t out, enum dtype dtype);
+/* name + ".weight" [out,in,kt,kh,kw], or [out,in,kh,kw] where `plane`; ".bias" [out]. */
+void loader_filter(struct loader *loader, struct filter *filter, const char *name,
+                   const struct conv_shape *shape, bool plane);
+
+/* Every tensor of the file must have been used, but those in `ignored` (whole names, ends with
+ * NULL): a left-over means that the configuration contradicts the file. Returns the first error. */
+MUST_CHECK enum error_code loader_finish(struct loader *loader, const char *const *ignored);
+
+void layer_close(struct runtime *runtime, struct layer *layer);
+void filter_close(struct runtime *runtime, struct filter *filter);
+
+#endif

@@ -1,0 +1,17 @@
+/* Tensor names: one table from the diffusers layout to the original one, per component. */
+#ifndef VIDLOOM_WORKER_MODEL_NAMES_H
+#define VIDLOOM_WORKER_MODEL_NAMES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum names_component { NAMES_UMT5, NAMES_TRANSFORMER, NAMES_VAE };
+
+/* The original name of a diffusers name. False when the result does not fit. */
+bool names_to_original(char *out, size_t bytes, const char *diffusers,
+                       enum names_component component);
+
+/* A tensor that only the original layout has: how a file's layout is told. */
+const char *names_original_mark(enum names_component component);
+
+#endif

@@ -1,0 +1,12 @@
+/* Elements of weight files as floats on the host. */
+#ifndef VIDLOOM_WORKER_MODEL_NUMBERS_H
+#define VIDLOOM_WORKER_MODEL_NUMBERS_H
+
+#include <stdint.h>
+
+#include "kernels/tensor.h"
+
+/* out[i] = element first + i of a tensor of F32, BF16, F16 or F64. */
+void numbers_to_float(float *out, const struct tensor *tensor, int64_t first, int64_t count);
+
+#endif

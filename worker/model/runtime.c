@@ -1,0 +1,47 @@
+#include "worker/model/runtime.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+void *work_alloc(struct runtime *runtime, int64_t elements, enum dtype dtype) {
+    assert(elements >= 0);
+    void *out = arena_array(runtime->work, (size_t)elements, dtype_bytes(dtype));
+    if (out == NULL)
+        abort(); /* the plan was wrong: better no result than a wild write */
+    return out;
+}
+
+float *work_floats(struct runtime *runtime, int64_t elements) {
+    return work_alloc(runtime, elements, DTYPE_F32);
+}
+
+const float *params_floats(struct runtime *runtime, const float *host, int64_t count) {
+    float *out = arena_array(runtime->params, (size_t)count, sizeof *out);
+    if (out != NULL)
+        runtime->ops->upload(runtime->device, out, host, (size_t)count * sizeof *out);
+    return out;
+}
+
+void run_linear(struct runtime *runtime, void *out, const void *in, const struct layer *layer,
+                int64_t rows, const struct linear_epilogue *epilogue) {
+    runtime->flops += 2.0 * (double)rows * (double)layer->in * (double)layer->out;
+    runtime->ops->linear(runtime->device, out, in, layer->linear, rows, epilogue);
+}
+
+void run_attention(struct runtime *runtime, const struct attention_args *args) {
+    runtime->flops += 4.0 * (double)args->q_length * (double)args->k_length * args->heads *
+                      (double)args->head_dim;
+    runtime->ops->attention(runtime->device, args);
+}
+
+void run_conv(struct runtime *runtime, const struct filter *filter, const struct conv_args *args) {
+    const struct conv_shape *s = &filter->shape;
+    int64_t frames = (args->frames - s->kernel_t) / s->stride_t + 1;
+    int64_t height =
+        (args->height + args->pad_top + args->pad_bottom - s->kernel_h) / s->stride_h + 1;
+    int64_t width =
+        (args->width + args->pad_left + args->pad_right - s->kernel_w) / s->stride_w + 1;
+    runtime->flops += 2.0 * (double)(frames * height * width) * s->kernel_t * s->kernel_h *
+                      s->kernel_w * s->in_channels * s->out_channels;
+    runtime->ops->conv(runtime->device, filter->conv, args);
+}

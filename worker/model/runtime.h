@@ -1,0 +1,44 @@
+/* What every component of a model works with: a device with its operations, and the two lifetimes
+ * of device memory. The measuring runtime has the same shape, so that one code path both runs and
+ * plans: `measure` is ops_measure() and arenas that only count. */
+#ifndef VIDLOOM_WORKER_MODEL_RUNTIME_H
+#define VIDLOOM_WORKER_MODEL_RUNTIME_H
+
+#include "base/arena.h"
+#include "kernels/ops.h"
+
+struct runtime {
+    const struct ops *ops;
+    struct device *device;
+    enum dtype dtype;     /* compute type */
+    struct arena *params; /* device, as long as the model: norms' weights, modulation tables */
+    struct arena *work;   /* device, one request; reserved once at its planned size */
+    double flops;         /* of linear, attention and conv so far; a multiply-add counts two */
+};
+
+/* A linear layer and a convolution with what their callers count by. */
+struct layer {
+    struct linear *linear;
+    int64_t in, out;
+};
+
+struct filter {
+    struct conv *conv;
+    struct conv_shape shape;
+};
+
+/* Blocks of the request's arena. Planning has made sure that they fit, hence no error: running out
+ * is our own mistake and ends the process. */
+void *work_alloc(struct runtime *runtime, int64_t elements, enum dtype dtype);
+float *work_floats(struct runtime *runtime, int64_t elements);
+
+/* A parameter's copy in the model's device memory. NULL when it is full, which opening checks. */
+const float *params_floats(struct runtime *runtime, const float *host, int64_t count);
+
+/* The operations, counting their arithmetic. */
+void run_linear(struct runtime *runtime, void *out, const void *in, const struct layer *layer,
+                int64_t rows, const struct linear_epilogue *epilogue);
+void run_attention(struct runtime *runtime, const struct attention_args *args);
+void run_conv(struct runtime *runtime, const struct filter *filter, const struct conv_args *args);
+
+#endif

@@ -1,0 +1,48 @@
+/* Flow-matching samplers: from noise to latents by a list of noise levels.
+ *
+ * x_t = (1-σ)·x0 + σ·noise; the network gives the velocity v = noise - x0; x0 = x - σ·v.
+ * Schedules are pure host arithmetic in double. Steps run on the device, in place.
+ * Source: diffusers, scheduling_unipc_multistep.py and scheduling_flow_match_euler_discrete.py;
+ * formulas in MODEL.md. */
+#ifndef VIDLOOM_WORKER_MODEL_SAMPLER_H
+#define VIDLOOM_WORKER_MODEL_SAMPLER_H
+
+#include "worker/model/config.h"
+#include "worker/model/runtime.h"
+
+struct schedule {
+    enum sampler sampler;
+    int steps;
+    double sigma[CONFIG_SIGMAS_MAX]; /* steps + 1 of them; the last is 0 */
+    float time[CONFIG_SIGMAS_MAX];   /* what the network is told, 0..1000 */
+};
+
+/* The fixed list of `config` where sampler, steps and shift are its own, else computed. Errors:
+ * ERR_LIMIT: steps or shift out of range (says which). */
+MUST_CHECK enum error_code schedule_make(struct schedule *out,
+                                         const struct scheduler_config *config,
+                                         enum sampler sampler, int steps, float shift,
+                                         struct error *error);
+
+/* One run. Memory is in the runtime's work arena. */
+struct sampler_run {
+    const struct schedule *schedule;
+    struct runtime *runtime;
+    int64_t count;   /* elements of the latents */
+    int step;        /* next */
+    int order;       /* UniPC: of the last prediction */
+    float *model[3]; /* UniPC: x0 of this and the two last steps, at step % 3 */
+    float *last;     /* UniPC: the sample of the last step, after its correction */
+    float *noise;    /* re-noise: device */
+    float *host;     /* re-noise: the caller's, [count] */
+    uint64_t seed, stream;
+};
+
+/* host: room for `count` floats that the run may use, for SAMPLER_RENOISE; else unused. */
+void sampler_start(struct sampler_run *run, const struct schedule *schedule,
+                   struct runtime *runtime, int64_t count, uint64_t seed, uint64_t stream,
+                   float *host);
+/* x to the next noise level, given the velocity at this one. */
+void sampler_step(struct sampler_run *run, float *x, const float *velocity);
+
+#endif

@@ -1,0 +1,91 @@
+/* The one file that calls SentencePiece. No exception leaves it. */
+#include "worker/model/tokenizer.h"
+
+#include <cstring>
+#include <new>
+#include <sentencepiece_processor.h>
+#include <string>
+#include <vector>
+
+extern "C" {
+#include "base/arena.h"
+#include "base/file.h"
+}
+
+struct tokenizer {
+    sentencepiece::SentencePieceProcessor processor;
+};
+
+extern "C" enum error_code tokenizer_open_memory(struct tokenizer **out, const void *bytes,
+                                                 size_t length, const char *name,
+                                                 struct error *error) {
+    *out = nullptr;
+    enum error_code code = tokenizer_check(bytes, length, name, error);
+    if (code != ERR_OK)
+        return code;
+    try {
+        auto *made = new tokenizer;
+        auto status =
+            made->processor.LoadFromSerializedProto(std::string((const char *)bytes, length));
+        if (!status.ok()) {
+            code = error_set(error, ERR_FORMAT, "%s: SentencePiece refuses it: %.200s", name,
+                             status.error_message());
+        } else if (made->processor.pad_id() != TOKENIZER_PAD ||
+                   made->processor.eos_id() != TOKENIZER_END) {
+            code = error_set(error, ERR_UNSUPPORTED,
+                             "%s: <pad> is %d and </s> is %d; expected 0 and 1 as in umT5", name,
+                             made->processor.pad_id(), made->processor.eos_id());
+        }
+        if (code != ERR_OK)
+            delete made;
+        else
+            *out = made;
+        return code;
+    } catch (const std::exception &exception) {
+        return error_set(error, ERR_MEMORY, "%s: %.200s", name, exception.what());
+    }
+}
+
+extern "C" enum error_code tokenizer_open(struct tokenizer **out, const char *path,
+                                          struct error *error) {
+    *out = nullptr;
+    struct arena arena = {};
+    char *bytes = nullptr;
+    size_t length = 0;
+    enum error_code code = arena_open(&arena, (size_t)TOKENIZER_BYTES_MAX + 4096, error);
+    if (code == ERR_OK)
+        code = file_read(&bytes, &length, &arena, path, TOKENIZER_BYTES_MAX, error);
+    if (code == ERR_OK)
+        code = tokenizer_open_memory(out, bytes, length, path, error);
+    arena_close(&arena);
+    return code;
+}
+
+extern "C" void tokenizer_close(struct tokenizer **tokenizer) {
+    delete *tokenizer;
+    *tokenizer = nullptr;
+}
+
+extern "C" int tokenizer_pieces(const struct tokenizer *tokenizer) {
+    return tokenizer->processor.GetPieceSize();
+}
+
+extern "C" enum error_code tokenizer_encode(const struct tokenizer *tokenizer, int32_t *ids,
+                                            int *count, int max, const char *text, size_t length,
+                                            struct error *error) {
+    try {
+        std::vector<int> pieces;
+        auto status = tokenizer->processor.Encode(std::string(text, length), &pieces);
+        if (!status.ok())
+            return error_set(error, ERR_FORMAT, "the text cannot be tokenised: %.200s",
+                             status.error_message());
+        size_t keep = pieces.size() < (size_t)max - 1 ? pieces.size() : (size_t)max - 1;
+        for (size_t i = 0; i < keep; i++)
+            ids[i] = pieces[i];
+        ids[keep] = TOKENIZER_END;
+        *count = (int)keep + 1;
+        return ERR_OK;
+    } catch (const std::exception &exception) {
+        return error_set(error, ERR_MEMORY, "tokenising: %.200s", exception.what());
+    }
+}

@@ -1,0 +1,25 @@
+/* The tokenizer of a build without SentencePiece: rows of text come from elsewhere. */
+#include "worker/model/tokenizer.h"
+
+enum error_code tokenizer_open_memory(struct tokenizer **out, const void *bytes, size_t length,
+                                      const char *name, struct error *error) {
+    *out = NULL;
+    return error_set(error, ERR_UNSUPPORTED, "%s: this build has no tokenizer", name);
+}
+
+enum error_code tokenizer_open(struct tokenizer **out, const char *path, struct error *error) {
+    return tokenizer_open_memory(out, NULL, 0, path, error);
+}
+
+void tokenizer_close(struct tokenizer **tokenizer) {
+    *tokenizer = NULL;
+}
+
+int tokenizer_pieces(const struct tokenizer *tokenizer) {
+    return 0;
+}
+
+enum error_code tokenizer_encode(const struct tokenizer *tokenizer, int32_t *ids, int *count,
+                                 int max, const char *text, size_t length, struct error *error) {
+    return error_set(error, ERR_UNSUPPORTED, "this build has no tokenizer");
+}

@@ -119,6 +119,9 @@ struct ledger_publication {
     struct hash hash; /* of the file */
     int64_t bytes;
     bool done; /* false: intended, the rename may or may not have happened */
+    /* Read only: an earlier file at `path` was this ledger's too, so that it may be replaced. False
+     * with !done: whatever is there is a stranger's, unless it is this very file. */
+    bool replaces;
 };
 struct ledger_event {
     uint64_t job; /* 0: none */
@@ -164,6 +167,8 @@ MUST_CHECK enum error_code ledger_sqlite_open(struct ledger **out, const char *f
                                               struct error *error);
 /* In memory, gone with the process: tests, `vidloom check`. ERR_MEMORY. */
 MUST_CHECK enum error_code ledger_memory_open(struct ledger **out, struct error *error);
+/* Counts as an opening, as after a restart that kept what was there: for the simulation. */
+void ledger_memory_reopen(struct ledger *ledger);
 void ledger_close(struct ledger **ledger); /* NULL is fine */
 
 /* Counts openings: 1 for the first. Already on disk when open returns, so a lease epoch that starts

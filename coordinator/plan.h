@@ -44,23 +44,24 @@
  *   decode    {"model","model_hash","width","height","frames","drop","keep","tail","codec",
  *              "quality","fps":[numerator,denominator]}
  *             input "latents"
- *             tail: how many of the last decoded frames to yield as "frames"; 0: none, and then
- * there is no such output (the last decode). quality: -1 is the codec's default. → "segment"
- * (file), "frames" [tail,H,W,3] u8 mux
- * {"container","codec","quality","width","height","fps":[n,d],"frames","title",
+ *             tail: how many of the last decoded frames to yield as "frames"; 0 (the last
+ *             decode): none, and then there is no such output.
+ *             quality: -1 is the codec's default.
+ *             → "segment" (file), "frames" [tail,H,W,3] u8
+ *   mux       {"container","codec","quality","width","height","fps":[n,d],"frames","title",
  *              "provenance":{"vidloom","job","video","prompt","motion","negative","shots":
- *              [{"frames","prompt","motion"}…],"seed","image","keyframe":{"model","hash","sampler",
- *              "steps","guidance","shift"},"window":{…}}}
+ *              [{"frames","prompt","motion"}…],"seed","image","keyframe":{"model","hash",
+ *              "sampler","steps","guidance","shift"},"window":{…}}}
  *             inputs "segment", one a decode, in order
  *             The worker writes the provenance object as one tag "vidloom", with the member
- * "device" (the lease's class) added at its end. No dates, no host names: equal jobs give equal
- *             files. "shots" is there when there are several; "image" is the image's hash when
- * there is one, and then there is no "keyframe". → the staged file; in a result as the output
- * "file" with its hash and size (for a folder: the hash of the concatenated "name NUL hash" of its
- * files in order)
+ *             "device" (the lease's class) added at its end. No dates, no host names: equal jobs
+ *             give equal files. "shots" is there when there are several; "image" is the image's
+ *             hash when there is one, and then there is no "keyframe".
+ *             → the staged file; in a result as the output "file" with its hash and size
+ *             (for a folder: the hash of the concatenated "name NUL hash" of its files in order)
  *
- * STREAMS. Noise is random_normal(seed, stream, i). The keyframe has stream 0, window k stream k+1.
- */
+ * STREAMS. Noise is random_normal(seed, stream, i). The keyframe has stream 0, window k has
+ * stream k+1. */
 #ifndef VIDLOOM_COORDINATOR_PLAN_H
 #define VIDLOOM_COORDINATOR_PLAN_H
 

@@ -35,9 +35,15 @@
  * PUBLISHING. A mux lease names a staged path beside the final one; its result makes a publication
  * record (intended), then ACTION_PUBLISH, then scheduler_published makes it done. After a restart
  * intended ones are asked for again, so ACTION_PUBLISH must be done in this way:
- *   staged is there       → sync, rename to the final name (not over a file that this ledger has
- * not published, unless `overwrite`), sync the folder → ERR_OK else final is there with the hash
- * and size named → ERR_OK else → ERR_MISSING: the file is muxed again. */
+ *   - `staged` is there: sync it, rename it to the final name (over a file that is there only if
+ *     `overwrite`, or if the ledger's row says `replaces`; else ERR_USAGE), sync the folder:
+ * ERR_OK;
+ *   - else the final file is there with the size and hash named: ERR_OK;
+ *   - else ERR_MISSING: the file is muxed again.
+ * Part files of leases that a crash ended (.NAME.*.part) may be removed after a publication.
+ *
+ * A worker that reports ERROR_CLASS_STOP_WORKER gets no more leases; when none is left that may
+ * take any, nothing happens until one comes: `vidloom run` must end then. */
 #ifndef VIDLOOM_COORDINATOR_SCHEDULER_H
 #define VIDLOOM_COORDINATOR_SCHEDULER_H
 
@@ -134,8 +140,7 @@ struct scheduler_action {
         } news;                 /* VIDEO, JOB */
     };
 };
-/* Zero it before first use. Everything that items point to lives until the next clear, or is owned
- * by the scheduler and lives until the next event. */
+/* Zero it before first use. Everything that items point to lives until the next clear. */
 struct scheduler_actions {
     struct scheduler_action *items;
     size_t count, capacity;

@@ -48,6 +48,7 @@
 #define SERVER_ENDPOINTS_MAX 8 /* of each kind */
 
 struct server;
+struct endpoint_context; /* proto/endpoint.h */
 
 /* Everything that is pointed to must live until server_close. */
 struct server_config {
@@ -64,7 +65,7 @@ struct server_config {
     int client_endpoint_count;
     /* The ZeroMQ context that inproc peers share; stays the caller's. NULL: a context of our own.
      */
-    void *context;
+    struct endpoint_context *context;
 
     int64_t lease_ns;  /* 0: 30 s. Without progress for so long, a lease is given to another. */
     int64_t worker_ns; /* 0: 30 s. Silence after which a worker is lost. */

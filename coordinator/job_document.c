@@ -1,0 +1,460 @@
+/* A resolved job as JSON, and back (job.h). Texts, images and lists of shots that videos share are
+ * written once and named by their place; the places are found by address, since job_parse shares
+ * them by address. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "coordinator/job.h"
+
+enum { DOCUMENT_FORMAT = 1 };
+
+/* -- writing
+ * --------------------------------------------------------------------------------------- */
+
+struct address_map {
+    const void **slots; /* open addressing; `order` keeps what was added */
+    int *values;
+    size_t mask;
+    const void **order;
+    int count;
+    bool failed;
+};
+
+static bool address_grow(struct address_map *map) {
+    size_t size = map->slots ? 2 * (map->mask + 1) : 256;
+    const void **slots = calloc(size, sizeof *slots);
+    int *values = calloc(size, sizeof *values);
+    const void **order = realloc(map->order, size * sizeof *order);
+    if (order)
+        map->order = order;
+    if (!slots || !values || !order) {
+        free(slots);
+        free(values);
+        return false;
+    }
+    for (int i = 0; i < map->count; i++) {
+        size_t at = ((uintptr_t)order[i] >> 4) * 0x9E3779B97F4A7C15u >> 20 & (size - 1);
+        while (slots[at])
+            at = (at + 1) & (size - 1);
+        slots[at] = order[i];
+        values[at] = i;
+    }
+    free(map->slots);
+    free(map->values);
+    map->slots = slots;
+    map->values = values;
+    map->mask = size - 1;
+    return true;
+}
+
+static int address_add(struct address_map *map, const void *address) {
+    if ((!map->slots || (size_t)map->count * 2 > map->mask) && !address_grow(map)) {
+        map->failed = true;
+        return 0;
+    }
+    size_t at = ((uintptr_t)address >> 4) * 0x9E3779B97F4A7C15u >> 20 & map->mask;
+    for (; map->slots[at]; at = (at + 1) & map->mask)
+        if (map->slots[at] == address)
+            return map->values[at];
+    map->slots[at] = address;
+    map->values[at] = map->count;
+    map->order[map->count] = address;
+    return map->count++;
+}
+
+static void address_close(struct address_map *map) {
+    free(map->slots);
+    free(map->values);
+    free(map->order);
+}
+
+static void put_model(struct json_writer *writer, const char *key, const struct job_model *model) {
+    const struct model_facts *facts = &model->facts;
+    char hex[HASH_HEX_BYTES];
+    hash_hex(hex, &facts->hash);
+    json_begin_object(writer, key);
+    json_put_text(writer, "spec", model->spec);
+    json_put_text(writer, "family", facts->family);
+    json_put_text(writer, "hash", hex);
+    json_put_int(writer, "abilities", facts->abilities);
+    json_put_int(writer, "size_multiple", facts->size_multiple);
+    json_put_int(writer, "size_min", facts->size_min);
+    json_put_int(writer, "size_max", facts->size_max);
+    json_put_int(writer, "width", facts->width);
+    json_put_int(writer, "height", facts->height);
+    json_put_int(writer, "fps", facts->fps);
+    json_put_int(writer, "window_frames", facts->window_frames);
+    json_begin_array(writer, "overlaps");
+    for (int i = 0; i < facts->overlap_count; i++)
+        json_put_int(writer, NULL, facts->overlaps[i]);
+    json_end_array(writer);
+    json_put_text(writer, "sampler", job_sampler_name(facts->sampler));
+    json_put_int(writer, "steps", facts->steps);
+    json_put_double(writer, "guidance", facts->guidance);
+    json_put_double(writer, "shift", facts->shift);
+    json_end_object(writer);
+}
+
+static void put_sampling(struct json_writer *writer, const char *key,
+                         const struct job_sampling *sampling) {
+    json_begin_array(writer, key);
+    json_put_text(writer, NULL, job_sampler_name(sampling->sampler));
+    json_put_int(writer, NULL, sampling->steps);
+    json_put_double(writer, NULL, sampling->guidance);
+    json_put_double(writer, NULL, sampling->shift);
+    json_end_array(writer);
+}
+
+void job_write(struct buffer *out, const struct job *job) {
+    struct json_writer writer = {.buffer = out};
+    struct address_map texts = {0}, shots = {0}, images = {0};
+    int *shot_counts = calloc((size_t)job->video_count + 1, sizeof *shot_counts);
+    const char **image_names = calloc((size_t)job->video_count + 1, sizeof *image_names);
+
+    json_begin_object(&writer, NULL);
+    json_put_int(&writer, "format", DOCUMENT_FORMAT);
+    json_put_text(&writer, "job", job->name);
+    put_model(&writer, "keyframe", &job->keyframe);
+    put_model(&writer, "window", &job->window);
+    json_begin_array(&writer, "videos");
+    for (int i = 0; i < job->video_count && shot_counts && image_names; i++) {
+        const struct job_video *video = &job->videos[i];
+        const struct job_output *output = &video->output;
+        int list = address_add(&shots, video->shots);
+        shot_counts[list] = video->shot_count;
+        json_begin_object(&writer, NULL);
+        json_put_text(&writer, "name", video->name);
+        json_put_int(&writer, "shots", list);
+        json_put_int(&writer, "negative", address_add(&texts, video->negative));
+        if (video->image) {
+            int image = address_add(&images, video->image);
+            image_names[image] = video->image_name;
+            json_put_int(&writer, "image", image);
+        }
+        json_put_int(&writer, "frames", video->frames);
+        json_put_int(&writer, "seed", (int64_t)video->seed);
+        json_put_double(&writer, "noise", video->noise);
+        put_sampling(&writer, "keyframe", &video->keyframe);
+        put_sampling(&writer, "window", &video->window);
+        json_put_text(&writer, "path", output->path);
+        json_put_text(&writer, "container", job_container_name(output->container));
+        json_put_text(&writer, "codec", job_codec_name(output->codec));
+        json_begin_array(&writer, "output"); /* width, height, fps, quality */
+        json_put_int(&writer, NULL, output->width);
+        json_put_int(&writer, NULL, output->height);
+        json_put_int(&writer, NULL, output->fps_numerator);
+        json_put_int(&writer, NULL, output->fps_denominator);
+        json_put_int(&writer, NULL, output->quality);
+        json_end_array(&writer);
+        if (output->overwrite)
+            json_put_bool(&writer, "overwrite", true);
+        json_end_object(&writer);
+    }
+    json_end_array(&writer);
+    json_begin_array(&writer, "shots"); /* lists of [frames, prompt, motion] */
+    for (int i = 0; i < shots.count && shot_counts; i++) {
+        const struct job_shot *list = shots.order[i];
+        json_begin_array(&writer, NULL);
+        for (int j = 0; j < shot_counts[i]; j++) {
+            json_begin_array(&writer, NULL);
+            json_put_int(&writer, NULL, list[j].frames);
+            json_put_int(&writer, NULL, address_add(&texts, list[j].prompt));
+            json_put_int(&writer, NULL, address_add(&texts, list[j].motion));
+            json_end_array(&writer);
+        }
+        json_end_array(&writer);
+    }
+    json_end_array(&writer);
+    json_begin_array(&writer, "images");
+    for (int i = 0; i < images.count && image_names; i++) {
+        const struct job_file *file = images.order[i];
+        char hex[HASH_HEX_BYTES];
+        hash_hex(hex, &file->hash);
+        json_begin_object(&writer, NULL);
+        json_put_text(&writer, "name", image_names[i]);
+        json_put_text(&writer, "path", file->path ? file->path : "");
+        json_put_text(&writer, "hash", hex);
+        json_put_int(&writer, "bytes", file->bytes);
+        json_end_object(&writer);
+    }
+    json_end_array(&writer);
+    json_begin_array(&writer, "texts");
+    for (int i = 0; i < texts.count; i++)
+        json_put_text(&writer, NULL, texts.order[i]);
+    json_end_array(&writer);
+    json_end_object(&writer);
+    if (!shot_counts || !image_names || texts.failed || shots.failed || images.failed)
+        out->failed = true;
+    free(shot_counts);
+    free(image_names);
+    address_close(&texts);
+    address_close(&shots);
+    address_close(&images);
+}
+
+/* -- reading
+ * ----------------------------------------------------------------------------------------- */
+
+struct loader {
+    struct job *job;
+    struct arena scratch;
+    const char **texts;
+    int text_count;
+    const struct job_shot **shots;
+    int *shot_counts;
+    int shot_list_count;
+    struct job_file *files;
+    const char **file_names;
+    int file_count;
+    struct error *error;
+};
+
+static enum error_code damaged(struct loader *loader, const char *what) {
+    return error_set(loader->error, ERR_FORMAT, "the stored job is damaged: %s", what);
+}
+
+static char *load_text(struct loader *loader, const struct json *node) {
+    if (!node || node->type != JSON_STRING)
+        return NULL;
+    return arena_strdup(&loader->job->arena, node->string, node->length);
+}
+
+/* A child that must be a number from `least` to `most`. */
+static bool load_int(int64_t *out, const struct json *node, int64_t least, int64_t most) {
+    if (!node || node->type != JSON_NUMBER || !node->is_integer || node->integer < least ||
+        node->integer > most)
+        return false;
+    *out = node->integer;
+    return true;
+}
+
+static bool load_word(int *out, const struct json *node, const char *const *words) {
+    if (!node || node->type != JSON_STRING)
+        return false;
+    for (int i = 0; words[i]; i++)
+        if (!strcmp(words[i], node->string)) {
+            *out = i;
+            return true;
+        }
+    return false;
+}
+
+static bool load_sampling(struct job_sampling *out, const struct json *node) {
+    int64_t steps;
+    int sampler;
+    if (!node || node->type != JSON_ARRAY || node->length != 4)
+        return false;
+    node = node->child;
+    if (!load_word(&sampler, node, job_words(JOB_VALUES_SAMPLER)) ||
+        !load_int(&steps, node->next, 0, LIMIT_STEPS) || node->next->next->type != JSON_NUMBER ||
+        node->next->next->next->type != JSON_NUMBER)
+        return false;
+    *out = (struct job_sampling){.sampler = (enum job_sampler)sampler,
+                                 .steps = (int)steps,
+                                 .guidance = node->next->next->number,
+                                 .shift = node->next->next->next->number};
+    return true;
+}
+
+static enum error_code load_model(struct loader *loader, struct job_model *out,
+                                  const struct json *node) {
+    struct model_facts *facts = &out->facts;
+    int64_t value[8];
+    static const char *const keys[8] = {"abilities", "size_multiple", "size_min",      "size_max",
+                                        "width",     "height",        "window_frames", "steps"};
+    int64_t fps;
+    int sampler;
+    if (!node || node->type != JSON_OBJECT)
+        return damaged(loader, "no model");
+    for (int i = 0; i < 8; i++)
+        if (!load_int(&value[i], json_get(node, keys[i]), 0, 1 << 24))
+            return damaged(loader, keys[i]);
+    const char *family = json_text(node, "family", ""), *hash = json_text(node, "hash", "");
+    out->spec = load_text(loader, json_get(node, "spec"));
+    if (!out->spec || strlen(family) >= sizeof facts->family ||
+        !hash_from_hex(&facts->hash, hash) || !load_int(&fps, json_get(node, "fps"), 0, 1 << 20) ||
+        !load_word(&sampler, json_get(node, "sampler"), job_words(JOB_VALUES_SAMPLER)))
+        return damaged(loader, "model");
+    strcpy(facts->family, family);
+    facts->abilities = (int)value[0];
+    facts->size_multiple = (int)value[1];
+    facts->size_min = (int)value[2];
+    facts->size_max = (int)value[3];
+    facts->width = (int)value[4];
+    facts->height = (int)value[5];
+    facts->window_frames = (int)value[6];
+    facts->steps = (int)value[7];
+    facts->fps = (int)fps;
+    facts->sampler = (enum job_sampler)sampler;
+    facts->guidance = json_double(node, "guidance", 1);
+    facts->shift = json_double(node, "shift", 1);
+    const struct json *overlaps = json_get(node, "overlaps");
+    if (!overlaps || overlaps->type != JSON_ARRAY || overlaps->length > 4)
+        return damaged(loader, "overlaps");
+    for (const struct json *item = overlaps->child; item; item = item->next) {
+        int64_t overlap;
+        if (!load_int(&overlap, item, 1, 1 << 20))
+            return damaged(loader, "overlaps");
+        facts->overlaps[facts->overlap_count++] = (int)overlap;
+    }
+    return ERR_OK;
+}
+
+static enum error_code load_tables(struct loader *loader, const struct json *top) {
+    struct arena *arena = &loader->job->arena;
+    const struct json *texts = json_get(top, "texts"), *shots = json_get(top, "shots"),
+                      *images = json_get(top, "images");
+    if (!texts || texts->type != JSON_ARRAY || !shots || shots->type != JSON_ARRAY || !images ||
+        images->type != JSON_ARRAY)
+        return damaged(loader, "a table is missing");
+    loader->texts = arena_array(&loader->scratch, texts->length, sizeof *loader->texts);
+    loader->shots = arena_array(&loader->scratch, shots->length, sizeof *loader->shots);
+    loader->shot_counts = arena_array(&loader->scratch, shots->length, sizeof(int));
+    loader->file_names = arena_array(&loader->scratch, images->length, sizeof(char *));
+    loader->files = arena_array(arena, images->length, sizeof *loader->files);
+    if (!loader->texts || !loader->shots || !loader->shot_counts || !loader->files ||
+        !loader->file_names)
+        return error_set(loader->error, ERR_MEMORY, "no memory for a stored job");
+    for (const struct json *item = texts->child; item; item = item->next)
+        if (!(loader->texts[loader->text_count++] = load_text(loader, item)))
+            return damaged(loader, "texts");
+    for (const struct json *list = shots->child; list; list = list->next) {
+        if (list->type != JSON_ARRAY || !list->length || list->length > LIMIT_SHOTS)
+            return damaged(loader, "shots");
+        struct job_shot *made = arena_array(arena, list->length, sizeof *made);
+        if (!made)
+            return error_set(loader->error, ERR_MEMORY, "no memory for a stored job");
+        int count = 0;
+        for (const struct json *item = list->child; item; item = item->next, count++) {
+            int64_t frames, prompt, motion;
+            if (item->type != JSON_ARRAY || item->length != 3 ||
+                !load_int(&frames, item->child, 1, LIMIT_FRAMES) ||
+                !load_int(&prompt, item->child->next, 0, loader->text_count - 1) ||
+                !load_int(&motion, item->child->next->next, 0, loader->text_count - 1))
+                return damaged(loader, "a shot");
+            made[count] = (struct job_shot){frames, loader->texts[prompt], loader->texts[motion]};
+        }
+        loader->shot_counts[loader->shot_list_count] = count;
+        loader->shots[loader->shot_list_count++] = made;
+    }
+    for (const struct json *item = images->child; item; item = item->next) {
+        struct job_file *file = &loader->files[loader->file_count];
+        *file = (struct job_file){0};
+        if (item->type != JSON_OBJECT || !hash_from_hex(&file->hash, json_text(item, "hash", "")) ||
+            !load_int(&file->bytes, json_get(item, "bytes"), 0, INT64_MAX) ||
+            !(file->path = load_text(loader, json_get(item, "path"))) ||
+            !(loader->file_names[loader->file_count] = load_text(loader, json_get(item, "name"))))
+            return damaged(loader, "an image");
+        loader->file_count++;
+    }
+    return ERR_OK;
+}
+
+static enum error_code load_video(struct loader *loader, struct job_video *out,
+                                  const struct json *node) {
+    int64_t list, negative, image, seed, numbers[5], sum = 0;
+    int container, codec;
+    const struct json *output = json_get(node, "output");
+    const struct json *image_node = json_get(node, "image");
+    *out = (struct job_video){0};
+    if (node->type != JSON_OBJECT ||
+        !load_int(&list, json_get(node, "shots"), 0, loader->shot_list_count - 1) ||
+        !load_int(&negative, json_get(node, "negative"), 0, loader->text_count - 1) ||
+        !load_int(&out->frames, json_get(node, "frames"), 1, LIMIT_FRAMES) ||
+        !load_int(&seed, json_get(node, "seed"), 0, INT64_MAX) ||
+        !load_sampling(&out->keyframe, json_get(node, "keyframe")) ||
+        !load_sampling(&out->window, json_get(node, "window")) ||
+        !load_word(&codec, json_get(node, "codec"), job_words(JOB_VALUES_CODEC)) ||
+        !(out->name = load_text(loader, json_get(node, "name"))) ||
+        !(out->output.path = load_text(loader, json_get(node, "path"))) || !output ||
+        output->type != JSON_ARRAY || output->length != 5)
+        return damaged(loader, "a video");
+    const char *container_name = json_text(node, "container", "");
+    for (container = 0; container < JOB_CONTAINER_COUNT; container++)
+        if (!strcmp(container_name, job_container_name((enum job_container)container)))
+            break;
+    const struct json *item = output->child;
+    for (int i = 0; i < 5; i++, item = item->next)
+        if (!load_int(&numbers[i], item, i < 4 ? 1 : -1, 1 << 24))
+            return damaged(loader, "an output");
+    if (container == JOB_CONTAINER_COUNT ||
+        (image_node && !load_int(&image, image_node, 0, loader->file_count - 1)))
+        return damaged(loader, "a video");
+    if (image_node) {
+        out->image = &loader->files[image];
+        out->image_name = loader->file_names[image];
+    }
+    out->shots = loader->shots[list];
+    out->shot_count = loader->shot_counts[list];
+    for (int i = 0; i < out->shot_count; i++)
+        sum += out->shots[i].frames;
+    if (sum != out->frames)
+        return damaged(loader, "shots that do not add up");
+    out->negative = loader->texts[negative];
+    out->seed = (uint64_t)seed;
+    out->noise = json_double(node, "noise", 0);
+    out->output.container = (enum job_container)container;
+    out->output.codec = (enum job_codec)codec;
+    out->output.width = (int)numbers[0];
+    out->output.height = (int)numbers[1];
+    out->output.fps_numerator = (int)numbers[2];
+    out->output.fps_denominator = (int)numbers[3];
+    out->output.quality = (int)numbers[4];
+    out->output.overwrite = json_bool(node, "overwrite", false);
+    return ERR_OK;
+}
+
+static enum error_code load_top(struct loader *loader, const char *text, size_t length) {
+    struct job *job = loader->job;
+    const struct json *top;
+    enum error_code code = json_parse(&top, &loader->scratch, text, length, loader->error);
+    if (code)
+        return error_prefix(loader->error, "the stored job is damaged: ");
+    if (top->type != JSON_OBJECT || json_int(top, "format", 0) != DOCUMENT_FORMAT)
+        return error_set(loader->error, ERR_UNSUPPORTED,
+                         "the stored job has format %lld; this vidloom knows %d",
+                         (long long)json_int(top, "format", 0), DOCUMENT_FORMAT);
+    job->name = load_text(loader, json_get(top, "job"));
+    if (!job->name)
+        return damaged(loader, "no name");
+    code = load_model(loader, &job->keyframe, json_get(top, "keyframe"));
+    if (!code)
+        code = load_model(loader, &job->window, json_get(top, "window"));
+    if (!code)
+        code = load_tables(loader, top);
+    if (code)
+        return code;
+    const struct json *videos = json_get(top, "videos");
+    if (!videos || videos->type != JSON_ARRAY || videos->length > LIMIT_VIDEOS)
+        return damaged(loader, "no videos");
+    struct job_video *made = arena_array(&job->arena, videos->length, sizeof *made);
+    if (!made)
+        return error_set(loader->error, ERR_MEMORY, "no memory for a stored job");
+    for (const struct json *item = videos->child; item && !code; item = item->next)
+        code = load_video(loader, &made[job->video_count++], item);
+    job->videos = made;
+    return code;
+}
+
+enum error_code job_load(struct job **out, const char *text, size_t length, struct error *error) {
+    *out = NULL;
+    if (length > LIMIT_DOCUMENT_BYTES)
+        return error_set(error, ERR_LIMIT, "a stored job of %zu bytes; at most %u", length,
+                         LIMIT_DOCUMENT_BYTES);
+    struct loader loader = {.error = error, .job = calloc(1, sizeof *loader.job)};
+    if (!loader.job)
+        return error_set(error, ERR_MEMORY, "no memory for a stored job");
+    enum error_code code = arena_open(&loader.job->arena, LIMIT_JOB_BYTES, error);
+    if (!code)
+        code = arena_open(&loader.scratch, 4 * LIMIT_JOB_BYTES, error);
+    if (!code)
+        code = load_top(&loader, text, length);
+    arena_close(&loader.scratch);
+    if (code) {
+        job_close(&loader.job);
+        return code;
+    }
+    *out = loader.job;
+    return ERR_OK;
+}

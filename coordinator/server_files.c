@@ -1,0 +1,72 @@
+/* Paths of outputs and objects, and lists of names. The one place in coordinator/ that knows the
+ * layout of the store (worker/store/store.h owns it): objects/ab/<64 hex>. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "coordinator/server_internal.h"
+
+enum error_code server_output_path(const struct server *server, char out[FILE_PATH_BYTES],
+                                   const struct job_video *video, struct error *error) {
+    if (video->output.path[0] != '/')
+        return file_join(out, server->root, video->output.path, error);
+    if (strlen(video->output.path) >= FILE_PATH_BYTES)
+        return error_set(error, ERR_LIMIT, "the output path is too long");
+    strcpy(out, video->output.path);
+    return ERR_OK;
+}
+
+void server_folder_of(char out[FILE_PATH_BYTES], const char *path) {
+    const char *slash = strrchr(path, '/');
+    size_t length = !slash ? 0 : slash == path ? 1 : (size_t)(slash - path);
+    memcpy(out, slash ? path : ".", slash ? length : 1);
+    out[slash ? length : 1] = '\0';
+}
+
+void server_remove_object(void *user, const struct hash *object) {
+    struct server *server = user;
+    char hex[HASH_HEX_BYTES], name[HASH_HEX_BYTES + 16], path[FILE_PATH_BYTES];
+    hash_hex(hex, object);
+    snprintf(name, sizeof name, "objects/%.2s/%s", hex, hex);
+    if (file_join(path, server->store, name, NULL) == ERR_OK && unlink(path) == 0)
+        server->removed_objects++;
+}
+
+/* -- lists of names ---------------------------------------------------------------------------- */
+
+bool names_add(struct name_list *list, const char *name) {
+    if (list->count == list->capacity) {
+        size_t capacity = list->capacity ? 2 * list->capacity : 64;
+        char **names = realloc(list->names, capacity * sizeof *names);
+        if (!names)
+            return false;
+        list->names = names;
+        list->capacity = capacity;
+    }
+    char *copy = strdup(name);
+    if (copy)
+        list->names[list->count++] = copy;
+    return copy != NULL;
+}
+
+static int compare_names(const void *a, const void *b) {
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+void names_sort(struct name_list *list) {
+    if (list->count)
+        qsort(list->names, list->count, sizeof *list->names, compare_names);
+}
+
+bool names_has(const struct name_list *list, const char *name) {
+    return list->count &&
+           bsearch(&name, list->names, list->count, sizeof *list->names, compare_names);
+}
+
+void names_close(struct name_list *list) {
+    for (size_t i = 0; i < list->count; i++)
+        free(list->names[i]);
+    free(list->names);
+    *list = (struct name_list){0};
+}

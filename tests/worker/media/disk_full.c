@@ -1,11 +1,8 @@
 /* A disk that fills up at every point of writing: in the middle of a segment, in its end, in the
- * join, and in the pass that puts an MP4's index first. A small tmpfs in a mount namespace of this
- * process stands for the disk; where neither root nor user namespaces are to be had, it is skipped.
- */
+ * join, and in the pass that puts an index first. */
 #include "support.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -13,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/random.h"
+#include "tests/worker/small_disk.h"
 
 #define PAGE 4096
 
@@ -25,9 +23,7 @@ static int setup(void **state) {
     snprintf(disk, sizeof disk, "%s/disk", (const char *)*state);
     if (mkdir(disk, 0777))
         return -1;
-    have_disk = (!unshare(CLONE_NEWNS) || !unshare(CLONE_NEWUSER | CLONE_NEWNS)) &&
-                !mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) &&
-                !mount("tmpfs", disk, "tmpfs", 0, "size=4096");
+    have_disk = small_disk_mount(disk, PAGE);
     return 0;
 }
 
@@ -38,9 +34,7 @@ static int teardown(void **state) {
 }
 
 static void disk_size(size_t bytes) {
-    char options[64];
-    snprintf(options, sizeof options, "size=%zu", bytes);
-    if (mount("tmpfs", disk, "tmpfs", MS_REMOUNT, options))
+    if (!small_disk_resize(disk, bytes))
         fail_msg("remount: %s", strerror(errno));
 }
 

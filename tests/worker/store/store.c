@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -19,6 +18,8 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+
+#include "tests/worker/small_disk.h"
 
 #define assert_ok(call, error)                                                                     \
     do {                                                                                           \
@@ -368,9 +369,7 @@ static void test_disk_full(void **state) {
     char disk[128], path[FILE_PATH_BYTES];
     snprintf(disk, sizeof disk, "%s/disk", f->folder);
     assert_int_equal(mkdir(disk, 0777), 0);
-    if ((unshare(CLONE_NEWNS) && unshare(CLONE_NEWUSER | CLONE_NEWNS)) ||
-        mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
-        mount("tmpfs", disk, "tmpfs", 0, "size=64k"))
+    if (!small_disk_mount(disk, 65536))
         skip();
     char *bytes = calloc(1, 100000);
     assert_ok(store_open(&store, disk, &error), &error);

@@ -1,0 +1,69 @@
+#!/bin/sh
+# A coordinator and workers as processes, over TCP on loopback: submit, status, workers, logs,
+# pause, resume, drain; a worker and the coordinator killed on the way. The files are those of
+# vidloom run.
+set -u
+. "$(dirname "$0")/lib.sh"
+
+tiny_job alone alone
+tiny_job team team
+ok "vidloom run" "$vidloom" run --quiet --state alone-state alone.yaml
+
+# A port that is free now; two tests at once would each take their own.
+port=$((20000 + $$ % 20000))
+clients=tcp://127.0.0.1:$port
+workers=tcp://127.0.0.1:$((port + 1))
+
+start_coordinator() {
+    "$vidloom" coordinator --state team-state --clients "$clients" --workers "$workers" \
+        --silence 2 --lease 3 2>>coordinator.log &
+    coordinator=$!
+    children="$children $coordinator"
+}
+start_worker() {
+    "$vidloom" worker --coordinator "$workers" --name "$1" --threads 1 2>>"$1.log" &
+    worker=$!
+    children="$children $worker"
+}
+
+expect 3 "coordinator" "$vidloom" status --coordinator "$clients" --timeout 0.5
+expect 3 "coordinator" "$vidloom" worker --coordinator "$workers" --patience 0.5 --log none
+
+start_coordinator
+start_worker first
+ok "submit" "$vidloom" submit --coordinator "$clients" team.yaml
+ok "submitting again is the same job" sh -c \
+    "'$vidloom' submit --coordinator $clients team.yaml | grep -q known"
+ok "status" "$vidloom" status --coordinator "$clients"
+ok "names the job" grep -q tiny check.out
+ok "status of a job" "$vidloom" status --coordinator "$clients" tiny
+ok "names its videos" grep -q three check.out
+expect 2 "tinny" "$vidloom" status --coordinator "$clients" tinny
+ok "pause" "$vidloom" pause --coordinator "$clients" tiny
+ok "resume" "$vidloom" resume --coordinator "$clients" tiny
+
+start_worker second
+kill -9 "$worker"
+start_worker third
+kill -9 "$coordinator"
+sleep 0.3
+start_coordinator
+ok "following to the end" timeout 120 "$vidloom" status --coordinator "$clients" --watch tiny
+ok "the same bytes as alone" same_videos alone team
+ok "and nothing else" only_videos team
+ok "workers" "$vidloom" workers --coordinator "$clients"
+ok "names one" grep -q third check.out
+ok "logs" "$vidloom" logs --coordinator "$clients" --attempts tiny
+ok "tells of windows" grep -q window check.out
+ok "drain" "$vidloom" drain --coordinator "$clients" third
+expect 2 "nobody" "$vidloom" drain --coordinator "$clients" nobody
+
+# Two coordinators on one ledger.
+expect 1 "$coordinator" "$vidloom" coordinator --state team-state --log none \
+    --clients "tcp://127.0.0.1:*" --workers "tcp://127.0.0.1:*"
+kill -TERM "$coordinator"
+status=0
+wait "$coordinator" || status=$?
+ok "a coordinator ends in order" test "$status" -eq 0
+
+summary

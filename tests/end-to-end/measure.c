@@ -1,0 +1,110 @@
+/* What frames show, roughly: is the sky of the time of day asked for, is something of the actor's
+ * colour there, and does it move as asked?
+ *
+ *     measure WIDTH HEIGHT SKY COLOUR MOTION < frames.rgb
+ *
+ * Frames are packed 8-bit RGB. SKY: day or night. COLOUR: red or yellow. MOTION: left, right,
+ * rises, sinks, still. Prints what it found; exit status 1 when something is not as asked, 2 for
+ * usage. Rough on purpose: training/evaluate.py is the judge of how good the model is. */
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FRAMES_MAX 4096
+
+struct frame {
+    double luma, blue;  /* of the sky: mean, 0..255; blue minus red */
+    double x, y, share; /* the actor's pixels: centre, part of the picture */
+};
+
+static bool is_actor(const uint8_t *pixel, const char *colour) {
+    int r = pixel[0], g = pixel[1], b = pixel[2];
+    if (strcmp(colour, "red") == 0)
+        return r > 90 && r > 2 * g && r > 2 * b;
+    return r > 170 && g > 140 && b < g / 2 && r >= g; /* yellow */
+}
+
+/* The sky is the upper eighth of the picture. */
+static struct frame look(const uint8_t *rgb, int width, int height, const char *colour) {
+    struct frame frame = {0};
+    double sky = 0, actor = 0;
+    for (int y = 0; y < height; y++) {
+        for (int x = 0; x < width; x++) {
+            const uint8_t *pixel = rgb + 3 * ((size_t)y * (size_t)width + (size_t)x);
+            bool hit = is_actor(pixel, colour);
+            if (y < height / 8 && !hit) {
+                frame.luma += 0.3 * pixel[0] + 0.59 * pixel[1] + 0.11 * pixel[2];
+                frame.blue += pixel[2] - pixel[0];
+                sky++;
+            }
+            if (hit) {
+                frame.x += x;
+                frame.y += y;
+                actor++;
+            }
+        }
+    }
+    frame.luma /= sky > 0 ? sky : 1;
+    frame.blue /= sky > 0 ? sky : 1;
+    frame.x /= actor > 0 ? actor : 1;
+    frame.y /= actor > 0 ? actor : 1;
+    frame.share = actor / ((double)width * height);
+    return frame;
+}
+
+static int read_frames(struct frame *frames, int width, int height, const char *colour) {
+    size_t bytes = 3 * (size_t)width * (size_t)height;
+    uint8_t *rgb = malloc(bytes);
+    int count = 0;
+    while (rgb && count < FRAMES_MAX && fread(rgb, 1, bytes, stdin) == bytes)
+        frames[count++] = look(rgb, width, height, colour);
+    free(rgb);
+    return count;
+}
+
+static bool check(bool right, const char *what) {
+    printf("%s: %s\n", what, right ? "right" : "WRONG");
+    return right;
+}
+
+static bool check_sky(const struct frame *frames, int count, const char *sky) {
+    double luma = 0, blue = 0;
+    for (int i = 0; i < count; i++) {
+        luma += frames[i].luma / count;
+        blue += frames[i].blue / count;
+    }
+    printf("sky: luma %.1f, blue over red %.1f\n", luma, blue);
+    return check(strcmp(sky, "night") == 0 ? luma < 80 : luma > 110 && blue > 20, "sky");
+}
+
+static bool check_motion(const struct frame *frames, int count, const char *motion) {
+    static const struct {
+        const char *name;
+        int x, y;
+    } ways[] = {{"left", -1, 0}, {"right", 1, 0}, {"rises", 0, -1}, {"sinks", 0, 1}};
+    double x = (frames[count - 1].x - frames[0].x) / count;
+    double y = (frames[count - 1].y - frames[0].y) / count;
+    printf("motion: %.2f right, %.2f down, pixels a frame\n", x, y);
+    for (int i = 0; i < 4; i++)
+        if (strcmp(motion, ways[i].name) == 0)
+            return check(x * ways[i].x + y * ways[i].y > 0.2, "motion");
+    return check(x > -0.2 && x < 0.2 && y > -0.2 && y < 0.2, "motion");
+}
+
+int main(int argc, char **argv) {
+    static struct frame frames[FRAMES_MAX];
+    double share = 0;
+    if (argc != 6)
+        return 2;
+    int count = read_frames(frames, atoi(argv[1]), atoi(argv[2]), argv[4]);
+    if (count < 2)
+        return 2;
+    for (int i = 0; i < count; i++)
+        share += frames[i].share / count;
+    printf("actor: %.1f %% of the picture, %d frames\n", 100 * share, count);
+    bool sky = check_sky(frames, count, argv[3]);
+    bool colour = check(share > 0.005 && share < 0.4, "colour");
+    return !(check_motion(frames, count, argv[5]) && sky && colour);
+}

@@ -1,0 +1,34 @@
+#!/bin/sh
+# The pocket model shows what it was asked for: the published file is played back and measured.
+set -u
+. "$(dirname "$0")/lib.sh"
+
+if [ ! -f "$source/models/pocket/model_index.json" ]; then
+    echo "skipped: models/pocket is not there"
+    exit "$skip"
+fi
+
+cat >job.yaml <<'YAML'
+job: seen
+model: pocket
+output: {path: "{video}.mp4", size: 160x96}
+videos:
+  - {name: balloon, prompt: a red hot air balloon over the sea at night, motion: it rises,
+     seconds: 2, seed: 1}
+  - {name: car, prompt: a yellow car on a meadow by day, motion: it moves right, seconds: 2,
+     seed: 1}
+YAML
+
+played() {
+    ffmpeg -v error -i "$1.mp4" -f rawvideo -pix_fmt rgb24 - |
+        "$measure" 160 96 "$2" "$3" "$4"
+}
+
+ok "a job runs" "$vidloom" run --quiet --models "$source/models" job.yaml
+ok "a red balloon rises at night" played balloon night red rises
+ok "a yellow car moves right by day" played car day yellow right
+ok "the picture is the right size" sh -c \
+    "ffprobe -v error -show_entries stream=width,height,color_space -of csv=p=0 balloon.mp4 |
+     grep -q '160,96,bt709'"
+
+summary

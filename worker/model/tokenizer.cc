@@ -1,7 +1,6 @@
 /* The one file that calls SentencePiece. No exception leaves it. */
-#include "worker/model/tokenizer.h"
-
 #include <cstring>
+#include <exception>
 #include <new>
 #include <sentencepiece_processor.h>
 #include <string>
@@ -10,6 +9,7 @@
 extern "C" {
 #include "base/arena.h"
 #include "base/file.h"
+#include "worker/model/tokenizer.h"
 }
 
 struct tokenizer {

@@ -1,0 +1,95 @@
+#include "tests/worker/model/model_test.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "worker/model/numbers.h"
+
+#define WORK_BYTES ((size_t)4 << 30) /* address space */
+
+void ok(enum error_code code, const struct error *error) {
+    if (code != ERR_OK)
+        fail_msg("%s: %s", error_name(code), error->detail);
+}
+
+void bench_open(struct bench *bench, const char *folder, enum dtype dtype) {
+    struct error error = {0};
+    memset(bench, 0, sizeof *bench);
+    bench->runtime = (struct runtime){
+        .ops = ops_cpu(), .dtype = dtype, .params = &bench->params, .work = &bench->work};
+    const struct device_config config = {.threads = 2};
+    ok(bench->runtime.ops->device_open(&bench->runtime.device, &config, &error), &error);
+    ok(arena_open(&bench->params, WORK_BYTES, &error), &error);
+    ok(arena_open(&bench->work, WORK_BYTES, &error), &error);
+    ok(parts_open(&bench->parts, &bench->runtime, folder, -1, &error), &error);
+}
+
+void bench_close(struct bench *bench) {
+    parts_close(&bench->parts, &bench->runtime);
+    bench->runtime.ops->device_close(&bench->runtime.device);
+    arena_close(&bench->params);
+    arena_close(&bench->work);
+}
+
+const struct tensor *reference(const struct safetensors *file, const char *format, ...) {
+    char name[128];
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(name, sizeof name, format, args);
+    va_end(args);
+    const struct tensor *tensor = safetensors_find(file, name);
+    if (tensor == NULL)
+        fail_msg("no reference tensor '%s'", name);
+    return tensor;
+}
+
+double relative_error(const float *got, const float *expected, int64_t count) {
+    double difference = 0, size = 0;
+    for (int64_t i = 0; i < count; i++) {
+        double d = (double)got[i] - (double)expected[i];
+        difference += d * d;
+        size += (double)expected[i] * (double)expected[i];
+    }
+    return isfinite(difference) ? sqrt(difference / (size > 0 ? size : 1)) : INFINITY;
+}
+
+void close_enough(const char *what, const float *got, const struct tensor *expected,
+                  enum dtype dtype) {
+    double error = relative_error(got, expected->data, tensor_elements(expected));
+    double bound = dtype == DTYPE_F32 ? 1e-4 : 1e-2;
+    print_message("%-24s %-4s %.2e (bound %.0e)\n", what, dtype_name(dtype), error, bound);
+    if (!(error <= bound))
+        fail_msg("%s: relative error %g", what, error);
+}
+
+float *widened(const void *x, int64_t count, enum dtype dtype) {
+    struct tensor tensor = {.data = x, .dtype = dtype, .rank = 1, .dim = {count}};
+    float *out = malloc((size_t)count * sizeof *out);
+    assert_non_null(out);
+    numbers_to_float(out, &tensor, 0, count);
+    return out;
+}
+
+float *channels_first(const float *x, int64_t channels, int64_t pixels) {
+    float *out = malloc((size_t)(channels * pixels) * sizeof *out);
+    assert_non_null(out);
+    for (int64_t p = 0; p < pixels; p++)
+        for (int64_t c = 0; c < channels; c++)
+            out[c * pixels + p] = x[p * channels + c];
+    return out;
+}
+
+float *channels_last(const float *x, int64_t channels, int64_t pixels) {
+    return channels_first(x, pixels, channels);
+}
+
+void *narrowed(struct bench *bench, const float *x, int64_t count) {
+    float *exact = work_floats(&bench->runtime, count);
+    void *out = work_alloc(&bench->runtime, count, bench->runtime.dtype);
+    bench->runtime.ops->upload(bench->runtime.device, exact, x, (size_t)count * sizeof *x);
+    bench->runtime.ops->convert(bench->runtime.device, out, bench->runtime.dtype, exact, DTYPE_F32,
+                                count);
+    return out;
+}

@@ -1,0 +1,49 @@
+/* What the tests of models share: a runtime on the CPU, reference tensors, comparison. */
+#ifndef VIDLOOM_TESTS_WORKER_MODEL_MODEL_TEST_H
+#define VIDLOOM_TESTS_WORKER_MODEL_MODEL_TEST_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "worker/model/parts.h"
+
+#define RANDOM_WAN "tests/vectors/random_wan"
+#define POCKET     "models/pocket"
+
+/* A folder's parts on the CPU. */
+struct bench {
+    struct runtime runtime;
+    struct arena params, work;
+    struct parts parts;
+};
+
+void bench_open(struct bench *bench, const char *folder, enum dtype dtype);
+void bench_close(struct bench *bench);
+
+/* ok(code, error): fails the test with the error's text. */
+void ok(enum error_code code, const struct error *error);
+
+/* A tensor of a reference file; fails the test when it is not there. */
+const struct tensor *reference(const struct safetensors *file, const char *format, ...)
+    PRINTF_LIKE(2, 3);
+
+/* ‖got - expected‖ / ‖expected‖, in double. */
+double relative_error(const float *got, const float *expected, int64_t count);
+
+/* Fails when the error is above the bound of the type: 1e-4 in f32, 1e-2 in bf16. Prints it. */
+void close_enough(const char *what, const float *got, const struct tensor *expected,
+                  enum dtype dtype);
+
+/* Elements of a compute type as floats (malloc). */
+float *widened(const void *x, int64_t count, enum dtype dtype);
+/* [C,T,H,W] from [T,H,W,C] and back (malloc). */
+float *channels_first(const float *x, int64_t channels, int64_t pixels);
+float *channels_last(const float *x, int64_t channels, int64_t pixels);
+/* A copy in the compute type in the work arena. */
+void *narrowed(struct bench *bench, const float *x, int64_t count);
+
+#endif

@@ -1,0 +1,347 @@
+/* Every component against tensors that the published classes gave, in f32 and bf16: of a tiny model
+ * with random weights and odd sizes, and of the pocket family where it is. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/worker/model/model_test.h"
+#include "worker/model/sampler.h"
+
+struct subject {
+    const char *folder, *tensors;
+    enum dtype dtype;
+};
+
+struct state {
+    const struct subject *subject;
+    struct bench bench;
+    struct safetensors *reference;
+};
+
+static int open_state(void **out) {
+    const struct subject *subject = *out;
+    struct state *state = calloc(1, sizeof *state);
+    struct error error = {0};
+    *out = NULL;
+    if (access(subject->tensors, F_OK) != 0) {
+        free(state);
+        return 0; /* reported as skipped by every test */
+    }
+    state->subject = subject;
+    bench_open(&state->bench, subject->folder, subject->dtype);
+    ok(safetensors_open(&state->reference, subject->tensors, &error), &error);
+    *out = state;
+    return 0;
+}
+
+static int close_state(void **out) {
+    struct state *state = *out;
+    if (state != NULL) {
+        safetensors_close(&state->reference);
+        bench_close(&state->bench);
+    }
+    free(state);
+    return 0;
+}
+
+static struct state *state_of(void **argument) {
+    if (*argument == NULL)
+        skip();
+    struct state *state = *argument;
+    arena_reset(state->bench.runtime.work, 0);
+    return state;
+}
+
+static void encode_one(struct state *state, const char *name) {
+    const struct tensor *ids = reference(state->reference, "%s.ids", name);
+    const struct tensor *rows = reference(state->reference, "%s.output", name);
+    int count = (int)ids->dim[0];
+    float *got = malloc((size_t)tensor_elements(rows) * sizeof *got);
+    struct error error = {0};
+    ok(umt5_encode(state->bench.parts.umt5, &state->bench.runtime, got, ids->data, count, &error),
+       &error);
+    close_enough(name, got, rows, state->subject->dtype);
+    free(got);
+}
+
+static void text_encoder(void **argument) {
+    struct state *state = state_of(argument);
+    encode_one(state, "text.0");
+    encode_one(state, "text.0.joined");
+    encode_one(state, "text.1");
+    encode_one(state, "text.1.joined");
+}
+
+/* Rows of a padded text that are not padding. */
+static int real_rows(const struct tensor *text) {
+    int64_t rows = text->dim[0], width = text->dim[1];
+    const float *data = text->data;
+    while (rows > 0) {
+        for (int64_t i = 0; i < width; i++)
+            if (data[(rows - 1) * width + i] != 0)
+                return (int)rows;
+        rows--;
+    }
+    return 1;
+}
+
+static void forward_one(struct state *state, const char *name, int index) {
+    struct bench *bench = &state->bench;
+    struct runtime *runtime = &bench->runtime;
+    struct error error = {0};
+    bool window = strcmp(name, "window") == 0;
+    const struct transformer *transformer = window ? bench->parts.window : bench->parts.keyframe;
+    const struct tensor *input = reference(state->reference, "%s.%d.input", name, index);
+    const struct tensor *text = reference(state->reference, "%s.%d.text", name, index);
+    const struct tensor *time = reference(state->reference, "%s.%d.timestep", name, index);
+    const struct tensor *velocity = reference(state->reference, "%s.%d.velocity", name, index);
+    int64_t count = tensor_elements(velocity);
+    size_t mark = runtime->work->used;
+    struct transformer_grid grid;
+    struct transformer_text keys;
+    ok(transformer_grid_open(&grid, transformer, runtime, input->dim[1], input->dim[2],
+                             input->dim[3], &error),
+       &error);
+    transformer_text_open(&keys, transformer, runtime, text->data, real_rows(text),
+                          (int)text->dim[0]);
+    float *out = work_floats(runtime, count);
+    const struct transformer_time when = {.value = {*(const float *)time->data}, .count = 1};
+    transformer_forward(transformer, runtime, out, input->data,
+                        window ? (const float *)input->data + count : NULL, &grid, &keys, &when);
+    ok(runtime->ops->status(runtime->device, &error), &error);
+    char label[64];
+    (void)snprintf(label, sizeof label, "%s.%d", name, index);
+    close_enough(label, out, velocity, state->subject->dtype);
+    arena_reset(runtime->work, mark);
+}
+
+static void keyframe_forward(void **argument) {
+    struct state *state = state_of(argument);
+    forward_one(state, "keyframe", 0);
+    forward_one(state, "keyframe", 1);
+}
+
+static void window_forward(void **argument) {
+    struct state *state = state_of(argument);
+    forward_one(state, "window", 0);
+    forward_one(state, "window", 1);
+}
+
+/* Padding as real zero rows gives what the one row with a bias gives. */
+static void text_padding(void **argument) {
+    struct state *state = state_of(argument);
+    struct runtime *runtime = &state->bench.runtime;
+    const struct transformer *transformer = state->bench.parts.keyframe;
+    const struct tensor *input = reference(state->reference, "keyframe.0.input");
+    const struct tensor *text = reference(state->reference, "keyframe.0.text");
+    const struct tensor *velocity = reference(state->reference, "keyframe.0.velocity");
+    struct error error = {0};
+    struct transformer_grid grid;
+    ok(transformer_grid_open(&grid, transformer, runtime, input->dim[1], input->dim[2],
+                             input->dim[3], &error),
+       &error);
+    const struct transformer_time when = {.value = {937.5f}, .count = 1};
+    const int counts[] = {real_rows(text), real_rows(text) + 3, (int)text->dim[0] - 1,
+                          (int)text->dim[0]};
+    for (int i = 0; i < 4; i++) {
+        struct transformer_text keys;
+        transformer_text_open(&keys, transformer, runtime, text->data, counts[i],
+                              (int)text->dim[0]);
+        float *out = work_floats(runtime, tensor_elements(velocity));
+        transformer_forward(transformer, runtime, out, input->data, NULL, &grid, &keys, &when);
+        close_enough("padded text", out, velocity, state->subject->dtype);
+    }
+}
+
+/* Two groups of tokens with the same time give what one gives. */
+static void time_groups(void **argument) {
+    struct state *state = state_of(argument);
+    struct runtime *runtime = &state->bench.runtime;
+    const struct transformer *transformer = state->bench.parts.keyframe;
+    const struct tensor *input = reference(state->reference, "keyframe.0.input");
+    const struct tensor *text = reference(state->reference, "keyframe.0.text");
+    const struct tensor *velocity = reference(state->reference, "keyframe.0.velocity");
+    float time = *(const float *)reference(state->reference, "keyframe.0.timestep")->data;
+    struct error error = {0};
+    struct transformer_grid grid;
+    struct transformer_text keys;
+    ok(transformer_grid_open(&grid, transformer, runtime, input->dim[1], input->dim[2],
+                             input->dim[3], &error),
+       &error);
+    transformer_text_open(&keys, transformer, runtime, text->data, real_rows(text),
+                          (int)text->dim[0]);
+    uint8_t *group = work_alloc(runtime, grid.tokens, DTYPE_U8);
+    for (int64_t i = 0; i < grid.tokens; i++)
+        group[i] = i % 3 == 0;
+    float *out = work_floats(runtime, tensor_elements(velocity));
+    const struct transformer_time when = {.value = {time, time}, .count = 2, .group = group};
+    transformer_forward(transformer, runtime, out, input->data, NULL, &grid, &keys, &when);
+    close_enough("time groups", out, velocity, state->subject->dtype);
+}
+
+/* The keyframe's whole trajectory: Euler with guidance, as its scheduler says. */
+static void trajectory(void **argument) {
+    struct state *state = state_of(argument);
+    struct runtime *runtime = &state->bench.runtime;
+    const struct parts *parts = &state->bench.parts;
+    const struct scheduler_config *scheduler = &parts->config.scheduler;
+    const struct tensor *noise = reference(state->reference, "sampler.noise");
+    const struct tensor *sigmas = reference(state->reference, "sampler.sigmas");
+    const struct tensor *text = reference(state->reference, "keyframe.0.text");
+    const struct tensor *empty = reference(state->reference, "text.empty.rows");
+    struct error error = {0};
+    struct schedule schedule;
+    ok(schedule_make(&schedule, scheduler, scheduler->sampler, scheduler->steps, scheduler->shift,
+                     &error),
+       &error);
+    assert_int_equal(schedule.steps + 1, sigmas->dim[0]);
+    for (int i = 0; i <= schedule.steps; i++)
+        assert_float_equal(schedule.sigma[i], ((const float *)sigmas->data)[i], 1e-6);
+    int64_t count = tensor_elements(noise);
+    struct transformer_grid grid;
+    struct transformer_text positive, negative;
+    ok(transformer_grid_open(&grid, parts->keyframe, runtime, noise->dim[1], noise->dim[2],
+                             noise->dim[3], &error),
+       &error);
+    transformer_text_open(&positive, parts->keyframe, runtime, text->data, real_rows(text),
+                          (int)text->dim[0]);
+    transformer_text_open(&negative, parts->keyframe, runtime, empty->data, real_rows(empty),
+                          (int)empty->dim[0]);
+    float *x = work_floats(runtime, count), *v = work_floats(runtime, count);
+    float *u = work_floats(runtime, count), g = scheduler->guidance;
+    memcpy(x, noise->data, (size_t)count * sizeof *x);
+    struct sampler_run run;
+    sampler_start(&run, &schedule, runtime, count, 1, 1, NULL);
+    for (int i = 0; i < schedule.steps; i++) {
+        const struct transformer_time when = {.value = {schedule.time[i]}, .count = 1};
+        transformer_forward(parts->keyframe, runtime, v, x, NULL, &grid, &positive, &when);
+        if (g != 1) {
+            transformer_forward(parts->keyframe, runtime, u, x, NULL, &grid, &negative, &when);
+            runtime->ops->combine(runtime->device, v, (const float *const[]){u, v},
+                                  (const float[]){1 - g, g}, 2, count);
+        }
+        sampler_step(&run, x, v);
+        char name[32];
+        (void)snprintf(name, sizeof name, "sampler.step%d", i);
+        const struct tensor *expected = safetensors_find(state->reference, name);
+        if (expected != NULL)
+            close_enough(name, x, expected, state->subject->dtype);
+    }
+}
+
+static float *decode(struct state *state, const float *latents, int64_t frames, int64_t height,
+                     int64_t width, int64_t chunk) {
+    struct runtime *runtime = &state->bench.runtime;
+    struct vae_stream stream;
+    size_t mark = runtime->work->used;
+    int64_t total = (4 * (frames - 1) + 1) * height * width * 64, at = 0, count;
+    float *all = malloc((size_t)total * 3 * sizeof *all);
+    vae_stream_open(&stream, state->bench.parts.vae, runtime, false, frames, height, width, chunk);
+    const void *pixels;
+    while ((pixels = vae_decode_next(&stream, latents, &count)) != NULL) {
+        float *some = widened(pixels, count * height * width * 64 * 3, runtime->dtype);
+        memcpy(all + at * 3, some, (size_t)(count * height * width * 64) * 3 * sizeof *all);
+        at += count * height * width * 64;
+        free(some);
+    }
+    assert_int_equal(at, total);
+    arena_reset(runtime->work, mark);
+    float *out = channels_first(all, 3, total);
+    free(all);
+    for (int64_t i = 0; i < total * 3; i++)
+        out[i] = fminf(fmaxf(out[i], -1), 1);
+    return out;
+}
+
+/* In chunks of every size the same pixels, and those of the reference. */
+static void vae_decode(void **argument) {
+    struct state *state = state_of(argument);
+    const struct tensor *latents = reference(state->reference, "vae.decode.normalised");
+    const struct tensor *pixels = reference(state->reference, "vae.decode.pixels");
+    int64_t frames = latents->dim[1];
+    float *whole = decode(state, latents->data, frames, latents->dim[2], latents->dim[3], frames);
+    close_enough("vae.decode", whole, pixels, state->subject->dtype);
+    for (int64_t chunk = 1; chunk < frames; chunk++) {
+        float *parts =
+            decode(state, latents->data, frames, latents->dim[2], latents->dim[3], chunk);
+        double error = relative_error(parts, whole, tensor_elements(pixels));
+        print_message("%-24s %-4s %.2e from the whole\n", "vae.decode in chunks",
+                      dtype_name(state->subject->dtype), error);
+        assert_true(error <= (state->subject->dtype == DTYPE_F32 ? 1e-6 : 4e-3));
+        free(parts);
+    }
+    free(whole);
+}
+
+static void vae_encode_pixels(void **argument) {
+    struct state *state = state_of(argument);
+    struct runtime *runtime = &state->bench.runtime;
+    const struct tensor *pixels = reference(state->reference, "vae.encode.pixels");
+    const struct tensor *latents = reference(state->reference, "vae.encode.normalised");
+    int64_t count = tensor_elements(pixels), frames = latents->dim[1];
+    float *last = channels_last(pixels->data, 3, count / 3);
+    void *in = narrowed(&state->bench, last, count);
+    float *out = work_floats(runtime, tensor_elements(latents));
+    for (int64_t chunk = 1; chunk <= frames; chunk++) {
+        vae_encode(state->bench.parts.vae, runtime, out, in, pixels->dim[1], frames,
+                   latents->dim[2], latents->dim[3], chunk);
+        close_enough("vae.encode", out, latents, state->subject->dtype);
+    }
+    free(last);
+}
+
+/* Grey after the given frames is the same as grey frames that are given. */
+static void vae_encode_grey(void **argument) {
+    struct state *state = state_of(argument);
+    struct runtime *runtime = &state->bench.runtime;
+    const struct tensor *pixels = reference(state->reference, "vae.encode.pixels");
+    const struct tensor *latents = reference(state->reference, "vae.encode.normalised");
+    int64_t count = tensor_elements(pixels), frame = count / pixels->dim[1];
+    int64_t frames = latents->dim[1], elements = tensor_elements(latents);
+    float *last = channels_last(pixels->data, 3, count / 3);
+    memset(last + 5 * frame, 0, (size_t)(count - 5 * frame) * sizeof *last);
+    void *in = narrowed(&state->bench, last, count);
+    float *all = work_floats(runtime, elements), *some = work_floats(runtime, elements);
+    vae_encode(state->bench.parts.vae, runtime, all, in, pixels->dim[1], frames, latents->dim[2],
+               latents->dim[3], 0);
+    vae_encode(state->bench.parts.vae, runtime, some, in, 5, frames, latents->dim[2],
+               latents->dim[3], 1);
+    double error = relative_error(some, all, elements);
+    assert_true(error <= (runtime->dtype == DTYPE_F32 ? 1e-6 : 4e-3));
+    free(last);
+}
+
+static int run_subject(const struct subject *subject) {
+    void *initial = (void *)(uintptr_t)subject;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(text_encoder),    cmocka_unit_test(keyframe_forward),
+        cmocka_unit_test(window_forward),  cmocka_unit_test(text_padding),
+        cmocka_unit_test(time_groups),     cmocka_unit_test(trajectory),
+        cmocka_unit_test(vae_decode),      cmocka_unit_test(vae_encode_pixels),
+        cmocka_unit_test(vae_encode_grey),
+    };
+    void *state = initial;
+    struct CMUnitTest with_state[sizeof tests / sizeof *tests];
+    memcpy(with_state, tests, sizeof tests);
+    open_state(&state);
+    for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
+        with_state[i].initial_state = state;
+    int failed = cmocka_run_group_tests_name(subject->folder, with_state, NULL, NULL);
+    close_state(&state);
+    return failed;
+}
+
+int main(void) {
+    static const struct subject subjects[] = {
+        {RANDOM_WAN, RANDOM_WAN "/reference.safetensors", DTYPE_F32},
+        {RANDOM_WAN, RANDOM_WAN "/reference.safetensors", DTYPE_BF16},
+        {POCKET, "tests/vectors/pocket.safetensors", DTYPE_F32},
+        {POCKET, "tests/vectors/pocket.safetensors", DTYPE_BF16},
+    };
+    int failed = 0;
+    for (size_t i = 0; i < sizeof subjects / sizeof *subjects; i++)
+        failed += run_subject(&subjects[i]);
+    return failed;
+}

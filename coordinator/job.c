@@ -1215,9 +1215,10 @@ static enum error_code add_list(struct reader *reader, const struct yaml *node) 
     bool typed = reader->typed;
     int before = reader->count;
     /* Errors of later entries may name a place in the list, so its name is kept. */
-    reader->file = keep(reader, name.text);
-    if (!reader->file)
+    const char *list_file = keep(reader, name.text);
+    if (!list_file)
         return no_memory(reader);
+    reader->file = list_file;
     reader->list_layer = &entry;
     reader->list_rows = 0;
     code = job_list_read(reader->file, text, length, keys_csv, &reader->scratch, add_row, reader,

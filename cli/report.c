@@ -1,4 +1,4 @@
-#include "cli/bench_report.h"
+#include "cli/report.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -8,13 +8,13 @@
 
 #define FORMAT 1
 
-struct bench_row *bench_add(struct bench_report *report, double value, const char *unit,
-                            const char *name_format, ...) {
-    if (report->count == BENCH_ROWS_MAX)
+struct report_row *report_add(struct report *report, double value, const char *unit,
+                              const char *name_format, ...) {
+    if (report->count == REPORT_ROWS_MAX)
         return NULL;
-    struct bench_row *row = &report->rows[report->count++];
+    struct report_row *row = &report->rows[report->count++];
     va_list arguments;
-    *row = (struct bench_row){.value = value, .share = -1};
+    *row = (struct report_row){.value = value, .share = -1};
     va_start(arguments, name_format);
     vsnprintf(row->name, sizeof row->name, name_format, arguments);
     va_end(arguments);
@@ -22,7 +22,7 @@ struct bench_row *bench_add(struct bench_report *report, double value, const cha
     return row;
 }
 
-static int name_width(const struct bench_report *report) {
+static int name_width(const struct report *report) {
     int width = 20;
     for (int i = 0; i < report->count; i++) {
         int length = (int)strlen(report->rows[i].name);
@@ -31,12 +31,12 @@ static int name_width(const struct bench_report *report) {
     return width;
 }
 
-void bench_table(struct buffer *out, const struct bench_report *report) {
+void report_table(struct buffer *out, const struct report *report) {
     int width = name_width(report);
     buffer_printf(out, "vidloom %s on %s (%s)\n\n", report->version, report->device, report->class);
-    buffer_printf(out, "%-*s  %12s  %-14s  %s\n", width, "what", "value", "", "of peak");
+    buffer_printf(out, "%-*s  %12s  %-14s  %s\n", width, "what", "value", "", "of oneDNN");
     for (int i = 0; i < report->count; i++) {
-        const struct bench_row *row = &report->rows[i];
+        const struct report_row *row = &report->rows[i];
         buffer_printf(out, "%-*s  %12.4g  %-14s", width, row->name, row->value, row->unit);
         if (row->share >= 0)
             buffer_printf(out, "  %4.0f %%", 100 * row->share);
@@ -44,7 +44,7 @@ void bench_table(struct buffer *out, const struct bench_report *report) {
     }
 }
 
-void bench_json(struct buffer *out, const struct bench_report *report) {
+void report_json(struct buffer *out, const struct report *report) {
     struct json_writer writer = {.buffer = out};
     json_begin_object(&writer, NULL);
     json_put_int(&writer, "format", FORMAT);
@@ -53,13 +53,13 @@ void bench_json(struct buffer *out, const struct bench_report *report) {
     json_put_text(&writer, "class", report->class);
     json_begin_array(&writer, "rows");
     for (int i = 0; i < report->count; i++) {
-        const struct bench_row *row = &report->rows[i];
+        const struct report_row *row = &report->rows[i];
         json_begin_object(&writer, NULL);
         json_put_text(&writer, "name", row->name);
         json_put_double(&writer, "value", row->value);
         json_put_text(&writer, "unit", row->unit);
         if (row->share >= 0)
-            json_put_double(&writer, "share_of_peak", row->share);
+            json_put_double(&writer, "share", row->share);
         json_put_text(&writer, "better", row->lower_better ? "lower" : "higher");
         json_end_object(&writer);
     }
@@ -68,8 +68,8 @@ void bench_json(struct buffer *out, const struct bench_report *report) {
     buffer_add_text(out, "\n");
 }
 
-enum error_code bench_parse(struct bench_report *out, const char *name, const char *text,
-                            size_t length, struct arena *arena, struct error *error) {
+enum error_code report_parse(struct report *out, const char *name, const char *text, size_t length,
+                             struct arena *arena, struct error *error) {
     const struct json *root;
     memset(out, 0, sizeof *out);
     if (json_parse(&root, arena, text, length, error) != ERR_OK)
@@ -87,30 +87,30 @@ enum error_code bench_parse(struct bench_report *out, const char *name, const ch
         if (!value || value->type != JSON_NUMBER)
             return error_set(error, ERR_FORMAT, "%s: row %d has no name or no value", name,
                              out->count + 1);
-        struct bench_row *it =
-            bench_add(out, value->number, json_text(row, "unit", ""), "%s", row_name);
+        struct report_row *it =
+            report_add(out, value->number, json_text(row, "unit", ""), "%s", row_name);
         if (!it)
-            return error_set(error, ERR_LIMIT, "%s: more than %d rows", name, BENCH_ROWS_MAX);
+            return error_set(error, ERR_LIMIT, "%s: more than %d rows", name, REPORT_ROWS_MAX);
         it->lower_better = strcmp(json_text(row, "better", "higher"), "lower") == 0;
     }
     return ERR_OK;
 }
 
-static const struct bench_row *find_row(const struct bench_report *report, const char *name) {
+static const struct report_row *find_row(const struct report *report, const char *name) {
     for (int i = 0; i < report->count; i++)
         if (strcmp(report->rows[i].name, name) == 0)
             return &report->rows[i];
     return NULL;
 }
 
-int bench_compare(struct buffer *out, const struct bench_report *now,
-                  const struct bench_report *then, double tolerance) {
+int report_compare(struct buffer *out, const struct report *now, const struct report *then,
+                   double tolerance) {
     int width = name_width(now), regressions = 0;
     if (strcmp(now->class, then->class) != 0)
         buffer_printf(out, "Another kind of device: %s then, %s now.\n", then->class, now->class);
     buffer_printf(out, "%-*s  %12s  %12s  %8s\n", width, "what", "then", "now", "change");
     for (int i = 0; i < now->count; i++) {
-        const struct bench_row *row = &now->rows[i], *old = find_row(then, row->name);
+        const struct report_row *row = &now->rows[i], *old = find_row(then, row->name);
         if (!old || old->value <= 0) {
             buffer_printf(out, "%-*s  %12s  %12.4g\n", width, row->name, "-", row->value);
             continue;

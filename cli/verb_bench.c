@@ -1,0 +1,272 @@
+/* vidloom bench: what this machine reaches, and whether that became worse. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "cli/backend.h"
+#include "cli/job_source.h"
+#include "cli/report.h"
+#include "kernels/bench.h"
+
+#define REPORT_BYTES_MAX (1u << 20)
+
+struct bench_values {
+    struct backend_values backend;
+    int what;
+    bool quick;
+    const char *compare;
+    double tolerance, seconds;
+    bool json;
+};
+
+enum what { WHAT_ALL, WHAT_KERNELS, WHAT_POCKET };
+static const char *const whats[] = {"all", "kernels", "pocket", NULL};
+
+/* -- operations
+ * ------------------------------------------------------------------------------------ */
+
+static enum error_code bench_kernels(struct report *report, const struct bench_values *values,
+                                     struct error *error) {
+    struct bench_row rows[BENCH_ROWS_MAX];
+    struct bench_config config = {.threads = (int)values->backend.threads, .quick = values->quick};
+    int count;
+    enum error_code code = bench_run(rows, &count, &config, error);
+    for (int i = 0; i < count && code == ERR_OK; i++) {
+        struct report_row *row = report_add(report, rows[i].gflops, "GFLOP/s", "%s %s %s",
+                                            rows[i].name, rows[i].dtype, rows[i].shape);
+        if (row && rows[i].share > 0)
+            row->share = rows[i].share;
+    }
+    return code;
+}
+
+/* -- the whole way
+ * --------------------------------------------------------------------------------- */
+
+/* Become `vidloom run` in `folder`, silently. Never returns. */
+static void become_run(const char *folder, const char *program, const char *models,
+                       const char *threads) {
+    const char *arguments[] = {"vidloom",   "run",   "--quiet",  "--models", models,
+                               "--threads", threads, "job.yaml", NULL};
+    if (chdir(folder) == 0)
+        execv(program, (char *const *)arguments);
+    _exit(127);
+}
+
+/* A fresh process, so that its peak memory is its own. */
+static enum error_code time_run(double *seconds, double *peak_mib, const char *folder,
+                                const char *models, int64_t threads, struct error *error) {
+    char program[FILE_PATH_BYTES], count[24];
+    struct rusage usage;
+    int status;
+    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+    if (length < 0)
+        return error_set_errno(error, ERR_IO, "finding this program");
+    program[length] = '\0';
+    snprintf(count, sizeof count, "%lld", (long long)threads);
+    int64_t start = clock_monotonic_ns();
+    pid_t child = fork();
+    if (child == 0)
+        become_run(folder, program, models, count);
+    if (child < 0 || wait4(child, &status, 0, &usage) != child)
+        return error_set(error, ERR_MEMORY, "no process for the benchmark");
+    *seconds = (double)(clock_monotonic_ns() - start) / 1e9;
+    *peak_mib = (double)usage.ru_maxrss / 1024;
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        return error_set(error, ERR_INTERNAL, "the benchmark's job failed");
+    return ERR_OK;
+}
+
+static enum error_code write_job(const char *folder, double seconds, struct error *error) {
+    char path[FILE_PATH_BYTES], text[512];
+    int length = snprintf(text, sizeof text,
+                          "job: bench\nmodel: pocket\noutput: {path: \"{video}.mp4\"}\nvideos:\n"
+                          "  - {name: bench, prompt: a red hot air balloon over the sea at night, "
+                          "motion: it stays still, seconds: %g, seed: 1}\n",
+                          seconds);
+    enum error_code code = file_join(path, folder, "job.yaml", error);
+    return code != ERR_OK ? code : file_write(path, text, (size_t)length, false, error);
+}
+
+static enum error_code bench_pocket(struct report *report, const struct bench_values *values,
+                                    struct error *error) {
+    char models[FILE_PATH_BYTES], absolute[FILE_PATH_BYTES], pocket[FILE_PATH_BYTES];
+    char folder[] = "/tmp/vidloom-bench-XXXXXX";
+    double took = 0, peak = 0;
+    models_folder(models, values->backend.models);
+    enum error_code code = model_folder(pocket, models, "pocket", error);
+    if (code != ERR_OK)
+        return code;
+    if (!realpath(models, absolute) || !mkdtemp(folder))
+        return error_set(error, ERR_IO, "no folder for the benchmark");
+    code = write_job(folder, values->seconds, error);
+    if (code == ERR_OK)
+        code = time_run(&took, &peak, folder, absolute, values->backend.threads, error);
+    struct error ignored;
+    if (file_remove_tree(folder, &ignored) != ERR_OK && code == ERR_OK)
+        code = error_set(error, ERR_IO, "%s", ignored.detail);
+    if (code != ERR_OK)
+        return code;
+    report_add(report, values->seconds / took, "x real time", "pocket, %g s of video",
+               values->seconds);
+    struct report_row *row =
+        report_add(report, peak, "MiB", "pocket, %g s of video: peak memory", values->seconds);
+    if (row)
+        row->lower_better = true;
+    return ERR_OK;
+}
+
+/* -- the verb
+ * --------------------------------------------------------------------------------------- */
+
+static enum error_code measure(struct report *report, const struct bench_values *values,
+                               struct error *error) {
+    const struct ops *ops;
+    struct device *device;
+    struct device_info info;
+    struct device_config config = {.threads = (int)values->backend.threads,
+                                   .index = (int)values->backend.index};
+    enum error_code code = backend_find(&ops, &values->backend, error);
+    if (code == ERR_OK)
+        code = ops->device_open(&device, &config, error);
+    if (code != ERR_OK)
+        return code;
+    ops->device_info(device, &info);
+    snprintf(report->version, sizeof report->version, "%s", VIDLOOM_VERSION);
+    snprintf(report->device, sizeof report->device, "%s", info.name);
+    snprintf(report->class, sizeof report->class, "%s", info.class);
+    ops->device_close(&device);
+    if (values->what != WHAT_POCKET)
+        code = bench_kernels(report, values, error);
+    if (code == ERR_OK && values->what != WHAT_KERNELS)
+        code = bench_pocket(report, values, error);
+    return code;
+}
+
+static enum error_code read_earlier(struct report *out, const char *path, struct cli *cli,
+                                    struct error *error) {
+    char *text;
+    size_t length;
+    enum error_code code = file_read(&text, &length, &cli->arena, path, REPORT_BYTES_MAX, error);
+    return code != ERR_OK ? code : report_parse(out, path, text, length, &cli->arena, error);
+}
+
+static int report_all(struct cli *cli, const struct bench_values *values, const struct report *now,
+                      const struct report *then) {
+    struct buffer text = {0}, comparison = {0};
+    int regressions = 0;
+    if (values->compare)
+        regressions = report_compare(&comparison, now, then, values->tolerance / 100);
+    if (values->json)
+        report_json(&text, now);
+    else if (values->compare)
+        buffer_add(&text, comparison.data, comparison.length);
+    else
+        report_table(&text, now);
+    if (values->json && values->compare) /* the object alone goes to stdout */
+        fputs(comparison.data ? comparison.data : "", cli->err);
+    buffer_close(&comparison);
+    int status = cli_put(cli, &text);
+    if (status == 0 && regressions)
+        return cli_fail_text(cli, ERR_INTERNAL, "%d of %d are worse than in %s by more than %g %%",
+                             regressions, now->count, values->compare, values->tolerance);
+    return status;
+}
+
+static int run(struct cli *cli, const struct invocation *invocation) {
+    const struct bench_values *values = invocation->values;
+    struct report *now = calloc(1, sizeof *now), *then = calloc(1, sizeof *then);
+    struct error error = {0};
+    enum error_code code = ERR_OK;
+    int status;
+    if (!now || !then)
+        code = error_set(&error, ERR_MEMORY, "no memory for a report");
+    if (code == ERR_OK && values->compare) /* first: a wrong name costs no minute */
+        code = read_earlier(then, values->compare, cli, &error);
+    if (code == ERR_OK)
+        code = measure(now, values, &error);
+    if (code == ERR_OK)
+        status = report_all(cli, values, now, then);
+    else
+        status = cli_fail(cli, &error);
+    free(now);
+    free(then);
+    return status;
+}
+
+static const struct option options[] = {
+    {.name = "only",
+     .value = "WHAT",
+     .type = OPTION_CHOICE,
+     .offset = offsetof(struct bench_values, what),
+     .choices = whats,
+     .fallback = "all",
+     .help = "What to measure: the operations, or the pocket model from job file to video."},
+    {.name = "quick",
+     .type = OPTION_FLAG,
+     .offset = offsetof(struct bench_values, quick),
+     .help = "Leave out the large shapes: seconds instead of minutes."},
+    {.name = "seconds",
+     .value = "N",
+     .type = OPTION_NUMBER,
+     .offset = offsetof(struct bench_values, seconds),
+     .min = 1,
+     .max = 3600,
+     .fallback = "20",
+     .help = "Length of the video that the pocket model makes."},
+    {.name = "compare",
+     .value = "FILE",
+     .type = OPTION_TEXT,
+     .offset = offsetof(struct bench_values, compare),
+     .help = "What 'vidloom bench --json' printed earlier: show then and now, and name what became "
+             "worse."},
+    {.name = "tolerance",
+     .value = "PERCENT",
+     .type = OPTION_NUMBER,
+     .offset = offsetof(struct bench_values, tolerance),
+     .max = 1000,
+     .fallback = "10",
+     .help = "How much worse a number may be before it is called a regression."},
+    BACKEND_OPTIONS(struct bench_values),
+    {.letter = 'j',
+     .name = "json",
+     .type = OPTION_FLAG,
+     .offset = offsetof(struct bench_values, json),
+     .help = "Print one JSON object; a comparison then goes to stderr."},
+};
+
+static const struct verb_note examples[] = {
+    {"vidloom bench", "A table of everything."},
+    {"vidloom bench --json > today.json", "Keep it, to compare with."},
+    {"vidloom bench --compare today.json", "Has anything become slower since?"},
+    {NULL, NULL},
+};
+
+static const struct verb_note exits[] = {
+    {"0", "Done; with --compare: nothing is worse."},
+    {"1", "With --compare: something is worse. Or it could not be measured."},
+    {"2", "The command line is wrong, or FILE is not an earlier result."},
+    {NULL, NULL},
+};
+
+const struct verb verb_bench = {
+    .name = "bench",
+    .group = "Looking",
+    .summary = "measure, and compare with an earlier result",
+    .arguments = "",
+    .purpose = "Measure what this machine reaches: first matrix products, convolutions and "
+               "attention, beside oneDNN alone on the same shapes in the same run (attention: "
+               "beside its large matrix product), with the share of it that each reaches; then "
+               "the pocket model from job file to finished video, with its peak memory. For "
+               "numbers worth keeping nothing else should run meanwhile.",
+    .options = options,
+    .option_count = sizeof options / sizeof *options,
+    .values_bytes = sizeof(struct bench_values),
+    .examples = examples,
+    .exits = exits,
+    .run = run,
+};

@@ -65,7 +65,7 @@ MUST_CHECK enum error_code backend_log(struct log **out, struct cli *cli, int le
 #define LOG_OPTION(values_type, level)                                                             \
     {                                                                                              \
         .name = "log", .value = "LEVEL", .type = OPTION_CHOICE,                                    \
-        .offset = offsetof(values_type, log), .choices = backend_log_levels, .fallback = level,    \
+        .offset = offsetof(values_type, log), .choices = backend_log_levels, .fallback = (level),  \
         .help = "What is written to stderr."                                                       \
     }
 

@@ -73,7 +73,7 @@ static enum error_code add_stage(struct estimate *estimate, struct cost_table *t
                                  enum plan_kind kind, int64_t tasks, const struct cost_key *key,
                                  int frames, struct error *error) {
     struct estimate_stage *stage = &estimate->stages[kind];
-    struct model_cost cost;
+    struct model_cost cost = {0};
     if (tasks == 0)
         return ERR_OK;
     enum error_code code = find_cost(&cost, table, key, frames, error);

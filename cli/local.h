@@ -47,6 +47,6 @@ const struct error *local_failure(const struct local *local);
 
 /* Stop the workers (what they are at is handed back), then the coordinator; wait for both. NULL is
  * fine. */
-void local_close(struct local **local);
+void local_close(struct local **out);
 
 #endif

@@ -2,6 +2,7 @@
 #include "cli/options.h"
 
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/text.h"
@@ -13,7 +14,7 @@
 enum error_code options_find_verb(const struct verb **out, const struct verb *const *verbs,
                                   const char *name, struct error *error) {
     const char *names[CANDIDATES_MAX + 1] = {0};
-    for (int i = 0; verbs[i] && i < CANDIDATES_MAX; i++) {
+    for (int i = 0; i < CANDIDATES_MAX && verbs[i]; i++) {
         if (strcmp(verbs[i]->name, name) == 0) {
             *out = verbs[i];
             return ERR_OK;
@@ -183,8 +184,7 @@ static enum error_code parse_long(struct invocation *invocation, const char *wor
     if (!option)
         return error_set(error, ERR_USAGE, "%s has no option --%s: 'vidloom help %s' lists them",
                          invocation->verb->name, name, invocation->verb->name);
-    memcpy(shown, "--", 2);
-    memcpy(shown + 2, name, length + 1);
+    snprintf(shown, sizeof shown, "--%s", name);
     return set_named(invocation, option, equals ? equals + 1 : NULL, words, shown, error);
 }
 

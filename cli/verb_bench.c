@@ -183,9 +183,11 @@ static int run(struct cli *cli, const struct invocation *invocation) {
     struct error error = {0};
     enum error_code code = ERR_OK;
     int status;
-    if (!now || !then)
-        code = error_set(&error, ERR_MEMORY, "no memory for a report");
-    if (code == ERR_OK && values->compare) /* first: a wrong name costs no minute */
+    if (!now || !then) {
+        status = cli_fail_text(cli, ERR_MEMORY, "no memory for a report");
+        goto done;
+    }
+    if (values->compare) /* first: a wrong name costs no minute */
         code = read_earlier(then, values->compare, cli, &error);
     if (code == ERR_OK)
         code = measure(now, values, &error);
@@ -193,6 +195,7 @@ static int run(struct cli *cli, const struct invocation *invocation) {
         status = report_all(cli, values, now, then);
     else
         status = cli_fail(cli, &error);
+done:
     free(now);
     free(then);
     return status;

@@ -103,11 +103,11 @@ static const struct option drain_options[] = {
 
 #define CONTROL_VERB(word, shown, text, notes)                                                     \
     {                                                                                              \
-        .name = word, .group = "Talking to a coordinator", .summary = shown,                       \
+        .name = (word), .group = "Talking to a coordinator", .summary = (shown),                   \
         .arguments = "JOB...", .arguments_min = 1, .arguments_max = VERB_ARGUMENTS_MAX,            \
-        .purpose = text, .options = control_options,                                               \
+        .purpose = (text), .options = control_options,                                             \
         .option_count = sizeof control_options / sizeof *control_options,                          \
-        .values_bytes = sizeof(struct control_values), .examples = notes,                          \
+        .values_bytes = sizeof(struct control_values), .examples = (notes),                        \
         .exits = cli_exits_remote, .run = run_control                                              \
     }
 

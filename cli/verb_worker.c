@@ -121,8 +121,8 @@ static int run(struct cli *cli, const struct invocation *invocation) {
 
 #define TEXT_OPTION(key, what, standard, text)                                                     \
     {                                                                                              \
-        .name = #key, .value = what, .type = OPTION_TEXT,                                          \
-        .offset = offsetof(struct worker_values, key), .fallback = standard, .help = text          \
+        .name = #key, .value = (what), .type = OPTION_TEXT,                                        \
+        .offset = offsetof(struct worker_values, key), .fallback = (standard), .help = (text)      \
     }
 
 static const struct option options[] = {

@@ -5,7 +5,6 @@
 
 #include "worker/media/internal.h"
 
-#define SIZE_MIN      16
 #define SIZE_MAX_SIDE 16384
 
 #define IN(container) (1u << CONTAINER_##container)
@@ -15,23 +14,28 @@
  * decoded; PNG says sRGB, which is what viewers take a picture for.
  *
  * AV1 is libaom's, not SVT-AV1's: SVT 1.4 prints a banner that only an environment variable
- * can stop, and refuses frames under 64 pixels. */
+ * can stop, and refuses frames under 64 pixels. libx265 3.5 gives other bytes from run to run for
+ * pictures of 32 pixels a side, whatever its options, so it gets none below 64. */
 static const struct codec_traits traits[CODEC_COUNT] = {
     [CODEC_H264] = {"h264", "libx264", AV_CODEC_ID_H264, AV_PIX_FMT_YUV420P, AVCOL_SPC_BT709,
-                    AVCOL_RANGE_MPEG, AVCOL_TRC_BT709, IN(MP4) | IN(MKV) | IN(MOV), 2, 2, 18, 51},
+                    AVCOL_RANGE_MPEG, AVCOL_TRC_BT709, IN(MP4) | IN(MKV) | IN(MOV), 2, 2, 18, 51,
+                    16},
     [CODEC_HEVC] = {"hevc", "libx265", AV_CODEC_ID_HEVC, AV_PIX_FMT_YUV420P, AVCOL_SPC_BT709,
-                    AVCOL_RANGE_MPEG, AVCOL_TRC_BT709, IN(MP4) | IN(MKV) | IN(MOV), 2, 2, 20, 51},
+                    AVCOL_RANGE_MPEG, AVCOL_TRC_BT709, IN(MP4) | IN(MKV) | IN(MOV), 2, 2, 20, 51,
+                    64},
     [CODEC_AV1] = {"av1", "libaom-av1", AV_CODEC_ID_AV1, AV_PIX_FMT_YUV420P, AVCOL_SPC_BT709,
-                   AVCOL_RANGE_MPEG, AVCOL_TRC_BT709, IN(MP4) | IN(MKV) | IN(WEBM), 2, 2, 24, 63},
+                   AVCOL_RANGE_MPEG, AVCOL_TRC_BT709, IN(MP4) | IN(MKV) | IN(WEBM), 2, 2, 24, 63,
+                   16},
     [CODEC_VP9] = {"vp9", "libvpx-vp9", AV_CODEC_ID_VP9, AV_PIX_FMT_YUV420P, AVCOL_SPC_BT709,
-                   AVCOL_RANGE_MPEG, AVCOL_TRC_BT709, IN(MP4) | IN(MKV) | IN(WEBM), 2, 2, 24, 63},
+                   AVCOL_RANGE_MPEG, AVCOL_TRC_BT709, IN(MP4) | IN(MKV) | IN(WEBM), 2, 2, 24, 63,
+                   16},
     [CODEC_FFV1] = {"ffv1", "ffv1", AV_CODEC_ID_FFV1, AV_PIX_FMT_BGR0, AVCOL_SPC_RGB,
-                    AVCOL_RANGE_JPEG, AVCOL_TRC_BT709, IN(MKV), 1, 1, -1, -1},
+                    AVCOL_RANGE_JPEG, AVCOL_TRC_BT709, IN(MKV), 1, 1, -1, -1, 16},
     [CODEC_PRORES] = {"prores", "prores_ks", AV_CODEC_ID_PRORES, AV_PIX_FMT_YUV422P10,
                       AVCOL_SPC_BT709, AVCOL_RANGE_MPEG, AVCOL_TRC_BT709, IN(MOV) | IN(MKV), 2, 2,
-                      0, 63},
+                      0, 63, 16},
     [CODEC_PNG] = {"png", "png", AV_CODEC_ID_PNG, AV_PIX_FMT_RGB24, AVCOL_SPC_RGB, AVCOL_RANGE_JPEG,
-                   AVCOL_TRC_IEC61966_2_1, IN(FOLDER), 1, 1, -1, -1},
+                   AVCOL_TRC_IEC61966_2_1, IN(FOLDER), 1, 1, -1, -1, 16},
 };
 
 static const char *const container_names[CONTAINER_COUNT] = {
@@ -135,11 +139,11 @@ enum error_code media_check(const struct media_spec *spec, enum media_container 
                          codec->name, container_names[container], fits, container_names[container],
                          codecs);
     }
-    if (spec->width < SIZE_MIN || spec->height < SIZE_MIN || spec->width > SIZE_MAX_SIDE ||
-        spec->height > SIZE_MAX_SIDE)
+    if (spec->width < codec->side_min || spec->height < codec->side_min ||
+        spec->width > SIZE_MAX_SIDE || spec->height > SIZE_MAX_SIDE)
         return error_set(error, ERR_SHAPE,
-                         "frames of %dx%d: each side must be from %d to %d pixels", spec->width,
-                         spec->height, SIZE_MIN, SIZE_MAX_SIDE);
+                         "frames of %dx%d: with %s each side must be from %d to %d pixels",
+                         spec->width, spec->height, codec->name, codec->side_min, SIZE_MAX_SIDE);
     if (spec->width % codec->width_step || spec->height % codec->height_step)
         return error_set(error, ERR_SHAPE,
                          "%s stores colour at half the size, so width and height must be even, and "

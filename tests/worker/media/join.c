@@ -167,6 +167,10 @@ static void check_folder(const char *path, const struct media_spec *spec) {
  * bytes with the segments encoded in another order. */
 static void check_codec(void **state, enum media_codec codec, int width, int height) {
     struct media_spec spec = spec_of(codec, width, height);
+    if (codec == CODEC_HEVC && width < 64) { /* not reproducible there: spec.c says why */
+        assert_int_equal(media_check(&spec, CONTAINER_MP4, NULL), ERR_SHAPE);
+        return;
+    }
     for (int i = 0; i < SEGMENTS; i++)
         make_segment(state, "first", &spec, i);
     for (int i = SEGMENTS - 1; i >= 0; i--)
@@ -206,7 +210,7 @@ static void check_codec(void **state, enum media_codec codec, int width, int hei
 #define CODEC_TEST(name, codec)                                                                    \
     static void test_##name(void **state) {                                                        \
         check_codec(state, codec, 160, 96);                                                        \
-        check_codec(state, codec, 50, 34);                                                         \
+        check_codec(state, codec, 70, 66);                                                         \
         check_codec(state, codec, 32, 32);                                                         \
     }
 CODEC_TEST(h264, CODEC_H264)

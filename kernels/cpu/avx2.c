@@ -34,6 +34,7 @@ static const struct gemm gemm = {
     .tile = run_tile,
     .finish = finish,
     .softmax = softmax,
+    .softmax_end = softmax_end,
     .pack_keys = pack_keys,
     .pack_values = pack_values,
 };

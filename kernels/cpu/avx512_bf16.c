@@ -7,10 +7,8 @@
 #define OPERAND_BF16         1
 #include "kernels/cpu/gemm_tile.h"
 
-#define PANEL 64
-#define STORE_OPERAND(p, at, x)                                                                    \
-    _mm256_storeu_si256((__m256i *)(void *)((bf16 *)(p) + (at)), (__m256i)_mm512_cvtneps_pbh(x))
-
+#define PANEL                   64
+#define STORE_OPERAND(p, at, x) vf_store_bf16((bf16 *)(p) + (at), x)
 #include "kernels/cpu/vector.h"
 
 /* Even in the low half of each lane, odd in the high half; both hold exact bf16 values. */
@@ -31,6 +29,7 @@ static const struct gemm gemm = {
     .tile = run_tile,
     .finish = finish,
     .softmax = softmax,
+    .softmax_end = softmax_end,
     .pack_keys = pack_keys,
     .pack_values = pack_values,
 };

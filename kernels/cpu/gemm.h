@@ -44,7 +44,8 @@ struct softmax_block {
     void *weights; /* [rows, stride] operand type: exp(logit - max), 0 in the padding */
     int64_t stride;
     int rows;
-    int64_t keys, padded; /* valid columns; columns to write */
+    bool first;   /* block of keys: nothing is in `state` and `out` yet */
+    int64_t keys; /* valid columns; the padding up to `stride` is less than one step */
     float scale;
     const float *key_bias; /* [keys] or NULL */
     const float *bias;     /* [rows, bias_stride] or NULL */
@@ -68,6 +69,9 @@ struct gemm {
     void (*finish)(const struct gemm_finish *finish, const float *sums, int64_t ld, int64_t row,
                    int64_t column, int rows, int64_t columns);
     void (*softmax)(const struct softmax_block *block);
+    /* out[r·stride + n] = sums[r·ld + n] / state[r].sum */
+    void (*softmax_end)(void *out, enum dtype dtype, int64_t stride, const float *sums, int64_t ld,
+                        const struct softmax_row *state, int64_t rows, int64_t columns);
     /* Keys (rows of `depth` elements, `stride` apart) to panels whose columns are keys, and values
      * to panels whose depth is keys. `count` rows; both are padded with zeros to whole panels and
      * even depth. dtype is that of the rows. */

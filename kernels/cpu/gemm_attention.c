@@ -2,7 +2,6 @@
  * each block of keys, keys and values are packed once, then a few query rows at a time make their
  * logits, weights and sums, all in the first two levels of cache (Dao et al., FlashAttention). */
 #include <assert.h>
-#include <float.h>
 
 #include "kernels/cpu/linear.h"
 
@@ -10,6 +9,9 @@
 #define QUERY_ROWS     24  /* at a time: a multiple of the tiles' rows */
 #define KEYS           256 /* of a block, at most; a multiple of every panel */
 #define BLOCK_ELEMENTS 32768
+
+/* Below every logit, yet finite when multiplied by log2 e. */
+#define LOWEST (-1e38f)
 
 struct attention_loop {
     struct device *device;
@@ -70,9 +72,8 @@ static void attention_piece(const void *context, int64_t piece, int worker) {
         q = wide;
         q_stride = depth;
     }
-    memset(out, 0, (size_t)(queries * width) * sizeof *out);
     for (int64_t r = 0; r < queries; r++) {
-        state[r] = (struct softmax_row){.max = -FLT_MAX, .sum = 0};
+        state[r] = (struct softmax_row){.max = LOWEST, .sum = 0};
     }
 
     for (int64_t key = 0; key < args->k_length; key += loop->key_step) {
@@ -93,8 +94,8 @@ static void attention_piece(const void *context, int64_t piece, int worker) {
                 .weights = weights,
                 .stride = padded,
                 .rows = (int)rows,
+                .first = key == 0,
                 .keys = count,
-                .padded = padded,
                 .scale = args->scale,
                 .key_bias = args->key_bias != NULL ? args->key_bias + key : NULL,
                 .bias_stride = args->k_length,
@@ -108,22 +109,12 @@ static void attention_piece(const void *context, int64_t piece, int worker) {
             }
             gemm->softmax(&block);
             product(gemm, out + r * width, width, weights, padded, values, rows, width, padded,
-                    true);
+                    key > 0);
         }
     }
-
-    static const float no_bias[1024 + GEMM_PANEL_MAX] = {0};
-    struct gemm_finish finish = {
-        .out = args->out, .out_dtype = args->dtype, .stride = args->out_stride, .bias = no_bias};
-    for (int64_t r = 0; r < queries; r++) {
-        float total = 1 / state[r].sum;
-        for (int64_t e = 0; e < width; e++) {
-            out[r * width + e] *= total;
-        }
-    }
-    finish.out = (char *)args->out +
-                 (first * args->out_stride + head * depth) * (int64_t)dtype_bytes(args->dtype);
-    gemm->finish(&finish, out, width, 0, 0, (int)queries, depth);
+    void *to = (char *)args->out +
+               (first * args->out_stride + head * depth) * (int64_t)dtype_bytes(args->dtype);
+    gemm->softmax_end(to, args->dtype, args->out_stride, out, width, state, queries, depth);
 }
 
 void attention_gemm(struct device *device, const struct attention_args *args,

@@ -136,15 +136,31 @@ void linear_gemm(struct device *device, const struct linear_args *args) {
 
 #define CONV_COLUMNS 256
 
+/* Multiply-adds of a piece, about: 0.1 ms of one core. */
+#define CONV_WORK (24 << 20)
+
+/* Pixels for which a panel is fetched from memory, at the least. */
+#define CONV_PIXELS_MIN 128
+
 struct conv_loop {
     struct device *device;
     const struct conv_call *call;
     struct gemm_finish finish;
     bool direct;                   /* rows are read where they are */
     int64_t in_height, in_width;   /* of the input, as the loop sees it */
-    int64_t out_height, out_width; /* a 1x1 kernel sees a frame as one long line */
+    int64_t out_height, out_width; /* a 1x1 kernel sees a frame as a few long lines */
     int64_t channels;              /* of the rows: padded to whole units */
-    int64_t line_parts, panel_parts, panels;
+    int64_t line;                  /* elements of an input line, zeros included */
+    int64_t frame_parts, line_parts, panel_parts, panels;
+};
+
+/* The output lines of one piece, and the input lines under them. */
+struct conv_lines {
+    int64_t frame, frames; /* of the output */
+    int64_t first, lines;  /* of each frame */
+    const char *in;        /* first input line of the first input frame */
+    int64_t frame_stride;  /* bytes between input frames */
+    float *sums;           /* a tile, or all sums of a panel */
 };
 
 /* Input lines first_line.. of frame t, with their zeros around them, in the operand type. */
@@ -183,74 +199,88 @@ static void copy_lines(const struct conv_loop *loop, void *out, int64_t frame, i
     }
 }
 
-static void conv_piece(const void *context, int64_t piece, int worker) {
-    const struct conv_loop *loop = context;
-    const struct conv_call *call = loop->call;
-    const struct conv_args *args = &call->args;
-    const struct conv_shape *shape = &call->conv->shape;
-    const struct gemm *gemm = call->gemm;
-    int64_t panel_part = piece % loop->panel_parts, part = piece / loop->panel_parts;
-    int64_t line_part = part % loop->line_parts, frame = part / loop->line_parts;
-    int64_t first = part_begin(loop->out_height, loop->line_parts, line_part);
-    int64_t lines = part_begin(loop->out_height, loop->line_parts, line_part + 1) - first;
-    int64_t pixels = lines * loop->out_width;
-    int64_t outputs = shape->out_channels;
-
-    /* The input lines under these output lines: line l of tap kt at rows[kt] + l·line. */
-    void *scratch = device_scratch(loop->device, worker);
-    float *sums = scratch_floats(&scratch, pixels * GEMM_PANEL_MAX);
-    int64_t line = (args->pad_left + loop->in_width + args->pad_right) * loop->channels;
-    int64_t in_first = first * shape->stride_h;
-    int64_t in_lines = (lines - 1) * shape->stride_h + shape->kernel_h;
-    const void *rows[BATCH_MAX];
-    for (int kt = 0; kt < shape->kernel_t; kt++) {
-        int64_t in_frame = frame * shape->stride_t + kt;
-        if (loop->direct) {
-            rows[kt] =
-                element(args->in, gemm->operand, (in_frame * loop->in_height + in_first) * line);
-        } else {
-            void *copy =
-                (char *)scratch + kt * in_lines * line * (int64_t)dtype_bytes(gemm->operand);
-            copy_lines(loop, copy, in_frame, in_first, in_lines);
-            rows[kt] = copy;
-        }
-    }
-
+/* One panel of output channels for all lines of a piece. */
+static void conv_panel(const struct conv_loop *loop, const struct conv_lines *lines,
+                       int64_t column) {
+    const struct conv_shape *shape = &loop->call->conv->shape;
+    const struct gemm *gemm = loop->call->gemm;
+    int64_t bytes = (int64_t)dtype_bytes(gemm->operand), outputs = shape->out_channels;
     int64_t block = shape->kernel_w * loop->channels, batch = shape->kernel_t * shape->kernel_h;
     int64_t stride = shape->stride_w * loop->channels;
-    int64_t last_panel = part_begin(loop->panels, loop->panel_parts, panel_part + 1);
-    for (int64_t p = part_begin(loop->panels, loop->panel_parts, panel_part); p < last_panel; p++) {
-        int64_t column = p * gemm->panel;
-        int columns = gemm_columns(gemm, column, outputs);
-        int64_t tile_most = gemm_rows(gemm, columns);
-        int64_t tiles = (loop->out_width + tile_most - 1) / tile_most;
-        const void *panel = element(call->conv->weight, gemm->operand, column * batch * block);
-        int64_t block_bytes = block * columns * (int64_t)dtype_bytes(gemm->operand);
-        int64_t step = PANEL_BYTES / block_bytes;
-        step = step < 1 ? 1 : step;
-        for (int64_t b = 0; b < batch; b += step) {
-            int64_t blocks = at_most(step, batch - b);
-            for (int64_t tile = 0; tile < lines * tiles; tile++) {
-                int64_t y = tile / tiles, x = part_begin(loop->out_width, tiles, tile % tiles);
-                int count = (int)(part_begin(loop->out_width, tiles, tile % tiles + 1) - x);
+    int columns = gemm_columns(gemm, column, outputs);
+    int64_t tile_most = gemm_rows(gemm, columns);
+    int64_t tiles = (loop->out_width + tile_most - 1) / tile_most;
+    const char *panel = element(loop->call->conv->weight, gemm->operand, column * batch * block);
+    int64_t block_bytes = block * columns * bytes;
+    int64_t step = PANEL_BYTES / block_bytes > 1 ? PANEL_BYTES / block_bytes : 1;
+    for (int64_t b = 0; b < batch; b += step, panel += step * block_bytes) {
+        int64_t blocks = at_most(step, batch - b);
+        const char *base[BATCH_MAX]; /* of the blocks, for the first pixel of the piece */
+        for (int64_t i = 0; i < blocks; i++) {
+            int64_t kt = (b + i) / shape->kernel_h, kh = (b + i) % shape->kernel_h;
+            base[i] = lines->in + kt * lines->frame_stride + kh * loop->line * bytes;
+        }
+        for (int64_t l = 0; l < lines->frames * lines->lines; l++) {
+            int64_t t = l / lines->lines, y = l % lines->lines;
+            int64_t from = t * shape->stride_t * lines->frame_stride +
+                           y * shape->stride_h * loop->line * bytes;
+            int64_t row =
+                ((lines->frame + t) * loop->out_height + lines->first + y) * loop->out_width;
+            for (int64_t tile = 0; tile < tiles; tile++) {
+                int64_t x = part_begin(loop->out_width, tiles, tile);
+                int count = (int)(part_begin(loop->out_width, tiles, tile + 1) - x);
                 const void *a[BATCH_MAX];
                 for (int64_t i = 0; i < blocks; i++) {
-                    int64_t kt = (b + i) / shape->kernel_h, kh = (b + i) % shape->kernel_h;
-                    a[i] = element(rows[kt], gemm->operand,
-                                   (y * shape->stride_h + kh) * line + x * stride);
+                    a[i] = base[i] + from + x * stride * bytes;
                 }
-                int64_t pixel = y * loop->out_width + x;
                 /* One part: the sums need not outlive the tile, and stay in the nearest cache. */
-                float *c = step >= batch ? sums : sums + pixel * columns;
+                float *c = lines->sums + (step < batch ? (l * loop->out_width + x) * columns : 0);
                 gemm->tile(c, columns, a, stride, panel, count, columns, (int)blocks, block, b > 0);
                 if (b + blocks == batch) {
-                    int64_t row = (frame * loop->out_height + first) * loop->out_width + pixel;
-                    gemm->finish(&loop->finish, c, columns, row, column, count,
+                    gemm->finish(&loop->finish, c, columns, row + x, column, count,
                                  at_most(columns, outputs - column));
                 }
             }
-            panel = (const char *)panel + blocks * block_bytes;
         }
+    }
+}
+
+static void conv_piece(const void *context, int64_t piece, int worker) {
+    const struct conv_loop *loop = context;
+    const struct conv_call *call = loop->call;
+    const struct conv_shape *shape = &call->conv->shape;
+    enum dtype operand = call->gemm->operand;
+    int64_t panel_part = piece % loop->panel_parts, part = piece / loop->panel_parts;
+    int64_t line_part = part % loop->line_parts, frame_part = part / loop->line_parts;
+    struct conv_lines lines = {
+        .frame = part_begin(call->out_frames, loop->frame_parts, frame_part),
+        .first = part_begin(loop->out_height, loop->line_parts, line_part),
+    };
+    lines.frames = part_begin(call->out_frames, loop->frame_parts, frame_part + 1) - lines.frame;
+    lines.lines = part_begin(loop->out_height, loop->line_parts, line_part + 1) - lines.first;
+
+    void *scratch = device_scratch(loop->device, worker);
+    lines.sums =
+        scratch_floats(&scratch, lines.frames * lines.lines * loop->out_width * GEMM_PANEL_MAX);
+    int64_t in_frame = lines.frame * shape->stride_t, in_first = lines.first * shape->stride_h;
+    if (loop->direct) {
+        lines.frame_stride = loop->in_height * loop->line * (int64_t)dtype_bytes(operand);
+        lines.in =
+            element(call->args.in, operand, (in_frame * loop->in_height + in_first) * loop->line);
+    } else {
+        int64_t in_lines = (lines.lines - 1) * shape->stride_h + shape->kernel_h;
+        int64_t in_frames = (lines.frames - 1) * shape->stride_t + shape->kernel_t;
+        lines.frame_stride = in_lines * loop->line * (int64_t)dtype_bytes(operand);
+        lines.in = scratch;
+        for (int64_t t = 0; t < in_frames; t++) {
+            copy_lines(loop, (char *)scratch + t * lines.frame_stride, in_frame + t, in_first,
+                       in_lines);
+        }
+    }
+
+    int64_t last_panel = part_begin(loop->panels, loop->panel_parts, panel_part + 1);
+    for (int64_t p = part_begin(loop->panels, loop->panel_parts, panel_part); p < last_panel; p++) {
+        conv_panel(loop, &lines, p * call->gemm->panel);
     }
 }
 
@@ -281,10 +311,9 @@ void conv_gemm(struct device *device, const struct conv_call *call) {
     loop.direct =
         padding == 0 && gemm->operand == conv->dtype && loop.channels == shape->in_channels;
     int64_t area = call->out_height * call->out_width;
-    int64_t line_most = 1; /* output lines of a piece */
     if (shape->kernel_h == 1 && shape->kernel_w == 1 && shape->stride_h == 1 &&
         shape->stride_w == 1 && padding == 0) {
-        /* Frames of one pixel a line would be as right; lines of 64 pixels make whole tiles. */
+        /* Any width would be right: a power of two makes whole tiles. */
         int64_t width = 1;
         while (width < 192 && area % (width * 2) == 0) {
             width *= 2;
@@ -292,26 +321,36 @@ void conv_gemm(struct device *device, const struct conv_call *call) {
         loop.in_width = loop.out_width = width;
         loop.in_height = loop.out_height = area / width;
     }
-    /* Fewer lines where sums wait in scratch memory, and so few that the copy fits it. */
+    loop.line = (args->pad_left + loop.in_width + args->pad_right) * loop.channels;
     int64_t batch = shape->kernel_t * shape->kernel_h, block = shape->kernel_w * loop.channels;
+    int64_t bytes = (int64_t)dtype_bytes(gemm->operand);
     assert(batch <= BATCH_MAX);
-    int64_t panel_bytes = batch * block *
-                          at_most(gemm->panel, round_up(shape->out_channels, gemm->step)) *
-                          (int64_t)dtype_bytes(gemm->operand);
-    int64_t pixels = panel_bytes <= PANEL_BYTES ? 2048 : 512;
-    line_most = pixels / loop.out_width > 1 ? pixels / loop.out_width : 1;
-    loop.line_parts = (loop.out_height + line_most - 1) / line_most;
-    int64_t widest = CONV_COLUMNS / gemm->panel;
+
+    /* Deep kernels: a panel a piece; their lines are copied for each, which costs 2 %. */
+    int64_t panel = at_most(gemm->panel, round_up(shape->out_channels, gemm->step));
+    int64_t widest = CONV_WORK / (batch * block * panel * CONV_PIXELS_MIN);
+    widest = at_most(widest > 1 ? widest : 1, CONV_COLUMNS / gemm->panel);
     loop.panel_parts = (loop.panels + widest - 1) / widest;
-    int64_t line_bytes = (args->pad_left + loop.in_width + args->pad_right) * loop.channels *
-                         (int64_t)dtype_bytes(gemm->operand);
-    int64_t lines = round_up(loop.out_height, loop.line_parts) / loop.line_parts;
-    int64_t copy_bytes =
-        shape->kernel_t * ((lines - 1) * shape->stride_h + shape->kernel_h) * line_bytes;
-    if ((size_t)(lines * loop.out_width * GEMM_PANEL_MAX * 4 + copy_bytes + 4096) > SCRATCH_BYTES) {
+    /* Pixels of a piece; fewer where sums of a whole panel wait in scratch memory. */
+    bool whole = batch * block * panel * bytes <= PANEL_BYTES;
+    int64_t pixels = CONV_WORK / (batch * block * panel * at_most(widest, loop.panels));
+    pixels = pixels > CONV_PIXELS_MIN ? pixels : CONV_PIXELS_MIN;
+    pixels = at_most(pixels, whole ? 4096 : 512);
+    /* A few frames together share the frames that they look back on. */
+    int64_t frames = whole && shape->kernel_t > 1 && !loop.direct ? 4 : 1;
+    frames = at_most(frames, pixels > loop.out_width ? pixels / loop.out_width : 1);
+    loop.frame_parts = (call->out_frames + frames - 1) / frames;
+    int64_t lines = pixels / (loop.out_width * frames);
+    lines = lines > 1 ? lines : 1;
+    loop.line_parts = (loop.out_height + lines - 1) / lines;
+
+    int64_t copy_bytes = ((frames - 1) * shape->stride_t + shape->kernel_t) *
+                         ((lines - 1) * shape->stride_h + shape->kernel_h) * loop.line * bytes;
+    int64_t sum_bytes = frames * lines * loop.out_width * GEMM_PANEL_MAX * (int64_t)sizeof(float);
+    if (!loop.direct && (size_t)(copy_bytes + sum_bytes + 4096) > SCRATCH_BYTES) {
         device_fail(device, ERR_LIMIT, "a convolution's lines are too long for scratch memory");
         return;
     }
-    pool_run(device->pool, call->out_frames * loop.line_parts * loop.panel_parts, conv_piece,
+    pool_run(device->pool, loop.frame_parts * loop.line_parts * loop.panel_parts, conv_piece,
              &loop);
 }

@@ -50,44 +50,68 @@ static void finish(const struct gemm_finish *f, const float *sums, int64_t ld, i
     }
 }
 
-static inline void softmax_add(vf *most, float *logits, int64_t n, vf scale, const float *key_bias,
-                               const float *bias) {
-    vf x = vf_load(logits) * scale;
-    if (key_bias != NULL) {
-        x = x + vf_read(key_bias, DTYPE_F32, 0, n);
+/* Lanes from n on become the least number. */
+static inline vf mask_past(vf x, int64_t n) {
+    float lane[LANES];
+    vf_store(lane, x);
+    for (int64_t i = n; i < LANES; i++) {
+        lane[i] = -FLT_MAX;
     }
-    if (bias != NULL) {
-        x = x + vf_read(bias, DTYPE_F32, 0, n);
-    }
-    vf_store(logits, x);
-    if (n < LANES) { /* lanes past the last key do not count */
-        float lane[LANES];
-        vf_store(lane, x);
-        for (int64_t i = n; i < LANES; i++) {
-            lane[i] = -FLT_MAX;
+    return vf_load(lane);
+}
+
+/* Logits become scale·logits + bias where there is one; their largest. */
+static inline float softmax_bias(const struct softmax_block *block, float *logits, int row) {
+    const float *bias = block->bias != NULL ? block->bias + row * block->bias_stride : NULL;
+    vf scale = vf_set(block->scale), most = vf_set(-FLT_MAX);
+    for (int64_t i = 0; i < block->keys; i += LANES) {
+        int64_t n = block->keys - i < LANES ? block->keys - i : LANES;
+        vf x = vf_load(logits + i) * scale;
+        if (block->key_bias != NULL) {
+            x = x + vf_read(block->key_bias, DTYPE_F32, i, n);
         }
-        x = vf_load(lane);
+        if (bias != NULL) {
+            x = x + vf_read(bias, DTYPE_F32, i, n);
+        }
+        vf_store(logits + i, x);
+        most = vf_max(n < LANES ? mask_past(x, n) : x, most);
     }
-    *most = vf_max(x, *most);
+    return vf_largest(most);
+}
+
+static inline float softmax_largest(const struct softmax_block *block, const float *logits) {
+    vf most = vf_set(-FLT_MAX);
+    int64_t i = 0;
+    for (; i + LANES <= block->keys; i += LANES) {
+        most = vf_max(vf_load(logits + i), most);
+    }
+    if (i < block->keys) {
+        most = vf_max(mask_past(vf_load(logits + i), block->keys - i), most);
+    }
+    return vf_largest(most);
+}
+
+/* e^(scale·x - max), given both times log2 e where OPERAND_BF16. */
+static inline vf softmax_weight(vf x, vf scale, vf max) {
+#if OPERAND_BF16
+    return vf_exp2_rough(_mm512_fmsub_ps(x, scale, max));
+#else
+    return vf_exp(x * scale - max);
+#endif
 }
 
 static void softmax(const struct softmax_block *block) {
-    vf scale = vf_set(block->scale);
+    bool biased = block->key_bias != NULL || block->bias != NULL || block->scale < 0;
+    const float unit = OPERAND_BF16 ? 1.44269504088896341f : 1;
+    vf scale = vf_set((biased ? 1 : block->scale) * unit);
     for (int r = 0; r < block->rows; r++) {
         float *logits = block->logits + r * block->stride;
-        const float *bias = block->bias != NULL ? block->bias + r * block->bias_stride : NULL;
-        vf most = vf_set(-FLT_MAX);
-        for (int64_t i = 0; i < block->keys; i += LANES) {
-            int64_t n = block->keys - i < LANES ? block->keys - i : LANES;
-            softmax_add(&most, logits + i, n, scale,
-                        block->key_bias != NULL ? block->key_bias + i : NULL,
-                        bias != NULL ? bias + i : NULL);
-        }
         struct softmax_row *state = &block->state[r];
-        float before = state->max, largest = vf_largest(most);
-        state->max = largest > before ? largest : before;
-        if (state->max > before) {
-            vf factor = vf_exp(vf_set(before - state->max));
+        float largest =
+            biased ? softmax_bias(block, logits, r) : softmax_largest(block, logits) * block->scale;
+        float before = state->max, most = largest > before ? largest : before;
+        if (!block->first && most > before) {
+            vf factor = vf_exp(vf_set(before - most));
             float *out = block->out + r * block->out_width;
             for (int64_t i = 0; i < block->out_width; i += LANES) {
                 vf_store(out + i, vf_load(out + i) * factor);
@@ -96,18 +120,32 @@ static void softmax(const struct softmax_block *block) {
             vf_store(lane, factor);
             state->sum *= lane[0];
         }
-        vf max = vf_set(state->max), sum = vf_zero();
-        for (int64_t i = 0; i < block->padded; i += LANES) {
-            int64_t n = block->keys - i;
-            vf weight = vf_zero();
-            if (n > 0) {
-                weight = vf_exp(vf_load(logits + i) - max);
-                weight = n < LANES ? vf_keep(weight, n) : weight;
-            }
+        state->max = most;
+        vf max = vf_set(most * unit), sum = vf_zero();
+        int64_t i = 0, at = r * block->stride;
+        for (; i + LANES <= block->keys; i += LANES) {
+            vf weight = softmax_weight(vf_load(logits + i), scale, max);
             sum = sum + weight;
-            STORE_OPERAND(block->weights, r * block->stride + i, weight);
+            STORE_OPERAND(block->weights, at + i, weight);
+        }
+        if (i < block->keys) { /* padding is less than one vector */
+            vf weight = softmax_weight(vf_load(logits + i), scale, max);
+            weight = vf_keep(weight, block->keys - i);
+            sum = sum + weight;
+            STORE_OPERAND(block->weights, at + i, weight);
         }
         state->sum += vf_sum(sum);
+    }
+}
+
+static void softmax_end(void *out, enum dtype dtype, int64_t stride, const float *sums, int64_t ld,
+                        const struct softmax_row *state, int64_t rows, int64_t columns) {
+    for (int64_t r = 0; r < rows; r++) {
+        vf share = vf_set(1 / state[r].sum);
+        for (int64_t i = 0; i < columns; i += LANES) {
+            int64_t n = columns - i < LANES ? columns - i : LANES;
+            vf_write(out, dtype, r * stride + i, n, vf_load(sums + r * ld + i) * share);
+        }
     }
 }
 

@@ -180,6 +180,13 @@ static void equal_logits_give_the_mean(void **state) {
         expected[i] = 300 + i % WIDTH;
     }
     check_against("one key", run_attention, &c, expected, 3 * WIDTH, DTYPE_F32, 1e-6);
+    bf16 *narrow = buffer_of(KEYS * WIDTH * sizeof *narrow);
+    for (int i = 0; i < KEYS * WIDTH; i++) {
+        narrow[i] = bf16_from_float(values[i]);
+    }
+    c.args.v = narrow;
+    c.args.dtype = DTYPE_BF16;
+    check_against("one key", run_attention, &c, expected, 3 * WIDTH, DTYPE_BF16, 8e-3);
 }
 
 int main(void) {

@@ -74,6 +74,9 @@ struct server_config {
      * not upload, and may be NULL: then such a name is an error. Called in the server's thread. */
     struct job_resolver resolver;
 
+    /* A new job whose outputs collide with those of an unfinished older one of the same name: the
+     * older is canceled. False: the new one is refused. */
+    bool supersede;
     bool overwrite;          /* replace foreign files at output paths, whatever the jobs say */
     struct log *log;         /* may be NULL */
     const atomic_bool *stop; /* may be NULL; set by a signal handler or another thread */
@@ -90,9 +93,9 @@ MUST_CHECK enum error_code server_open(struct server **out, const struct server_
                                        struct error *error);
 
 /* Serve until *stop, or idle (exit_when_idle): ERR_OK. Workers are told that the coordinator goes
- * away (they keep their work and come back to the next one); everything acknowledged is committed.
- * Looks at *stop at least every 100 ms. May be called from another thread than server_open, one
- * after the other. Errors: the ledger's, ERR_MEMORY, ERR_NETWORK. */
+ * away (as if they were not known: they say hello to the next one); everything acknowledged is
+ * committed. Looks at *stop at least every 100 ms. May be called from another thread than
+ * server_open, one after the other. Errors: the ledger's, ERR_MEMORY, ERR_NETWORK. */
 MUST_CHECK enum error_code server_run(struct server *server, struct error *error);
 
 void server_close(struct server **server); /* NULL is fine; gives back the lock */

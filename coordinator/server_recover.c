@@ -50,6 +50,30 @@ static bool is_published(void *user, const char *path, const struct hash *key) {
            hash_equal(&found.key, key) && server_is_still_there(&found);
 }
 
+/* -- submissions ------------------------------------------------------------------------------- */
+
+uint64_t server_known(const struct server *server, const char *submission) {
+    for (size_t i = 0; i < server->known_count; i++)
+        if (strcmp(server->known[i].key, submission) == 0)
+            return server->known[i].job;
+    return 0;
+}
+
+bool server_remember(struct server *server, const char *submission, uint64_t job) {
+    if (server->known_count == server->known_capacity) {
+        size_t capacity = server->known_capacity ? 2 * server->known_capacity : 64;
+        struct known_submission *known = realloc(server->known, capacity * sizeof *known);
+        if (!known)
+            return false;
+        server->known = known;
+        server->known_capacity = capacity;
+    }
+    struct known_submission *entry = &server->known[server->known_count++];
+    snprintf(entry->key, sizeof entry->key, "%s", submission);
+    entry->job = job;
+    return true;
+}
+
 /* -- rows -------------------------------------------------------------------------------------- */
 
 struct recovery {
@@ -64,6 +88,8 @@ static enum error_code restore_job(void *user, const struct ledger_job *row, str
     if (code == ERR_OK)
         code = scheduler_restore_job(server->scheduler, &job, row, error);
     job_close(&job);
+    if (code == ERR_OK && !server_remember(server, row->submission, row->id))
+        code = error_set(error, ERR_MEMORY, "no memory for the table of submissions");
     if (code == ERR_OK && !job_state_is_final(row->state))
         server->had_work = true;
     return code == ERR_OK ? code : error_prefix(error, "job %llu: ", (unsigned long long)row->id);

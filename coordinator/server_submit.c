@@ -192,17 +192,16 @@ static enum error_code check_space(const struct server *server, size_t bytes, st
         return error_set(error, ERR_FULL,
                          "the disk of the coordinator's state folder %.512s is full; make room, "
                          "then submit again",
-                         server->config.state);
-    if (statvfs(server->config.state, &disk) != 0)
-        return error_set_errno(error, errno, "cannot look at %.512s", server->config.state);
+                         server->state);
+    if (statvfs(server->state, &disk) != 0)
+        return error_set_errno(error, errno, "cannot look at %.512s", server->state);
     uint64_t there = (uint64_t)disk.f_bavail * disk.f_frsize, needed = 3 * bytes + FREE_BYTES_MIN;
     char text[2][32];
     if (there < needed)
         return error_set(error, ERR_FULL,
                          "the disk of the coordinator's state folder %.512s has %s left, and this "
                          "job needs %s there; make room, then submit again",
-                         server->config.state, text_bytes(text[0], there),
-                         text_bytes(text[1], needed));
+                         server->state, text_bytes(text[0], there), text_bytes(text[1], needed));
     return ERR_OK;
 }
 
@@ -258,7 +257,7 @@ static enum error_code add_document(struct server *server, struct submitted *out
     row->submission = key;
     for (int n = 1; n <= REPETITIONS_MAX; n++) {
         struct job_status status;
-        snprintf(key, sizeof key, n == 1 ? "%.48s" : "%.48s-%d", hash, n);
+        snprintf(key, sizeof key, n == 1 ? "%.58s" : "%.58s-%d", hash, n);
         out->job = server_known(server, key);
         out->known = out->job != 0;
         if (!out->known)
@@ -291,7 +290,8 @@ static enum error_code accept_job(struct server *server, struct submitted *out, 
             .priority = submission->priority,
             .wall_ns = server->wall,
         };
-        code = add_document(server, out, job, &row, key, error);
+        code =
+            add_document(server, out, job, &row, *submission->key ? submission->key : key, error);
     }
     buffer_close(&document);
     return code;

@@ -1,0 +1,96 @@
+/* Sessions: the workers that have said hello. Looked for by walking: a coordinator has thousands at
+ * most, and the walk is over pointers' first fields. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "coordinator/server_internal.h"
+
+struct session *session_of_peer(const struct server *server, uint64_t peer) {
+    for (int i = 0; i < server->session_count; i++)
+        if (server->sessions[i]->peer == peer)
+            return server->sessions[i];
+    return NULL;
+}
+
+struct session *session_of_id(const struct server *server, uint64_t id) {
+    for (int i = 0; i < server->session_count; i++)
+        if (server->sessions[i]->id == id)
+            return server->sessions[i];
+    return NULL;
+}
+
+struct session *session_of_nonce(const struct server *server, uint64_t nonce) {
+    for (int i = 0; i < server->session_count; i++)
+        if (server->sessions[i]->nonce == nonce)
+            return server->sessions[i];
+    return NULL;
+}
+
+struct session *session_of_name(const struct server *server, const char *name) {
+    for (int i = 0; i < server->session_count; i++)
+        if (strcmp(server->sessions[i]->name, name) == 0)
+            return server->sessions[i];
+    return NULL;
+}
+
+struct session *session_add(struct server *server, uint64_t peer, uint64_t nonce) {
+    if (server->session_count == server->session_capacity) {
+        int capacity = server->session_capacity ? 2 * server->session_capacity : 16;
+        struct session **sessions = realloc(server->sessions, (size_t)capacity * sizeof *sessions);
+        if (!sessions)
+            return NULL;
+        server->sessions = sessions;
+        server->session_capacity = capacity;
+    }
+    struct session *session = calloc(1, sizeof *session);
+    if (!session)
+        return NULL;
+    session->id = ++server->last_session;
+    session->peer = peer;
+    session->nonce = nonce;
+    server->sessions[server->session_count++] = session;
+    return session;
+}
+
+void session_remove(struct server *server, struct session *session) {
+    for (int i = 0; i < server->session_count; i++) {
+        if (server->sessions[i] != session)
+            continue;
+        server->sessions[i] = server->sessions[--server->session_count];
+        free(session->held);
+        free(session);
+        return;
+    }
+}
+
+bool session_hold(struct session *session, const struct held *held) {
+    if (session->held_count == session->held_capacity) {
+        int capacity = session->held_capacity ? 2 * session->held_capacity : 4;
+        struct held *larger = realloc(session->held, (size_t)capacity * sizeof *larger);
+        if (!larger)
+            return false;
+        session->held = larger;
+        session->held_capacity = capacity;
+    }
+    session->held[session->held_count++] = *held;
+    return true;
+}
+
+const struct held *session_find_held(const struct session *session, uint64_t epoch) {
+    for (int i = 0; i < session->held_count; i++)
+        if (session->held[i].epoch == epoch)
+            return &session->held[i];
+    return NULL;
+}
+
+void session_drop_held(struct session *session, uint64_t epoch) {
+    for (int i = 0; i < session->held_count; i++)
+        if (session->held[i].epoch == epoch)
+            session->held[i--] = session->held[--session->held_count];
+}
+
+void sessions_close(struct server *server) {
+    while (server->session_count > 0)
+        session_remove(server, server->sessions[server->session_count - 1]);
+    free(server->sessions);
+}

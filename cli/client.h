@@ -26,11 +26,12 @@
 #define CLIENT_DETAIL_BYTES 512
 
 struct client;
+struct endpoint_context; /* proto/endpoint.h */
 
 struct client_config {
     const char *address; /* a client endpoint: "tcp://127.0.0.1:7310", "inproc://NAME" */
-    void *context;       /* ZeroMQ context; needed for inproc, stays the caller's. NULL: our own */
-    int64_t timeout_ns;  /* 0: 10 s */
+    struct endpoint_context *context; /* needed for inproc, stays the caller's. NULL: our own */
+    int64_t timeout_ns;               /* 0: 10 s */
     /* May be NULL. Every call returns ERR_INTERRUPTED soon after it is set; the job goes on. */
     const atomic_bool *cancel;
 };
@@ -94,7 +95,8 @@ struct client_video {
 };
 struct client_worker {
     char name[LIMIT_WORKER_BYTES], class[LIMIT_CLASS_BYTES];
-    unsigned kinds; /* PLAN_KIND_BIT */
+    char device[128]; /* for people */
+    unsigned kinds;   /* PLAN_KIND_BIT */
     int slots, leases;
     bool draining, stopped;
     int64_t done, failed;

@@ -45,8 +45,8 @@ static bool add_entry(struct server *server, size_t place, uint64_t job) {
     return true;
 }
 
-/* A revision that cannot be kept for want of memory costs a client a late update, no more: it asks
- * for everything from time to time. */
+/* Without memory for a job's revisions its videos all count as never changed: who follows sees the
+ * job's numbers move, and every video again when it asks anew. */
 void server_touch(struct server *server, uint64_t job, int video) {
     size_t place = find_place(server, job);
     server->revision++;

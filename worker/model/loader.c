@@ -22,6 +22,9 @@ void loader_start(struct loader *loader, struct runtime *runtime, const struct s
 
 /* printf into a buffer that is large enough for every name of ours. */
 static void print_name(struct loader *loader, char *out, size_t bytes, const char *format,
+                       va_list args) PRINTF_LIKE(4, 0);
+
+static void print_name(struct loader *loader, char *out, size_t bytes, const char *format,
                        va_list args) {
     int length = vsnprintf(out, bytes, format, args);
     if (length < 0 || (size_t)length >= bytes)

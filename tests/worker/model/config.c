@@ -1,0 +1,228 @@
+/* Names of both layouts, and every way in which a folder can contradict itself. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/buffer.h"
+#include "base/file.h"
+#include "tests/worker/model/model_test.h"
+#include "worker/model/names.h"
+
+static void expect_name(enum names_component component, const char *diffusers,
+                        const char *original) {
+    char out[256];
+    assert_true(names_to_original(out, sizeof out, diffusers, component));
+    assert_string_equal(out, original);
+}
+
+static void original_names(void **state) {
+    const enum names_component t = NAMES_TRANSFORMER, u = NAMES_UMT5, v = NAMES_VAE;
+    expect_name(t, "patch_embedding.weight", "patch_embedding.weight");
+    expect_name(t, "condition_embedder.text_embedder.linear_1.bias", "text_embedding.0.bias");
+    expect_name(t, "condition_embedder.time_embedder.linear_2.weight", "time_embedding.2.weight");
+    expect_name(t, "condition_embedder.time_proj.weight", "time_projection.1.weight");
+    expect_name(t, "blocks.12.scale_shift_table", "blocks.12.modulation");
+    expect_name(t, "scale_shift_table", "head.modulation");
+    expect_name(t, "blocks.3.attn1.to_q.weight", "blocks.3.self_attn.q.weight");
+    expect_name(t, "blocks.3.attn1.norm_k.weight", "blocks.3.self_attn.norm_k.weight");
+    expect_name(t, "blocks.3.attn2.to_out.0.bias", "blocks.3.cross_attn.o.bias");
+    expect_name(t, "blocks.3.attn2.add_k_proj.bias", "blocks.3.cross_attn.k_img.bias");
+    expect_name(t, "blocks.3.norm2.weight", "blocks.3.norm3.weight");
+    expect_name(t, "blocks.3.ffn.net.0.proj.weight", "blocks.3.ffn.0.weight");
+    expect_name(t, "blocks.3.ffn.net.2.weight", "blocks.3.ffn.2.weight");
+    expect_name(t, "proj_out.bias", "head.head.bias");
+    expect_name(u, "shared.weight", "token_embedding.weight");
+    expect_name(u, "encoder.final_layer_norm.weight", "norm.weight");
+    expect_name(u, "encoder.block.7.layer.0.SelfAttention.q.weight", "blocks.7.attn.q.weight");
+    expect_name(u, "encoder.block.7.layer.0.SelfAttention.relative_attention_bias.weight",
+                "blocks.7.pos_embedding.embedding.weight");
+    expect_name(u, "encoder.block.7.layer.0.layer_norm.weight", "blocks.7.norm1.weight");
+    expect_name(u, "encoder.block.7.layer.1.layer_norm.weight", "blocks.7.norm2.weight");
+    expect_name(u, "encoder.block.7.layer.1.DenseReluDense.wi_0.weight",
+                "blocks.7.ffn.gate.0.weight");
+    expect_name(u, "encoder.block.7.layer.1.DenseReluDense.wo.weight", "blocks.7.ffn.fc2.weight");
+    expect_name(v, "quant_conv.weight", "conv1.weight");
+    expect_name(v, "post_quant_conv.bias", "conv2.bias");
+    expect_name(v, "encoder.conv_in.weight", "encoder.conv1.weight");
+    expect_name(v, "decoder.conv_out.weight", "decoder.head.2.weight");
+    expect_name(v, "decoder.norm_out.gamma", "decoder.head.0.gamma");
+    expect_name(v, "encoder.down_blocks.5.resample.1.weight",
+                "encoder.downsamples.5.resample.1.weight");
+    expect_name(v, "encoder.down_blocks.5.time_conv.bias", "encoder.downsamples.5.time_conv.bias");
+    expect_name(v, "encoder.down_blocks.3.conv_shortcut.weight",
+                "encoder.downsamples.3.shortcut.weight");
+    expect_name(v, "encoder.mid_block.resnets.1.conv2.weight",
+                "encoder.middle.2.residual.6.weight");
+    expect_name(v, "decoder.mid_block.attentions.0.to_qkv.weight",
+                "decoder.middle.1.to_qkv.weight");
+    expect_name(v, "decoder.up_blocks.2.resnets.1.norm2.gamma",
+                "decoder.upsamples.9.residual.3.gamma");
+    expect_name(v, "decoder.up_blocks.1.upsamplers.0.resample.1.weight",
+                "decoder.upsamples.7.resample.1.weight");
+    char small[8];
+    assert_false(names_to_original(small, sizeof small, "blocks.3.norm2.weight", t));
+}
+
+/* -- damaged folders -------------------------------------------------------------------------- */
+
+static void copy_file(const char *from, const char *to, const char *name) {
+    char path[FILE_PATH_BYTES], *bytes;
+    struct arena arena;
+    struct error error = {0};
+    size_t length;
+    ok(arena_open(&arena, 1 << 24, &error), &error);
+    ok(file_join(path, from, name, &error), &error);
+    ok(file_read(&bytes, &length, &arena, path, 1 << 23, &error), &error);
+    ok(file_join(path, to, name, &error), &error);
+    ok(file_write(path, bytes, length, false, &error), &error);
+    arena_close(&arena);
+}
+
+static const char *const files[] = {"model_index.json",
+                                    "scheduler/scheduler_config.json",
+                                    "tokenizer/tokenizer_config.json",
+                                    "tokenizer/spiece.model",
+                                    "text_encoder/config.json",
+                                    "text_encoder/model.safetensors",
+                                    "keyframe/config.json",
+                                    "keyframe/diffusion_pytorch_model.safetensors",
+                                    "window/config.json",
+                                    "window/diffusion_pytorch_model.safetensors",
+                                    "vae/config.json",
+                                    "vae/diffusion_pytorch_model.safetensors"};
+
+static int make_copy(void **state) {
+    static char folder[64];
+    char path[FILE_PATH_BYTES];
+    struct error error = {0};
+    (void)snprintf(folder, sizeof folder, "/tmp/vidloom-test-XXXXXX");
+    assert_non_null(mkdtemp(folder));
+    static const char *const folders[] = {"scheduler", "tokenizer", "text_encoder",
+                                          "keyframe",  "window",    "vae"};
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
+        ok(file_join(path, folder, folders[i], &error), &error);
+        ok(file_make_folders(path, &error), &error);
+    }
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        copy_file(RANDOM_WAN, folder, files[i]);
+    *state = folder;
+    return 0;
+}
+
+static int remove_copy(void **state) {
+    return file_remove_tree(*state, NULL) == ERR_OK ? 0 : -1;
+}
+
+/* The folder with `from` replaced by `to` in one file gives this error. */
+static void expect(const char *folder, const char *name, const char *from, const char *to,
+                   enum error_code expected, const char *why) {
+    char path[FILE_PATH_BYTES], *text;
+    struct arena arena;
+    struct error error = {0};
+    size_t length;
+    ok(arena_open(&arena, 1 << 20, &error), &error);
+    ok(file_join(path, folder, name, &error), &error);
+    ok(file_read(&text, &length, &arena, path, 1 << 18, &error), &error);
+    const char *at = strstr(text, from);
+    if (at == NULL)
+        fail_msg("%s has no %s", name, from);
+    struct buffer changed = {0};
+    buffer_add(&changed, text, (size_t)(at - text));
+    buffer_add_text(&changed, to);
+    buffer_add_text(&changed, at + strlen(from));
+    ok(file_write(path, changed.data, changed.length, false, &error), &error);
+    struct model_info info;
+    enum error_code code = model_read_info(&info, folder, &error);
+    if (code != expected || (why != NULL && strstr(error.detail, why) == NULL))
+        fail_msg("%s with %s gave %s: %s", name, to, error_name(code), error.detail);
+    buffer_close(&changed);
+    copy_file(RANDOM_WAN, folder, name);
+    arena_close(&arena);
+}
+
+static void contradictions(void **state) {
+    const char *d = *state;
+    const char *index = "model_index.json", *keyframe = "keyframe/config.json";
+    expect(d, index, "WanWindowPipeline", "FluxPipeline", ERR_UNSUPPORTED, "FluxPipeline");
+    expect(d, index, "latent_zeros", "other", ERR_UNSUPPORTED, "window_condition");
+    expect(d, index, "\"window_frames\": 17", "\"window_frames\": 18", ERR_FORMAT, "4n+1");
+    expect(d, index, "\"window_frames\": 17,", "", ERR_FORMAT, "window_frames");
+    expect(d, index, "\"width\": 160", "\"width\": 161", ERR_FORMAT, "multiples of 16");
+    expect(d, index, "\"fps\": 16", "\"fps\": 1e99", ERR_FORMAT, "fps");
+    expect(d, index, "{", "[", ERR_FORMAT, "model_index.json:");
+    expect(d, keyframe, "\"num_layers\": 2", "\"num_layers\": 3", ERR_MISSING, "blocks.2.");
+    expect(d, keyframe, "\"num_layers\": 2", "\"num_layers\": 1", ERR_SHAPE, "same model");
+    expect(d, keyframe, "\"num_layers\": 2", "\"num_layers\": -2", ERR_FORMAT, "num_layers");
+    expect(d, keyframe, "\"num_layers\": 2", "\"num_layers\": \"2\"", ERR_FORMAT, "num_layers");
+    expect(d, keyframe, "\"ffn_dim\": 152", "\"ffn_dim\": 153", ERR_SHAPE, "[152,72]");
+    expect(d, keyframe, "\"in_channels\": 16", "\"in_channels\": 20", ERR_UNSUPPORTED, "20");
+    expect(d, keyframe, "\"text_dim\": 40", "\"text_dim\": 48", ERR_SHAPE, "text_embedder");
+    expect(d, keyframe, "\"image_dim\": null", "\"image_dim\": 1280", ERR_UNSUPPORTED, "CLIP");
+    expect(d, keyframe, "rms_norm_across_heads", "other", ERR_UNSUPPORTED, "qk_norm");
+    expect(d, keyframe, "\"cross_attn_norm\": true", "\"cross_attn_norm\": false", ERR_UNSUPPORTED,
+           "cross_attn_norm");
+    expect(d, "text_encoder/config.json", "\"umt5\"", "\"bert\"", ERR_UNSUPPORTED, "bert");
+    expect(d, "text_encoder/config.json", "\"d_ff\": 56", "\"d_ff\": 60", ERR_SHAPE, "wi_0");
+    expect(d, "vae/config.json", "\"is_residual\": false", "\"is_residual\": true", ERR_UNSUPPORTED,
+           "is_residual");
+    expect(d, "vae/config.json", "\"z_dim\": 16", "\"z_dim\": 8", ERR_FORMAT, "latents_mean");
+    expect(d, "vae/config.json", "\"base_dim\": 8", "\"base_dim\": 16", ERR_SHAPE, "conv_in");
+    expect(d, "vae/config.json", "2.8184", "0", ERR_FORMAT, "above 0");
+    expect(d, "scheduler/scheduler_config.json", "FlowMatchEuler", "DDIM", ERR_UNSUPPORTED, "DDIM");
+    expect(d, "scheduler/scheduler_config.json", "\"num_inference_steps\": 3",
+           "\"num_inference_steps\": 3, \"sigmas\": [1, 0.5, 0]", ERR_FORMAT, "2 steps");
+    expect(d, "scheduler/scheduler_config.json", "\"num_inference_steps\": 3",
+           "\"num_inference_steps\": 2, \"sigmas\": [1, 1.5, 0]", ERR_FORMAT, "fall");
+    expect(d, "tokenizer/tokenizer_config.json", "64", "1e400", ERR_FORMAT, NULL);
+}
+
+static void missing_files(void **state) {
+    const char *folder = *state;
+    struct model_info info;
+    struct error error = {0};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char path[FILE_PATH_BYTES];
+        ok(file_join(path, folder, files[i], &error), &error);
+        assert_int_equal(unlink(path), 0);
+        enum error_code code = model_read_info(&info, folder, &error);
+        if (code != ERR_MISSING ||
+            strstr(error.detail,
+                   strrchr(files[i], '/') != NULL ? strrchr(files[i], '/') + 1 : files[i]) == NULL)
+            fail_msg("without %s: %s: %s", files[i], error_name(code), error.detail);
+        copy_file(RANDOM_WAN, folder, files[i]);
+    }
+    assert_int_equal(model_read_info(&info, "/nowhere", &error), ERR_MISSING);
+    assert_non_null(strstr(error.detail, "/nowhere"));
+    ok(model_read_info(&info, folder, &error), &error);
+}
+
+/* The same content elsewhere has the same hash; another weight or setting has another. */
+static void fingerprints(void **state) {
+    const char *folder = *state;
+    struct model_info here, there;
+    struct error error = {0};
+    ok(model_read_info(&here, RANDOM_WAN, &error), &error);
+    ok(model_read_info(&there, folder, &error), &error);
+    assert_memory_equal(&here.hash, &there.hash, sizeof here.hash);
+    char path[FILE_PATH_BYTES];
+    ok(file_join(path, folder, "vae/diffusion_pytorch_model.safetensors", &error), &error);
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, -1, SEEK_END), 0);
+    assert_int_equal(fputc(0x55, file), 0x55);
+    assert_int_equal(fclose(file), 0);
+    ok(model_read_info(&there, folder, &error), &error);
+    assert_memory_not_equal(&here.hash, &there.hash, sizeof here.hash);
+    copy_file(RANDOM_WAN, folder, "vae/diffusion_pytorch_model.safetensors");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(original_names),
+        cmocka_unit_test(contradictions),
+        cmocka_unit_test(missing_files),
+        cmocka_unit_test(fingerprints),
+    };
+    return cmocka_run_group_tests(tests, make_copy, remove_copy);
+}

@@ -1,0 +1,279 @@
+/* The door of models: a keyframe and windows end to end on random weights, planned memory,
+ * progress, cancelling, and what is refused. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/worker/model/model_test.h"
+
+#define WIDTH  48
+#define HEIGHT 32
+#define LATENT (16 * (HEIGHT / 8) * (WIDTH / 8)) /* of one latent frame */
+
+struct fixture {
+    struct device *device;
+    struct model *model;
+    float *rows, *empty;
+    struct model_text text, none;
+};
+
+static void open_on(struct fixture *f, int threads, enum dtype dtype) {
+    struct error error = {0};
+    const struct device_config config = {.threads = threads};
+    ok(ops_cpu()->device_open(&f->device, &config, &error), &error);
+    ok(model_open(&f->model, ops_cpu(), f->device, RANDOM_WAN, -1, dtype, &error), &error);
+    const struct model_info *info = model_get_info(f->model);
+    size_t bytes = (size_t)(info->text_length * info->text_width) * sizeof(float);
+    f->rows = malloc(bytes);
+    f->empty = malloc(bytes);
+    ok(model_encode_text(f->model, f->rows, &f->text.count, "a red  balloon &amp; the sea", &error),
+       &error);
+    ok(model_encode_text(f->model, f->empty, &f->none.count, "", &error), &error);
+    f->text.rows = f->rows;
+    f->none.rows = f->empty;
+    assert_int_equal(f->none.count, 1);
+}
+
+static void close_on(struct fixture *f) {
+    model_close(&f->model);
+    ops_cpu()->device_close(&f->device);
+    free(f->rows);
+    free(f->empty);
+}
+
+static int open_fixture(void **state) {
+    static struct fixture f;
+    open_on(&f, 2, DTYPE_F32);
+    *state = &f;
+    return 0;
+}
+
+static int close_fixture(void **state) {
+    close_on(*state);
+    return 0;
+}
+
+static struct denoise_request request_of(const struct fixture *f, int frames) {
+    return (struct denoise_request){.size = {WIDTH, HEIGHT, frames},
+                                    .positive = f->text,
+                                    .negative = f->none,
+                                    .sampler = SAMPLER_EULER,
+                                    .steps = 3,
+                                    .guidance = 2.5f,
+                                    .shift = 3,
+                                    .seed = 7,
+                                    .stream = 8};
+}
+
+struct film {
+    uint8_t rgb[64 * HEIGHT * WIDTH * 3];
+    int frames, calls, stop_after;
+};
+
+static enum error_code keep(void *user, const uint8_t *rgb, int count, struct error *error) {
+    struct film *film = user;
+    assert_true(film->frames + count <= 64);
+    memcpy(film->rgb + film->frames * HEIGHT * WIDTH * 3, rgb,
+           (size_t)(count * HEIGHT * WIDTH * 3));
+    film->frames += count;
+    if (++film->calls == film->stop_after)
+        return error_set(error, ERR_FULL, "no room");
+    return ERR_OK;
+}
+
+/* Keyframe, a window from it, a window from the last five frames. */
+static void make_film(struct fixture *f, struct film *first, struct film *second) {
+    static struct film still;
+    static float latents[5 * LATENT];
+    struct error error = {0};
+    struct denoise_request request = request_of(f, 1);
+    still = *first = *second = (struct film){.frames = 0};
+    ok(model_keyframe(f->model, latents, &request, &error), &error);
+    ok(model_decode(f->model, latents, 1, WIDTH, HEIGHT, keep, &still, &error), &error);
+    assert_int_equal(still.frames, 1);
+    request.size.frames = 17;
+    ok(model_window(f->model, latents, still.rgb, 1, &request, &error), &error);
+    ok(model_decode(f->model, latents, 5, WIDTH, HEIGHT, keep, first, &error), &error);
+    assert_int_equal(first->frames, 17);
+    request.stream = 9;
+    request.guidance = 1;
+    ok(model_window(f->model, latents, first->rgb + 12 * HEIGHT * WIDTH * 3, 5, &request, &error),
+       &error);
+    ok(model_decode(f->model, latents, 5, WIDTH, HEIGHT, keep, second, &error), &error);
+    assert_int_equal(second->frames, 17);
+}
+
+static void the_same_again(void **state) {
+    static struct film a, b, again_a, again_b;
+    const enum dtype dtypes[] = {DTYPE_F32, DTYPE_BF16};
+    for (int i = 0; i < 2; i++) {
+        struct fixture one, three;
+        open_on(&one, 1, dtypes[i]);
+        open_on(&three, 3, dtypes[i]);
+        make_film(&one, &a, &b);
+        make_film(&three, &again_a, &again_b);
+        assert_memory_equal(&a, &again_a, sizeof a);
+        assert_memory_equal(&b, &again_b, sizeof b);
+        assert_memory_not_equal(a.rgb, b.rgb, 17 * HEIGHT * WIDTH * 3);
+        close_on(&one);
+        close_on(&three);
+    }
+}
+
+/* The plan is what the run takes, to the byte. */
+static void plan_is_peak(void **state) {
+    static float latents[9 * LATENT];
+    static uint8_t tail[5 * HEIGHT * WIDTH * 3];
+    static const enum model_stage stages[] = {STAGE_KEYFRAME, STAGE_WINDOW, STAGE_VAE};
+    struct fixture *f = *state;
+    struct error error = {0};
+    for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
+        struct model_cost cost;
+        struct model *model;
+        struct denoise_request request = request_of(f, stages[i] == STAGE_KEYFRAME ? 1 : 33);
+        request.positive.count = request.negative.count = 63; /* and one row of padding */
+        request.sampler = SAMPLER_UNIPC;
+        ok(model_plan(&cost, RANDOM_WAN, stages[i], &request.size, DTYPE_BF16, &error), &error);
+        ok(model_open(&model, ops_cpu(), f->device, RANDOM_WAN, stages[i], DTYPE_BF16, &error),
+           &error);
+        if (stages[i] == STAGE_KEYFRAME)
+            ok(model_keyframe(model, latents, &request, &error), &error);
+        else if (stages[i] == STAGE_WINDOW)
+            ok(model_window(model, latents, tail, 5, &request, &error), &error);
+        else
+            ok(model_decode(model, latents, 9, WIDTH, HEIGHT, keep, &(struct film){.frames = 0},
+                            &error),
+               &error);
+        print_message("planned %zu bytes of work, %zu of weights, %.3g flops\n", cost.work_bytes,
+                      cost.weight_bytes, cost.flops);
+        assert_int_equal(model_work_peak(model), cost.work_bytes);
+        assert_true(cost.flops > 1e6);
+        model_close(&model);
+    }
+}
+
+static void decode_memory_is_bounded(void **state) {
+    struct model_cost some, many;
+    struct error error = {0};
+    ok(model_plan(&some, RANDOM_WAN, STAGE_VAE, &(struct model_size){160, 96, 257}, DTYPE_F32,
+                  &error),
+       &error);
+    ok(model_plan(&many, RANDOM_WAN, STAGE_VAE, &(struct model_size){160, 96, 1025}, DTYPE_F32,
+                  &error),
+       &error);
+    assert_int_equal(some.work_bytes, many.work_bytes);
+    assert_true(many.flops > 3.9 * some.flops);
+}
+
+struct watcher {
+    int calls;
+    atomic_bool cancel;
+};
+
+static void watch(void *user, int step, int steps) {
+    struct watcher *watcher = user;
+    assert_int_equal(step, ++watcher->calls);
+    assert_int_equal(steps, 3);
+    if (step == 2)
+        atomic_store(&watcher->cancel, true);
+}
+
+static void progress_and_cancel(void **state) {
+    struct fixture *f = *state;
+    static float latents[LATENT];
+    struct error error = {0};
+    struct watcher watcher = {.calls = 0};
+    struct denoise_request request = request_of(f, 1);
+    request.progress = watch;
+    request.user = &watcher;
+    request.cancel = &watcher.cancel;
+    assert_int_equal(model_keyframe(f->model, latents, &request, &error), ERR_INTERRUPTED);
+    assert_int_equal(watcher.calls, 2);
+    request.cancel = NULL;
+    watcher.calls = 0;
+    ok(model_keyframe(f->model, latents, &request, &error), &error);
+    assert_int_equal(watcher.calls, 3);
+}
+
+static void a_sink_that_fails(void **state) {
+    struct fixture *f = *state;
+    static float latents[9 * LATENT];
+    static struct film film;
+    struct error error = {0};
+    film = (struct film){.stop_after = 1};
+    assert_int_equal(model_decode(f->model, latents, 9, WIDTH, HEIGHT, keep, &film, &error),
+                     ERR_FULL);
+    assert_string_equal(error.detail, "no room");
+    film = (struct film){.stop_after = 0};
+    ok(model_decode(f->model, latents, 9, WIDTH, HEIGHT, keep, &film, &error), &error);
+    assert_int_equal(film.frames, 33);
+}
+
+static void refusals(void **state) {
+    struct fixture *f = *state;
+    static float latents[5 * LATENT];
+    static uint8_t tail[5 * HEIGHT * WIDTH * 3];
+    struct error error = {0};
+    struct denoise_request request = request_of(f, 17);
+    assert_int_equal(model_keyframe(f->model, latents, &request, &error), ERR_SHAPE);
+    assert_int_equal(model_window(f->model, latents, tail, 2, &request, &error), ERR_SHAPE);
+    assert_non_null(strstr(error.detail, "1 or 5"));
+    request.size.frames = 18;
+    assert_int_equal(model_window(f->model, latents, tail, 1, &request, &error), ERR_SHAPE);
+    request.size.frames = 5;
+    assert_int_equal(model_window(f->model, latents, tail, 5, &request, &error), ERR_SHAPE);
+    request = request_of(f, 1);
+    request.size.width = 40;
+    assert_int_equal(model_keyframe(f->model, latents, &request, &error), ERR_SHAPE);
+    assert_non_null(strstr(error.detail, "multiples of 16"));
+    request = request_of(f, 1);
+    request.positive.count = 65;
+    assert_int_equal(model_keyframe(f->model, latents, &request, &error), ERR_SHAPE);
+    request = request_of(f, 1);
+    request.negative.rows = NULL;
+    assert_int_equal(model_keyframe(f->model, latents, &request, &error), ERR_SHAPE);
+    request.guidance = 1; /* then there need be none */
+    ok(model_keyframe(f->model, latents, &request, &error), &error);
+    request.steps = 0;
+    assert_int_equal(model_keyframe(f->model, latents, &request, &error), ERR_LIMIT);
+    assert_int_equal(model_decode(f->model, latents, 0, WIDTH, HEIGHT, keep, NULL, &error),
+                     ERR_SHAPE);
+    assert_int_equal(model_encode_text(f->model, latents, &request.steps, "\xff", &error),
+                     ERR_FORMAT);
+    struct model *model;
+    ok(model_open(&model, ops_cpu(), f->device, RANDOM_WAN, STAGE_VAE, DTYPE_F32, &error), &error);
+    request = request_of(f, 1);
+    assert_int_equal(model_keyframe(model, latents, &request, &error), ERR_UNSUPPORTED);
+    assert_int_equal(model_window(model, latents, tail, 1, &request, &error), ERR_UNSUPPORTED);
+    assert_int_equal(model_encode_text(model, latents, &request.steps, "x", &error),
+                     ERR_UNSUPPORTED);
+    model_close(&model);
+}
+
+static void info(void **state) {
+    struct model_info read;
+    struct error error = {0};
+    const struct fixture *f = *state;
+    ok(model_read_info(&read, RANDOM_WAN, &error), &error);
+    assert_memory_equal(&read, model_get_info(f->model), sizeof read);
+    assert_string_equal(read.family, "pocket");
+    assert_int_equal(read.stages, STAGE_TEXT | STAGE_KEYFRAME | STAGE_WINDOW | STAGE_VAE);
+    assert_int_equal(read.overlap_count, 2);
+    assert_int_equal(read.text_length, 64);
+    assert_int_equal(read.text_width, 40);
+    assert_int_equal(read.latent_channels, 16);
+    assert_int_equal(read.steps, 3);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(info),
+        cmocka_unit_test(the_same_again),
+        cmocka_unit_test(plan_is_peak),
+        cmocka_unit_test(decode_memory_is_bounded),
+        cmocka_unit_test(progress_and_cancel),
+        cmocka_unit_test(a_sink_that_fails),
+        cmocka_unit_test(refusals),
+    };
+    return cmocka_run_group_tests(tests, open_fixture, close_fixture);
+}

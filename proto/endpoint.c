@@ -164,7 +164,7 @@ static enum error_code check_address(struct endpoint *endpoint, char out[ENDPOIN
     if (strlen(port) > 5)
         return not_an_address(address, error);
     bool any = bind && strcmp(port, "*") == 0;
-    if (!any && (!text_to_int(port, &number) || number < 1 || number > 65535))
+    if (!any && (*port == '+' || !text_to_int(port, &number) || number < 1 || number > 65535))
         return not_an_address(address, error);
     /* A source address ("tcp://A;B:1") or an interface's name would pass the check and then mean
      * something else. */

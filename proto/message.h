@@ -8,7 +8,7 @@
  *     message_set_text(envelope.body.hello.name, sizeof envelope.body.hello.name, name);
  *     message_encode(&buffer, &envelope, &error);
  *
- * Envelopes take some 60 KB and a struct message some 300 KB: keep one for each direction.
+ * Envelopes take some 45 KB and a struct message some 340 KB: keep one for each direction.
  *
  * Nothing here allocates but message_encode's buffer. Any thread. Fuzzed by tests/fuzz/wire.c. */
 #ifndef VIDLOOM_PROTO_MESSAGE_H

@@ -16,6 +16,7 @@ import vae as wan
 from checkpoint import Ema, load_ema, log_line, resume, save
 from export import SIGMAS
 from optim import Muon
+from threads import Threads
 from train_dit import Batches, condition, is_matrix, text_rows
 
 
@@ -65,8 +66,9 @@ def main():
     empty = text_rows(encoder, *(t.to(device) for t in train_text.padded(pieces, [""])))
     levels = torch.tensor(SIGMAS)
     started = saved = time.time()
-    losses, fn = [], dit.Step(True)
+    losses, fn, threads = [], dit.Step(True), Threads()
     for z, ids, mask in Batches(a.kind, a.latents, batch, pieces, a.seed, step, dropout=0.0):
+        threads.adapt()
         lr = a.lr * min(1, (step + 1) / 50) * min(1, max(0.0, (a.steps - step) / (0.5 * a.steps)))
         for group in opt.param_groups:
             group["lr"] = lr

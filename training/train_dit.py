@@ -22,6 +22,7 @@ import vae as wan
 from captions import joined, motion_caption, scene_caption
 from checkpoint import Ema, load_ema, log_line, resume, save
 from optim import Muon
+from threads import Threads
 
 SHIFT = 3.0
 
@@ -113,8 +114,9 @@ def main():
     step, seconds = resume(a.folder, model, opt, ema)
     noise_source = torch.Generator().manual_seed(a.seed * 1000003 + step)
     started = saved = time.time()
-    losses, fn = [], dit.Step(True)
+    losses, fn, threads = [], dit.Step(True), Threads()
     for z, ids, mask in Batches(a.kind, a.latents, batch, pieces, a.seed, step):
+        threads.adapt()
         lr = a.lr * min(1, (step + 1) / 100) * min(1, max(0.0, (a.steps - step) / (0.4 * a.steps)))
         for group in opt.param_groups:
             group["lr"] = lr

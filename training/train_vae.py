@@ -15,6 +15,7 @@ import torch
 import vae as wan
 from checkpoint import Ema, log_line, resume, save
 from optim import Muon
+from threads import Threads
 from world import HEIGHT, WIDTH, draw_attributes, render
 
 KINDS = ((9, 64, 80), (9, 64, 80), (9, 64, 80), (17, 64, 64), (1, 96, 160))  # frames, height, width
@@ -84,8 +85,9 @@ def main():
     opt = Muon(trained, a.lr, decay=0.0, **(dict(matrix=lambda q: False) if a.adamw else {}))
     ema = Ema(model, 0.999)
     step, seconds = resume(a.folder, model, opt, ema)
-    started, saved, sums = time.time(), time.time(), []
+    started, saved, sums, threads = time.time(), time.time(), [], Threads()
     for x in batches(a.seed, step):
+        threads.adapt()
         lr = a.lr * min(1, (step + 1) / 100) * min(1, max(0.0, (a.steps - step) / (0.5 * a.steps)))
         for group in opt.param_groups:
             group["lr"] = lr

@@ -381,9 +381,10 @@ static enum error_code read_seed_item(struct reader *reader, struct seed_range *
                                       const struct yaml *node, const char *key) {
     char found[96];
     int64_t first, last;
-    if (node->type != YAML_SCALAR || node->quoted)
+    /* A range may be in quotes: in JSON it has to be. */
+    const char *dots = node->type == YAML_SCALAR ? strstr(node->text, "..") : NULL;
+    if (node->type != YAML_SCALAR || (node->quoted && !dots))
         goto wrong_seed;
-    const char *dots = strstr(node->text, "..");
     if (dots) {
         char left[24];
         size_t length = (size_t)(dots - node->text);
@@ -529,9 +530,9 @@ static enum error_code read_fps(struct reader *reader, struct settings *out,
         "frames a second above 0 and at most 240, as 16, 12.5 or 30000/1001";
     int64_t numerator = 0, denominator = 1;
     double value;
-    if (node->type != YAML_SCALAR || node->quoted)
+    const char *slash = node->type == YAML_SCALAR ? strchr(node->text, '/') : NULL;
+    if (node->type != YAML_SCALAR || (node->quoted && !slash))
         return wrong(reader, node, ERR_USAGE, expected);
-    const char *slash = strchr(node->text, '/');
     if (slash) {
         char left[16];
         size_t length = (size_t)(slash - node->text);

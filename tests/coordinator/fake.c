@@ -1,0 +1,87 @@
+#include "fake.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static enum error_code read_file(void *user, char **out, size_t *length, struct arena *arena,
+                                 const char *name, size_t bytes_max, struct error *error) {
+    const struct fake *fake = user;
+    for (int i = 0; i < 4; i++)
+        if (fake->files[i].name && !strcmp(fake->files[i].name, name)) {
+            *length = strlen(fake->files[i].text);
+            *out = arena_strdup(arena, fake->files[i].text, *length);
+            return *out ? ERR_OK : error_set(error, ERR_MEMORY, "no memory");
+        }
+    return error_set(error, ERR_MISSING, "%s: no such file", name);
+}
+
+static enum error_code find_image(void *user, struct job_file *out, struct arena *arena,
+                                  const char *name, struct error *error) {
+    size_t length = strlen(name);
+    if (length < 4 || strcmp(name + length - 4, ".png") != 0 || !strcmp(name, "missing.png"))
+        return error_set(error, ERR_MISSING, "%s: no such file", name);
+    hash_of(&out->hash, name, length);
+    out->bytes = 1234;
+    out->path = arena_strdup(arena, name, length);
+    return out->path ? ERR_OK : error_set(error, ERR_MEMORY, "no memory");
+}
+
+static enum error_code read_model(void *user, struct model_facts *out, const char *spec,
+                                  struct error *error) {
+    *out = (struct model_facts){.family = "pocket",
+                                .abilities = MODEL_CAN_TEXT | MODEL_CAN_KEYFRAME |
+                                             MODEL_CAN_WINDOW | MODEL_CAN_VAE,
+                                .size_multiple = 16,
+                                .size_min = 64,
+                                .size_max = 512,
+                                .width = 160,
+                                .height = 96,
+                                .fps = 16,
+                                .window_frames = 17,
+                                .overlaps = {1, 5},
+                                .overlap_count = 2,
+                                .sampler = JOB_SAMPLER_EULER,
+                                .steps = 4,
+                                .guidance = 1,
+                                .shift = 3};
+    hash_of(&out->hash, spec, strlen(spec));
+    if (!strcmp(spec, "t2v")) {
+        out->abilities &= ~MODEL_CAN_WINDOW;
+    } else if (!strcmp(spec, "i2v")) {
+        out->abilities &= ~MODEL_CAN_KEYFRAME;
+    } else if (!strcmp(spec, "single")) {
+        out->overlap_count = 0;
+    } else if (!strcmp(spec, "wan")) {
+        out->width = 832;
+        out->height = 480;
+        out->size_max = 1280;
+        out->window_frames = 81;
+        out->guidance = 5;
+        out->sampler = JOB_SAMPLER_UNIPC;
+        out->steps = 50;
+    } else if (strcmp(spec, "pocket") != 0 && strcmp(spec, "pocket2") != 0) {
+        return error_set(error, ERR_MISSING, "there is no model %s", spec);
+    }
+    return ERR_OK;
+}
+
+struct job_resolver fake_resolver(struct fake *fake) {
+    return (struct job_resolver){
+        .user = fake, .read_file = read_file, .find_image = find_image, .read_model = read_model};
+}
+
+struct job *fake_job(const char *yaml) {
+    struct fake fake = {0};
+    struct job_resolver resolver = fake_resolver(&fake);
+    struct error error = {0};
+    struct job *job = NULL;
+    if (job_parse(&job, "job.yaml", yaml, strlen(yaml), &resolver, &error)) {
+        print_error("%s\n", error.detail);
+        fail();
+    }
+    return job;
+}

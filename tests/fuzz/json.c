@@ -4,8 +4,7 @@
 
 #include "base/json.h"
 
-static void write_value(struct json_writer *writer, const struct json *json)
-{
+static void write_value(struct json_writer *writer, const struct json *json) {
     switch (json->type) {
     case JSON_NULL:
         json_put_text(writer, json->key, NULL);
@@ -42,8 +41,7 @@ static void write_value(struct json_writer *writer, const struct json *json)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct arena arena;
     struct error error;
     const struct json *json, *again;

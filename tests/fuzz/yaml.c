@@ -5,8 +5,7 @@
 
 #include "base/yaml.h"
 
-static void check(const struct yaml *yaml, int depth)
-{
+static void check(const struct yaml *yaml, int depth) {
     size_t children = 0;
     if (depth > 33 || yaml->line < 1 || yaml->column < 1)
         abort();
@@ -28,8 +27,7 @@ static void check(const struct yaml *yaml, int depth)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct arena arena;
     struct error error;
     const struct yaml *yaml;

@@ -1,4 +1,4 @@
-/* AVX-512 with bf16 dot products: products of bf16. */
+/* AVX-512 with bf16: products of bf16, and row functions that round by instruction. */
 #include <immintrin.h>
 
 #include "kernels/cpu/gemm_tile_avx512.h"
@@ -19,6 +19,7 @@ static inline vf vf_pair_bf16(vf even, vf odd) {
 
 #include "kernels/cpu/gemm_vector.h"
 #include "kernels/cpu/levels.h"
+#include "kernels/cpu/rows_vector.h"
 
 static const struct gemm gemm = {
     .name = "avx512_bf16",
@@ -35,6 +36,9 @@ static const struct gemm gemm = {
 };
 
 void cpu_level_avx512_bf16(struct cpu_level *level) {
+    rows_function *convert = level->convert; /* exact, denormals too */
+    set_rows(level);
+    level->convert = convert;
     level->name = "avx512_bf16";
     level->gemm_bf16 = &gemm;
 }

@@ -17,7 +17,7 @@ finish_as(const struct gemm_finish *f, enum activation activation, const float *
         for (int64_t i = 0; i < columns; i += LANES) {
             int64_t n = columns - i < LANES ? columns - i : LANES;
             vf y = vf_load(sums + r * ld + i) + vf_read(f->bias, DTYPE_F32, column + i, n);
-            y = vf_activate(y, activation);
+            y = OPERAND_BF16 ? vf_activate_rough(y, activation) : vf_activate(y, activation);
             if (gate != NULL) {
                 y = y * vf_read(gate, DTYPE_F32, i, n);
             }

@@ -114,7 +114,8 @@ channel_norm_dtype(const struct channel_norm_args *args, enum dtype dtype,
         vf scale = vf_set(root / (norm > 1e-12f ? norm : 1e-12f));
         FOR_VECTORS(i, n, channels) {
             vf y = vf_read(args->x, dtype, at + i, n) * scale;
-            y = vf_activate(y * vf_read(args->gamma, DTYPE_F32, i, n), activation);
+            y = y * vf_read(args->gamma, DTYPE_F32, i, n);
+            y = dtype == DTYPE_BF16 ? vf_activate_rough(y, activation) : vf_activate(y, activation);
             vf_write(args->out, dtype, at + i, n, y);
         }
     }
@@ -143,7 +144,8 @@ static void gelu_gate_rows(const void *args_pointer, int64_t begin, int64_t end)
         FOR_VECTORS(i, n, args->width) {
             vf gate = vf_read(args->x, args->dtype, 2 * r * args->width + i, n);
             vf x = vf_read(args->x, args->dtype, (2 * r + 1) * args->width + i, n);
-            vf_write(args->out, args->dtype, r * args->width + i, n, vf_gelu_tanh(gate) * x);
+            gate = args->dtype == DTYPE_BF16 ? vf_gelu_tanh_rough(gate) : vf_gelu_tanh(gate);
+            vf_write(args->out, args->dtype, r * args->width + i, n, gate * x);
         }
     }
 }

@@ -17,7 +17,8 @@ struct follow {
     int count;
     bool *known; /* [count]: the video's first news came */
     int known_count;
-    int64_t started; /* monotonic ns */
+    int made;               /* videos that are done and were not when this program began */
+    int64_t started, ended; /* monotonic ns */
     double done_at_start;
     bool began; /* done_at_start is set */
     bool failed_memory;
@@ -94,6 +95,8 @@ static bool on_video(void *user, const struct client_video *news) {
         return false;
     }
     video->phase = phase_of(news->state);
+    if (!follow->known[news->video])
+        video->before = video_state_is_final(news->state);
     video->stage = news->kind < PLAN_KIND_COUNT ? plan_kind_name(news->kind) : "";
     video->windows = news->windows;
     video->windows_done = news->windows_done;
@@ -162,7 +165,7 @@ static int widest_name(const struct follow *follow) {
 }
 
 /* Where the files are, how long each is and took, and how that compares with real time. */
-static void put_table(struct buffer *out, const struct follow *follow) {
+static void put_table(struct buffer *out, struct follow *follow) {
     int width = widest_name(follow);
     double seconds = 0, took = 0;
     char length[32], work[32], speed[48];
@@ -175,9 +178,13 @@ static void put_table(struct buffer *out, const struct follow *follow) {
         buffer_printf(out, "%-*s  %10s  %10s  %-19s  %s\n", width, video->name,
                       text_duration(length, video->seconds), text_duration(work, video->took),
                       speed, done ? video->path : progress_phase_name(video->phase));
+        follow->made += done && !video->before;
         seconds += done ? video->seconds : 0;
         took += done ? video->took : 0;
     }
+    /* Work done at the same time counts once, where this program saw all of it. */
+    if (follow->made == follow->known_count)
+        took = (double)(follow->ended - follow->started) / 1e9;
     pace(speed, seconds, took);
     buffer_printf(out, "%-*s  %10s  %10s  %s\n", width, "total", text_duration(length, seconds),
                   text_duration(work, took), speed);
@@ -206,7 +213,7 @@ static const char *first_error(const struct follow *follow) {
     return "no reason was given";
 }
 
-static int say_end(struct cli *cli, const struct follow *follow) {
+static int say_end(struct cli *cli, struct follow *follow) {
     const struct client_job *job = &follow->job;
     struct buffer text = {0};
     if (follow->request->form == PROGRESS_JSON)
@@ -256,6 +263,7 @@ int follow_job(struct cli *cli, const struct follow_request *request) {
         code = error_set(&error, ERR_MEMORY, "no memory to follow the job");
     if (code == ERR_OK)
         on_job(&follow, &follow.job);
+    follow.ended = clock_monotonic_ns();
     progress_close(&follow.view);
     if (code == ERR_OK)
         status = say_end(cli, &follow);

@@ -12,6 +12,7 @@
 
 #include "base/text.h"
 #include "base/yaml.h"
+#include "worker/media/media.h"
 
 #define MODELS_LISTED   32
 #define IMAGE_BYTES_MAX (64 << 20)
@@ -196,6 +197,12 @@ static enum error_code find_image(void *user, struct job_file *out, struct arena
     if (status.st_size > IMAGE_BYTES_MAX)
         return error_set(error, ERR_LIMIT, "image %.512s has %lld bytes; expected at most %d", path,
                          (long long)status.st_size, IMAGE_BYTES_MAX);
+    /* Looked into here, so that a mistake is told before anything is begun. */
+    uint8_t *pixels;
+    code = media_read_image(&pixels, path, 16, 16, error);
+    if (code != ERR_OK)
+        return code;
+    free(pixels);
     out->bytes = status.st_size;
     out->path = arena_strdup(arena, absolute, strlen(absolute));
     if (!out->path)

@@ -7,7 +7,7 @@
 #include "base/text.h"
 
 #define NAME_COLUMNS_MAX 20
-#define BAR_COLUMNS_MIN  8
+#define BAR_COLUMNS_MIN  10
 #define BAR_COLUMNS_MAX  32
 #define LINE_BYTES       512
 
@@ -126,101 +126,137 @@ static void add_bar(struct buffer *out, double fraction, int columns,
         buffer_add_text(out, "]");
 }
 
+/* How much is told beside a bar; less where there is little room. */
+enum amount { AMOUNT_ALL, AMOUNT_SHORT, AMOUNT_LITTLE, AMOUNT_NONE };
+
 /* What a video is at: "window 12/60 step 3/4". */
-static void activity(char *out, size_t bytes, const struct progress_video *video, bool steps) {
+static void activity(char *out, size_t bytes, const struct progress_video *video,
+                     enum amount amount) {
     const char *stage = video->stage ? video->stage : "";
     bool in_window = strcmp(stage, "window") == 0 || strcmp(stage, "decode") == 0;
-    int length = snprintf(out, bytes, "%s", stage);
-    if (in_window && video->windows > 0)
+    int length = snprintf(out, bytes, "%s", amount < AMOUNT_NONE ? stage : "");
+    if (in_window && video->windows > 0 && amount < AMOUNT_LITTLE)
         length += snprintf(out + length, bytes - (size_t)length, " %d/%d",
                            video->windows_done < video->windows ? video->windows_done + 1
                                                                 : video->windows,
                            video->windows);
-    if (steps && video->steps > 0)
+    if (amount == AMOUNT_ALL && video->steps > 0)
         snprintf(out + length, bytes - (size_t)length, " step %d/%d", video->step, video->steps);
 }
 
-/* name, bar, percent, then `tail` as far as there is room; exactly one line of the style's width
- * or less. */
-static void add_bar_line(struct buffer *out, const char *name, int name_columns, double fraction,
-                         const char *tail, const struct progress_style *style) {
-    int brackets = style->utf8 ? 0 : 2;
-    int fixed = name_columns + 2 + brackets + 5; /* "name  [bar] 100%" */
-    int tail_columns = columns_of(tail) ? columns_of(tail) + 2 : 0;
-    int bar = style->columns - fixed - tail_columns;
-    if (bar < BAR_COLUMNS_MIN)
-        bar = style->columns - fixed < BAR_COLUMNS_MIN ? style->columns - fixed : BAR_COLUMNS_MIN;
-    bar = bar > BAR_COLUMNS_MAX ? BAR_COLUMNS_MAX : bar;
-    if (bar < 1) { /* a very narrow terminal: the percentage alone */
-        buffer_printf(out, "%3.0f%%\n", 100 * fraction);
+/* "1/4 videos, 1 failed  20 s left  2.25x real time" */
+static void outlook(char *out, size_t bytes, const struct progress *state, enum amount amount,
+                    const struct progress_style *style) {
+    struct progress_sums sums;
+    struct buffer text = {0};
+    char left[32];
+    progress_sum(&sums, state);
+    if (amount < AMOUNT_LITTLE)
+        buffer_printf(&text, "%d/%d videos", sums.done, state->count);
+    if (amount < AMOUNT_LITTLE && sums.failed)
+        buffer_printf(&text, ", %d failed", sums.failed);
+    const char *gap = text.length ? "  " : "";
+    if (amount < AMOUNT_NONE && state->paused)
+        buffer_printf(&text, "%spaused", gap);
+    else if (amount < AMOUNT_NONE && sums.left >= 0)
+        buffer_printf(&text, "%s%s left", gap, text_duration(left, sums.left));
+    if (amount == AMOUNT_ALL && sums.speed > 0)
+        buffer_printf(&text, "  %.2f%s real time", sums.speed, style->utf8 ? "×" : "x");
+    snprintf(out, bytes, "%s", text.data ? text.data : "");
+    buffer_close(&text);
+}
+
+/* Columns of the block: names, bars of one width, percentages, and what is told beside them. */
+struct layout {
+    int names, bars, tails;
+    enum amount amount;
+};
+
+/* "name  [bar] 100%": what is not the bar. */
+static int fixed_columns(const struct layout *layout, const struct progress_style *style) {
+    return layout->names + 2 + (style->utf8 ? 0 : 2) + 5;
+}
+
+static void add_bar_line(struct buffer *out, const char *name, double fraction, const char *tail,
+                         const struct layout *layout, const struct progress_style *style) {
+    int room = style->columns - fixed_columns(layout, style) - layout->bars - 2;
+    if (layout->bars < 1) { /* a very narrow terminal: the percentage alone */
+        buffer_printf(out, "%3d%%\n", (int)(100 * fraction + 1e-9));
         return;
     }
-    add_columns(out, name, name_columns);
+    add_columns(out, name, layout->names);
     buffer_add_text(out, "  ");
-    add_bar(out, fraction, bar, style);
+    add_bar(out, fraction, layout->bars, style);
     /* 100 % is for what is done, so round down. */
     buffer_printf(out, " %3d%%", (int)(100 * fraction + 1e-9));
-    int room = style->columns - fixed - bar - 2;
-    if (tail_columns && room > 0) {
+    if (*tail && room > 0) {
         buffer_add_text(out, "  ");
         add_columns(out, tail, columns_of(tail) < room ? columns_of(tail) : room);
     }
     buffer_add_text(out, "\n");
 }
 
-static int name_columns(const struct progress *state, const struct progress_style *style) {
-    int widest = columns_of("total");
+static int widest_tail(const struct progress *state, enum amount amount,
+                       const struct progress_style *style) {
+    char tail[LINE_BYTES];
+    outlook(tail, sizeof tail, state, amount, style);
+    int widest = columns_of(tail);
     for (int i = 0; i < state->count; i++) {
-        int columns = columns_of(state->videos[i].name);
-        if (state->videos[i].phase == PHASE_RUNNING && columns > widest)
-            widest = columns;
+        if (state->videos[i].phase != PHASE_RUNNING)
+            continue;
+        activity(tail, sizeof tail, &state->videos[i], amount);
+        widest = columns_of(tail) > widest ? columns_of(tail) : widest;
     }
-    int most = style->columns / 4 < NAME_COLUMNS_MAX ? style->columns / 4 : NAME_COLUMNS_MAX;
-    return widest < most ? widest : most;
+    return widest ? widest + 2 : 0;
 }
 
-static void add_total(struct buffer *out, const struct progress *state, int columns,
-                      const struct progress_style *style) {
-    struct progress_sums sums;
-    char left[32], tail[LINE_BYTES];
-    progress_sum(&sums, state);
-    int length = snprintf(tail, sizeof tail, "%d/%d videos", sums.done, state->count);
-    if (sums.failed)
-        length += snprintf(tail + length, sizeof tail - (size_t)length, ", %d failed", sums.failed);
-    if (state->paused)
-        length += snprintf(tail + length, sizeof tail - (size_t)length, "  paused");
-    else if (sums.left >= 0)
-        length += snprintf(tail + length, sizeof tail - (size_t)length, "  %s left",
-                           text_duration(left, sums.left));
-    if (sums.speed > 0)
-        snprintf(tail + length, sizeof tail - (size_t)length, "  %.2f%s real time", sums.speed,
-                 style->utf8 ? "×" : "x");
-    add_bar_line(out, "total", columns, sums.seconds > 0 ? sums.seconds_done / sums.seconds : 0,
-                 tail, style);
+/* Tell as much as leaves room for bars that one can read. */
+static struct layout lay_out(const struct progress *state, const struct progress_style *style) {
+    struct layout layout = {.names = columns_of("total")};
+    for (int i = 0; i < state->count; i++) {
+        int columns = columns_of(state->videos[i].name);
+        if (state->videos[i].phase == PHASE_RUNNING && columns > layout.names)
+            layout.names = columns;
+    }
+    int most = style->columns / 4 < NAME_COLUMNS_MAX ? style->columns / 4 : NAME_COLUMNS_MAX;
+    layout.names = layout.names < most ? layout.names : most;
+    for (int amount = AMOUNT_ALL; amount <= AMOUNT_NONE; amount++) {
+        layout.amount = (enum amount)amount;
+        layout.tails = widest_tail(state, layout.amount, style);
+        layout.bars = style->columns - fixed_columns(&layout, style) - layout.tails;
+        if (layout.bars >= BAR_COLUMNS_MIN)
+            break;
+    }
+    layout.bars = layout.bars > BAR_COLUMNS_MAX ? BAR_COLUMNS_MAX : layout.bars;
+    return layout;
 }
 
 void progress_bars(struct buffer *out, int *lines, const struct progress *state,
                    const struct progress_style *style) {
-    int names = name_columns(state, style), shown = 0, hidden = 0;
+    struct layout layout = lay_out(state, style);
+    struct progress_sums sums;
+    char tail[LINE_BYTES];
+    int shown = 0, hidden = 0;
     int most = style->rows > 4 ? style->rows - 3 : 1;
     for (int i = 0; i < state->count; i++) {
         const struct progress_video *video = &state->videos[i];
-        char tail[LINE_BYTES];
-        if (video->phase != PHASE_RUNNING)
-            continue;
-        if (shown == most) {
+        if (video->phase == PHASE_RUNNING && shown == most)
             hidden++;
+        if (video->phase != PHASE_RUNNING || shown == most)
             continue;
-        }
-        activity(tail, sizeof tail, video, style->columns >= 60);
-        add_bar_line(out, video->name, names, progress_fraction(video), tail, style);
+        activity(tail, sizeof tail, video, layout.amount);
+        add_bar_line(out, video->name, progress_fraction(video), tail, &layout, style);
         shown++;
     }
-    if (hidden && style->columns >= 32)
+    bool tell_hidden = hidden && style->columns >= 32;
+    if (tell_hidden)
         buffer_printf(out, "%s and %d more\n", style->utf8 ? "…" : "...", hidden);
-    add_total(out, state, names, style);
+    progress_sum(&sums, state);
+    outlook(tail, sizeof tail, state, layout.amount, style);
+    add_bar_line(out, "total", sums.seconds > 0 ? sums.seconds_done / sums.seconds : 0, tail,
+                 &layout, style);
     if (lines)
-        *lines = shown + 1 + (hidden && style->columns >= 32);
+        *lines = shown + 1 + tell_hidden;
 }
 
 /* -- lines that stay ----------------------------------------------------------------------------
@@ -253,7 +289,7 @@ void progress_ended(struct buffer *out, const struct progress_video *video,
     else if (!done)
         buffer_printf(out, "%s: failed: %s\n", video->name,
                       video->error && *video->error ? video->error : "no reason was given");
-    else if (video->took > 0)
+    else if (!video->before)
         buffer_printf(out, "%s: %s of video in %s, %s: %s\n", video->name,
                       text_duration(seconds, video->seconds), text_duration(took, video->took),
                       speed_text(speed, video), video->path ? video->path : "");
@@ -281,7 +317,7 @@ void progress_line(struct buffer *out, const struct progress *state) {
         if (state->videos[i].phase != PHASE_RUNNING)
             continue;
         char what[LINE_BYTES];
-        activity(what, sizeof what, &state->videos[i], true);
+        activity(what, sizeof what, &state->videos[i], AMOUNT_ALL);
         buffer_printf(out, "%s%s %s", shown ? ", " : "; ", state->videos[i].name, what);
         shown++;
     }

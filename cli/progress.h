@@ -31,6 +31,7 @@ struct progress_video {
     int step, steps;           /* of the window or keyframe being denoised; steps 0: no steps */
     double seconds;            /* length of the video, s */
     double took;               /* work it took so far, s; for the speed of a finished one */
+    bool before;               /* it had ended when this program began to follow */
     const char *path;          /* where it is published; NULL or "": not yet */
     const char *error;         /* why it failed; NULL or "": it did not */
 };

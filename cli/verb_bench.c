@@ -1,4 +1,5 @@
 /* vidloom bench: what this machine reaches, and whether that became worse. */
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -18,13 +19,13 @@ struct bench_values {
     struct backend_values backend;
     int what;
     bool quick;
-    const char *compare;
+    const char *compare, *model;
     double tolerance, seconds;
     bool json;
 };
 
-enum what { WHAT_ALL, WHAT_KERNELS, WHAT_POCKET };
-static const char *const whats[] = {"all", "kernels", "pocket", NULL};
+enum what { WHAT_ALL, WHAT_KERNELS, WHAT_VIDEO };
+static const char *const whats[] = {"all", "kernels", "video", NULL};
 
 /* -- operations
  * ------------------------------------------------------------------------------------ */
@@ -48,10 +49,8 @@ static enum error_code bench_kernels(struct report *report, const struct bench_v
  * --------------------------------------------------------------------------------- */
 
 /* Become `vidloom run` in `folder`, silently. Never returns. */
-static void become_run(const char *folder, const char *program, const char *models,
-                       const char *threads) {
-    const char *arguments[] = {"vidloom",   "run",   "--quiet",  "--models", models,
-                               "--threads", threads, "job.yaml", NULL};
+static void become_run(const char *folder, const char *program, const char *threads) {
+    const char *arguments[] = {"vidloom", "run", "--quiet", "--threads", threads, "job.yaml", NULL};
     if (chdir(folder) == 0)
         execv(program, (char *const *)arguments);
     _exit(127);
@@ -59,7 +58,7 @@ static void become_run(const char *folder, const char *program, const char *mode
 
 /* A fresh process, so that its peak memory is its own. */
 static enum error_code time_run(double *seconds, double *peak_mib, const char *folder,
-                                const char *models, int64_t threads, struct error *error) {
+                                int64_t threads, struct error *error) {
     char program[FILE_PATH_BYTES], count[24];
     struct rusage usage;
     int status;
@@ -71,7 +70,7 @@ static enum error_code time_run(double *seconds, double *peak_mib, const char *f
     int64_t start = clock_monotonic_ns();
     pid_t child = fork();
     if (child == 0)
-        become_run(folder, program, models, count);
+        become_run(folder, program, count);
     if (child < 0 || wait4(child, &status, 0, &usage) != child)
         return error_set(error, ERR_MEMORY, "no process for the benchmark");
     *seconds = (double)(clock_monotonic_ns() - start) / 1e9;
@@ -81,40 +80,41 @@ static enum error_code time_run(double *seconds, double *peak_mib, const char *f
     return ERR_OK;
 }
 
-static enum error_code write_job(const char *folder, double seconds, struct error *error) {
-    char path[FILE_PATH_BYTES], text[512];
+static enum error_code write_job(const char *folder, const char *model, double seconds,
+                                 struct error *error) {
+    char path[FILE_PATH_BYTES], text[FILE_PATH_BYTES + 512];
     int length = snprintf(text, sizeof text,
-                          "job: bench\nmodel: pocket\noutput: {path: \"{video}.mp4\"}\nvideos:\n"
+                          "job: bench\nmodel: \"%s\"\noutput: {path: \"{video}.mp4\"}\nvideos:\n"
                           "  - {name: bench, prompt: a red hot air balloon over the sea at night, "
                           "motion: it stays still, seconds: %g, seed: 1}\n",
-                          seconds);
+                          model, seconds);
     enum error_code code = file_join(path, folder, "job.yaml", error);
     return code != ERR_OK ? code : file_write(path, text, (size_t)length, false, error);
 }
 
-static enum error_code bench_pocket(struct report *report, const struct bench_values *values,
-                                    struct error *error) {
-    char models[FILE_PATH_BYTES], absolute[FILE_PATH_BYTES], pocket[FILE_PATH_BYTES];
+static enum error_code bench_model(struct report *report, const struct bench_values *values,
+                                   struct error *error) {
+    char models[FILE_PATH_BYTES], model[FILE_PATH_BYTES], absolute[PATH_MAX];
     char folder[] = "/tmp/vidloom-bench-XXXXXX";
     double took = 0, peak = 0;
     models_folder(models, values->backend.models);
-    enum error_code code = model_folder(pocket, models, "pocket", error);
+    enum error_code code = model_folder(model, models, values->model, error);
     if (code != ERR_OK)
         return code;
-    if (!realpath(models, absolute) || !mkdtemp(folder))
+    if (!realpath(model, absolute) || !mkdtemp(folder))
         return error_set(error, ERR_IO, "no folder for the benchmark");
-    code = write_job(folder, values->seconds, error);
+    code = write_job(folder, absolute, values->seconds, error);
     if (code == ERR_OK)
-        code = time_run(&took, &peak, folder, absolute, values->backend.threads, error);
+        code = time_run(&took, &peak, folder, values->backend.threads, error);
     struct error ignored;
     if (file_remove_tree(folder, &ignored) != ERR_OK && code == ERR_OK)
         code = error_set(error, ERR_IO, "%s", ignored.detail);
     if (code != ERR_OK)
         return code;
-    report_add(report, values->seconds / took, "x real time", "pocket, %g s of video",
+    report_add(report, values->seconds / took, "x real time", "%s, %g s of video", values->model,
                values->seconds);
-    struct report_row *row =
-        report_add(report, peak, "MiB", "pocket, %g s of video: peak memory", values->seconds);
+    struct report_row *row = report_add(report, peak, "MiB", "%s, %g s of video: peak memory",
+                                        values->model, values->seconds);
     if (row)
         row->lower_better = true;
     return ERR_OK;
@@ -140,10 +140,10 @@ static enum error_code measure(struct report *report, const struct bench_values 
     snprintf(report->device, sizeof report->device, "%s", info.name);
     snprintf(report->class, sizeof report->class, "%s", info.class);
     ops->device_close(&device);
-    if (values->what != WHAT_POCKET)
+    if (values->what != WHAT_VIDEO)
         code = bench_kernels(report, values, error);
     if (code == ERR_OK && values->what != WHAT_KERNELS)
-        code = bench_pocket(report, values, error);
+        code = bench_model(report, values, error);
     return code;
 }
 
@@ -208,7 +208,7 @@ static const struct option options[] = {
      .offset = offsetof(struct bench_values, what),
      .choices = whats,
      .fallback = "all",
-     .help = "What to measure: the operations, or the pocket model from job file to video."},
+     .help = "What to measure: the operations, or a model from job file to video."},
     {.name = "quick",
      .type = OPTION_FLAG,
      .offset = offsetof(struct bench_values, quick),
@@ -220,7 +220,13 @@ static const struct option options[] = {
      .min = 1,
      .max = 3600,
      .fallback = "20",
-     .help = "Length of the video that the pocket model makes."},
+     .help = "Length of the video that is made."},
+    {.name = "model",
+     .value = "MODEL",
+     .type = OPTION_TEXT,
+     .offset = offsetof(struct bench_values, model),
+     .fallback = "pocket",
+     .help = "The model that makes it: a name under the folder of models, or a path."},
     {.name = "compare",
      .value = "FILE",
      .type = OPTION_TEXT,
@@ -264,7 +270,7 @@ const struct verb verb_bench = {
     .purpose = "Measure what this machine reaches: first matrix products, convolutions and "
                "attention, beside oneDNN alone on the same shapes in the same run (attention: "
                "beside its large matrix product), with the share of it that each reaches; then "
-               "the pocket model from job file to finished video, with its peak memory. For "
+               "a model from job file to finished video, with its peak memory. For "
                "numbers worth keeping nothing else should run meanwhile.",
     .options = options,
     .option_count = sizeof options / sizeof *options,

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/json.h"
 #include "base/text.h"
@@ -27,20 +28,32 @@ struct check {
     struct estimate estimate;
     unsigned char *published; /* [video_count] */
     int published_count;
-    char ledger_note[256]; /* why what is done is not known; "" when it is */
+    char folder[FILE_PATH_BYTES]; /* the current one */
+    char ledger_note[256];        /* why what is done is not known; "" when it is */
 };
 
 /* -- what is there already -----------------------------------------------------------------------
  */
+
+/* Where `vidloom run` in this folder writes the file: the ledger knows whole paths. */
+static enum error_code published_path(char out[FILE_PATH_BYTES], const struct check *check,
+                                      const char *path, struct error *error) {
+    if (path[0] != '/')
+        return file_join(out, check->folder, path, error);
+    snprintf(out, FILE_PATH_BYTES, "%s", path);
+    return ERR_OK;
+}
 
 static enum error_code is_published(bool *out, const struct check *check, int video,
                                     struct ledger *ledger, struct buffer *texts,
                                     struct error *error) {
     struct ledger_publication publication;
     struct plan *plan;
+    char path[FILE_PATH_BYTES];
     const struct job_video *it = &check->job->videos[video];
-    enum error_code code =
-        ledger_find_publication(ledger, &publication, out, it->output.path, texts, error);
+    enum error_code code = published_path(path, check, it->output.path, error);
+    if (code == ERR_OK)
+        code = ledger_find_publication(ledger, &publication, out, path, texts, error);
     if (code != ERR_OK || !*out)
         return code;
     *out = publication.done;
@@ -75,7 +88,7 @@ static void find_published(struct check *check) {
     struct ledger *ledger;
     struct error error = {0};
     if (file_join(path, check->values->state, "ledger.db", &error) != ERR_OK ||
-        stat(path, &status) != 0)
+        stat(path, &status) != 0 || !getcwd(check->folder, sizeof check->folder))
         return;
     enum error_code code = ledger_sqlite_open(&ledger, check->values->state, &error);
     if (code == ERR_OK) {

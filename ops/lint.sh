@@ -55,7 +55,7 @@ manual() {
 check clang-format format
 check clang-tidy tidy
 check cppcheck analyse
-check shellcheck shellcheck "${scripts[@]}"
+check shellcheck shellcheck -x "${scripts[@]}"
 [ -x "$build/vidloom" ] && check "manual page" manual
 
 echo "$passed passed, $failed failed"

@@ -136,7 +136,7 @@ static void test_few_rows(void **state) {
 }
 
 static void test_ascii(void **state) {
-    struct progress_style style = {.columns = 80, .rows = 24};
+    struct progress_style style = {.columns = 100, .rows = 24};
     struct buffer text = {0};
     progress_bars(&text, NULL, &state_now, &style);
     for (const char *at = text.data; *at; at++)
@@ -165,6 +165,10 @@ static void test_ended(void **state) {
     assert_non_null(strstr(text.data, "2.5 times faster than real time: out/demo-bird.mp4\n"));
     progress_ended(&text, &videos[4], &style);
     assert_non_null(strstr(text.data, "house: failed: the disk is full\n"));
+    struct progress_video earlier = videos[2];
+    earlier.before = true;
+    progress_ended(&text, &earlier, &style);
+    assert_non_null(strstr(text.data, "already there: out/demo-bird.mp4\n"));
     buffer_close(&text);
 }
 

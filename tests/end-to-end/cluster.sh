@@ -3,6 +3,7 @@
 # pause, resume, drain; a worker and the coordinator killed on the way. The files are those of
 # vidloom run.
 set -u
+# shellcheck source=tests/end-to-end/lib.sh
 . "$(dirname "$0")/lib.sh"
 
 tiny_job alone alone
@@ -35,9 +36,9 @@ ok "submit" "$vidloom" submit --coordinator "$clients" team.yaml
 ok "submitting again is the same job" sh -c \
     "'$vidloom' submit --coordinator $clients team.yaml | grep -q known"
 ok "status" "$vidloom" status --coordinator "$clients"
-ok "names the job" grep -q tiny check.out
+says "names the job" 'tiny'
 ok "status of a job" "$vidloom" status --coordinator "$clients" tiny
-ok "names its videos" grep -q three check.out
+says "names its videos" 'three'
 expect 2 "tinny" "$vidloom" status --coordinator "$clients" tinny
 ok "pause" "$vidloom" pause --coordinator "$clients" tiny
 ok "resume" "$vidloom" resume --coordinator "$clients" tiny
@@ -52,9 +53,9 @@ ok "following to the end" timeout 120 "$vidloom" status --coordinator "$clients"
 ok "the same bytes as alone" same_videos alone team
 ok "and nothing else" only_videos team
 ok "workers" "$vidloom" workers --coordinator "$clients"
-ok "names one" grep -q third check.out
+says "names one" 'third'
 ok "logs" "$vidloom" logs --coordinator "$clients" --attempts tiny
-ok "tells of windows" grep -q window check.out
+says "tells of windows" 'window'
 ok "drain" "$vidloom" drain --coordinator "$clients" third
 expect 2 "nobody" "$vidloom" drain --coordinator "$clients" nobody
 

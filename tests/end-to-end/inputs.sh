@@ -1,6 +1,7 @@
 #!/bin/sh
 # Bad input: every row is a command, the exit status and what the one line on stderr must say.
 set -u
+# shellcheck source=tests/end-to-end/lib.sh
 . "$(dirname "$0")/lib.sh"
 
 # job TEXT: a job file with the given videos, and what else it says.
@@ -90,7 +91,8 @@ expect 2 "prompt" "$vidloom" check job.yaml
 # -- images that are not one
 echo "not a picture" >text.png
 job "{model: $tiny, videos: [{name: a, prompt: a, seconds: 1, image: text.png}]}"
-expect 1 "text.png" "$vidloom" run --quiet job.yaml
+expect 2 "text.png" "$vidloom" run --quiet job.yaml
+expect 2 "text.png" "$vidloom" check job.yaml
 job "{model: $tiny, videos: [{name: a, prompt: a, seconds: 1, image: folder}]}"
 expect 2 "folder" "$vidloom" check job.yaml
 
@@ -127,9 +129,9 @@ expect 2 "damaged/window" "$vidloom" check job.yaml
 
 # -- places that cannot be written
 job "{model: $tiny, output: {path: \"text.png/{video}.mp4\"}, $good_video}"
-expect 1 "text.png" "$vidloom" run --quiet job.yaml
+expect 2 "text.png" "$vidloom" run --quiet job.yaml
 job "{model: $tiny, $good_video}"
-expect 1 "text.png" "$vidloom" run --quiet --state text.png/state job.yaml
+expect 2 "text.png" "$vidloom" run --quiet --state text.png/state job.yaml
 
 # -- configuration files
 printf 'threds: 3\n' >worker.yaml

@@ -3,6 +3,7 @@
 # are those of a run that nobody disturbed, and there was never a partial one.
 #   kill.sh VIDLOOM SOURCE MEASURE [KILLS]
 set -u
+# shellcheck source=tests/end-to-end/lib.sh
 . "$(dirname "$0")/lib.sh"
 kills=${4:-20}
 

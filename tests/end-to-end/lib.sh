@@ -39,6 +39,17 @@ ok() {
     fi
 }
 
+# says NAME FRAGMENT: what the last ok printed has it.
+says() {
+    if grep -qF -- "$2" check.out; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "FAILED: $1: '$2' is not in:"
+        sed 's/^/    /' check.out
+    fi
+}
+
 # expect STATUS FRAGMENT COMMAND...: exit status, and one line on stderr that has the fragment.
 expect() {
     want=$1

@@ -1,6 +1,7 @@
 #!/bin/sh
 # The pocket model shows what it was asked for: the published file is played back and measured.
 set -u
+# shellcheck source=tests/end-to-end/lib.sh
 . "$(dirname "$0")/lib.sh"
 
 if [ ! -f "$source/models/pocket/model_index.json" ]; then

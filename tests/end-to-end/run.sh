@@ -2,6 +2,7 @@
 # vidloom run: files are whole and right, equal jobs give equal bytes, with 1 and 3 workers, and a
 # second run has nothing to do.
 set -u
+# shellcheck source=tests/end-to-end/lib.sh
 . "$(dirname "$0")/lib.sh"
 
 tiny_job first first
@@ -9,7 +10,7 @@ tiny_job second second
 tiny_job three three
 
 ok "a job runs" "$vidloom" run --state state1 first.yaml
-ok "it ends with a table" grep -q 'than real time' check.out
+says "it ends with a table" 'than real time'
 for video in one two three; do
     ok "ffprobe reads $video" ffprobe -v error -show_streams "first/$video.mp4"
     ok "$video decodes without an error" sh -c \
@@ -24,7 +25,7 @@ ok "only whole files" only_videos first
 
 cp first/one.mp4 before.mp4
 ok "a second run has nothing to do" "$vidloom" run --state state1 --json first.yaml
-ok "it says so" grep -q '"state":"done"' check.out
+says "it says so" '"state":"done"'
 ok "and changes nothing" same first/one.mp4 before.mp4
 
 ok "the same job elsewhere" "$vidloom" run --state state2 second.yaml
@@ -33,7 +34,7 @@ ok "three workers" "$vidloom" run --state state3 --workers 3 three.yaml
 ok "give the same bytes" same_videos first three
 
 ok "provenance is read back" "$vidloom" inspect first/one.mp4
-ok "with the prompt" grep -q 'a red balloon' check.out
+says "with the prompt" 'a red balloon'
 ok "as JSON" sh -c "'$vidloom' inspect --json first/one.mp4 | grep -q '\"seed\":1'"
 ok "check knows what is done" sh -c \
     "'$vidloom' check --state state1 --json first.yaml | grep -q '\"done\":3'"
@@ -42,10 +43,19 @@ ok "check knows what is done" sh -c \
 tiny_job foreign foreign
 mkdir foreign
 echo precious >foreign/one.mp4
-expect 1 "foreign/one.mp4" "$vidloom" run --quiet --state state4 foreign.yaml
+expect 1 "foreign/one.mp4 is there already" "$vidloom" run --quiet --state state4 foreign.yaml
 ok "a foreign file stays" grep -q precious foreign/one.mp4
-ok "the others are made" test -f foreign/two.mp4
 ok "unless asked" "$vidloom" run --quiet --state state4 --overwrite foreign.yaml
 ok "then it is replaced" same foreign/one.mp4 first/one.mp4
+
+# Memory does not grow with the length of the video.
+peak() {
+    "$vidloom" bench --only video --model "$tiny" --seconds "$1" --json |
+        tr '{' '\n' | sed -n 's/.*peak memory","value":\([0-9]*\).*/\1/p'
+}
+short=$(peak 4)
+long=$(peak 40)
+ok "memory for 40 s ($long MiB) as for 4 s ($short MiB)" test "$((long * 10))" -le \
+    "$((short * 11))"
 
 summary

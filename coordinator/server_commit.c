@@ -76,7 +76,7 @@ static void meet_full_disk(struct server *server, const struct error *error) {
 }
 
 enum error_code server_apply(struct server *server, struct error *error) {
-    size_t count;
+    size_t count = 0;
     if (server->actions.failed)
         return error_set(error, ERR_MEMORY, "no memory for the scheduler's actions");
     enum error_code code = gather_records(server, &count, error);

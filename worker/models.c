@@ -6,8 +6,9 @@
 
 #include "base/file.h"
 
-#define OPEN_DEFAULT 4
-#define OPEN_LIMIT   16
+#define OPEN_DEFAULT     4
+#define OPEN_LIMIT       16
+#define SMALL_PARAMETERS 100000000 /* 200 MB in bf16 */
 
 struct entry {
     char path[FILE_PATH_BYTES];
@@ -81,14 +82,20 @@ static struct entry *entry_make(struct models *models, const char *path) {
 }
 
 /* Open with the stages it had and the new one: a worker that only decodes never maps a
- * transformer. */
+ * transformer. A small family is opened whole, once, rather than again for every stage. */
 static enum error_code entry_open(struct models *models, struct entry *entry,
                                   enum model_stage stage, struct error *error) {
+    struct model_info info;
     int stages = entry->stages | (int)stage;
     model_close(&entry->model);
     entry->stages = 0;
-    enum error_code code = model_open(&entry->model, models->config.ops, models->config.device,
-                                      entry->path, stages, models->config.dtype, error);
+    enum error_code code = model_read_info(&info, entry->path, error);
+    if (code != ERR_OK)
+        return code;
+    if (info.parameters <= SMALL_PARAMETERS)
+        stages = info.stages;
+    code = model_open(&entry->model, models->config.ops, models->config.device, entry->path, stages,
+                      models->config.dtype, error);
     if (code == ERR_OK)
         entry->stages = stages;
     return code;

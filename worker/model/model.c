@@ -178,11 +178,10 @@ enum error_code model_open(struct model **out, const struct ops *ops, struct dev
                                       .dtype = dtype,
                                       .params = &model->params,
                                       .work = &model->work};
-    enum error_code code = open_parts(model, folder, stages, error);
-    if (code == ERR_OK) {
-        fill_info(&model->info, &model->parts);
-        code = take_fingerprint(&model->info.hash, &model->parts, folder, error);
-    }
+    /* Of the whole folder, whatever is opened of it: the hash must not depend on the stages. */
+    enum error_code code = model_read_info(&model->info, folder, error);
+    if (code == ERR_OK)
+        code = open_parts(model, folder, stages, error);
     if (code != ERR_OK)
         model_close(&model);
     *out = model;

@@ -61,9 +61,9 @@ struct gemm {
     int panel;          /* columns of a full panel */
     int step;           /* columns of the narrowest */
     int rows[4];        /* most rows of a tile of (i+1)·step columns */
-    /* c[r·ldc + n] (+)= Σ_b Σ_k a[b][r·stride + k] · panel b; `depth` counts the k of one block and
-     * is even for bf16. `b` holds the blocks one after another. */
-    void (*tile)(float *c, int64_t ldc, const void *const *a, int64_t stride, const void *b,
+    /* c[r·ldc + n] (+)= Σ_i Σ_k a[i][r·stride + k] · b[i][k,n], i < batch; `depth` counts the k of
+     * one block and is even for bf16. */
+    void (*tile)(float *c, int64_t ldc, const void *const *a, int64_t stride, const void *const *b,
                  int rows, int columns, int batch, int64_t depth, bool accumulate);
     /* Rows first.. and columns column.. of the output, from sums[r·ld + n]. */
     void (*finish)(const struct gemm_finish *finish, const float *sums, int64_t ld, int64_t row,

@@ -38,7 +38,7 @@ static void product(const struct gemm *gemm, float *c, int64_t ldc, const void *
         for (int64_t t = 0; t < tiles; t++) {
             int64_t r = part_begin(rows, tiles, t);
             const void *row = element(a, gemm->operand, r * stride);
-            gemm->tile(c + r * ldc + column, ldc, &row, stride, panel,
+            gemm->tile(c + r * ldc + column, ldc, &row, stride, &panel,
                        (int)(part_begin(rows, tiles, t + 1) - r), width, 1, depth, accumulate);
         }
     }

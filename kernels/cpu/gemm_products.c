@@ -92,7 +92,7 @@ static void linear_piece(const void *context, int64_t piece, int worker) {
                 int tile_rows = (int)(part_begin(rows, tiles, t + 1) - r);
                 const void *a = element(in, gemm->operand, r * depth + k);
                 float *c = sums + r * columns;
-                gemm->tile(c, columns, &a, depth, panel, tile_rows, columns, 1, part, k > 0);
+                gemm->tile(c, columns, &a, depth, &panel, tile_rows, columns, 1, part, k > 0);
                 if (k + part == depth) {
                     gemm->finish(&loop->finish, c, columns, first + r, column, tile_rows,
                                  at_most(columns, outputs - column));
@@ -127,8 +127,11 @@ void linear_gemm(struct device *device, const struct linear_args *args) {
     };
     int64_t widest = LINEAR_COLUMNS / gemm->panel;
     loop.panel_parts = (loop.panels + widest - 1) / widest;
-    assert((size_t)(LINEAR_ROWS * (gemm_depth(gemm, linear->inputs) + GEMM_PANEL_MAX)) * 4 <=
-           SCRATCH_BYTES);
+    if ((size_t)(LINEAR_ROWS * (gemm_depth(gemm, linear->inputs) + GEMM_PANEL_MAX)) * 4 >
+        SCRATCH_BYTES) {
+        device_fail(device, ERR_LIMIT, "a linear layer's rows are too long for scratch memory");
+        return;
+    }
     pool_run(device->pool, loop.row_parts * loop.panel_parts, linear_piece, &loop);
 }
 
@@ -176,8 +179,7 @@ static void copy_lines(const struct conv_loop *loop, void *out, int64_t frame, i
     for (int64_t line = first_line; line < first_line + lines; line++) {
         int64_t y = line - args->pad_top;
         if (y < 0 || y >= loop->in_height) {
-            memset(to, 0, (size_t)(width * channels * bytes));
-            to += width * channels * bytes;
+            to += width * channels * bytes; /* never read */
             continue;
         }
         const void *from =
@@ -215,27 +217,34 @@ static void conv_panel(const struct conv_loop *loop, const struct conv_lines *li
     int64_t step = PANEL_BYTES / block_bytes > 1 ? PANEL_BYTES / block_bytes : 1;
     for (int64_t b = 0; b < batch; b += step, panel += step * block_bytes) {
         int64_t blocks = at_most(step, batch - b);
-        const char *base[BATCH_MAX]; /* of the blocks, for the first pixel of the piece */
-        for (int64_t i = 0; i < blocks; i++) {
-            int64_t kt = (b + i) / shape->kernel_h, kh = (b + i) % shape->kernel_h;
-            base[i] = lines->in + kt * lines->frame_stride + kh * loop->line * bytes;
-        }
         for (int64_t l = 0; l < lines->frames * lines->lines; l++) {
             int64_t t = l / lines->lines, y = l % lines->lines;
-            int64_t from = t * shape->stride_t * lines->frame_stride +
-                           y * shape->stride_h * loop->line * bytes;
+            int64_t line = y * shape->stride_h; /* of the piece's input lines */
+            int64_t above = lines->first * shape->stride_h - loop->call->args.pad_top;
+            /* Lines of zeros beyond the image add nothing; all blocks may be such lines. */
+            const char *base[BATCH_MAX];
+            const void *column_block[BATCH_MAX];
+            int used = 0;
+            for (int64_t i = 0; i < blocks; i++) {
+                int64_t kt = (b + i) / shape->kernel_h, kh = (b + i) % shape->kernel_h;
+                if (above + line + kh >= 0 && above + line + kh < loop->in_height) {
+                    base[used] = lines->in + (t * shape->stride_t + kt) * lines->frame_stride +
+                                 (line + kh) * loop->line * bytes;
+                    column_block[used++] = panel + i * block_bytes;
+                }
+            }
             int64_t row =
                 ((lines->frame + t) * loop->out_height + lines->first + y) * loop->out_width;
             for (int64_t tile = 0; tile < tiles; tile++) {
                 int64_t x = part_begin(loop->out_width, tiles, tile);
                 int count = (int)(part_begin(loop->out_width, tiles, tile + 1) - x);
                 const void *a[BATCH_MAX];
-                for (int64_t i = 0; i < blocks; i++) {
-                    a[i] = base[i] + from + x * stride * bytes;
+                for (int i = 0; i < used; i++) {
+                    a[i] = base[i] + x * stride * bytes;
                 }
                 /* One part: the sums need not outlive the tile, and stay in the nearest cache. */
                 float *c = lines->sums + (step < batch ? (l * loop->out_width + x) * columns : 0);
-                gemm->tile(c, columns, a, stride, panel, count, columns, (int)blocks, block, b > 0);
+                gemm->tile(c, columns, a, stride, column_block, count, columns, used, block, b > 0);
                 if (b + blocks == batch) {
                     gemm->finish(&loop->finish, c, columns, row + x, column, count,
                                  at_most(columns, outputs - column));
@@ -313,10 +322,9 @@ void conv_gemm(struct device *device, const struct conv_call *call) {
     int64_t area = call->out_height * call->out_width;
     if (shape->kernel_h == 1 && shape->kernel_w == 1 && shape->stride_h == 1 &&
         shape->stride_w == 1 && padding == 0) {
-        /* Any width would be right: a power of two makes whole tiles. */
-        int64_t width = 1;
-        while (width < 192 && area % (width * 2) == 0) {
-            width *= 2;
+        int64_t width = at_most(area, 256); /* the longest line that divides a frame */
+        while (area % width != 0) {
+            width--;
         }
         loop.in_width = loop.out_width = width;
         loop.in_height = loop.out_height = area / width;

@@ -23,8 +23,8 @@
 
 static inline __attribute__((always_inline)) void tile(const int rows, const int vectors, float *c,
                                                        int64_t ldc, const void *const *a,
-                                                       int64_t stride, const void *b, int batch,
-                                                       int64_t units, bool accumulate) {
+                                                       int64_t stride, const void *const *b,
+                                                       int batch, int64_t units, bool accumulate) {
     VECTOR sum[GEMM_ROWS_MAX][4];
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++) {
@@ -33,8 +33,8 @@ static inline __attribute__((always_inline)) void tile(const int rows, const int
             sum[r][v] = VECTOR_ZERO();
         }
     }
-    const char *column = b;
     for (int i = 0; i < batch; i++) {
+        const char *column = b[i];
         const char *row[GROUPS(GEMM_ROWS_MAX)];
 #pragma GCC unroll 8
         for (int g = 0; g < GROUPS(rows); g++) {
@@ -75,12 +75,12 @@ static inline __attribute__((always_inline)) void tile(const int rows, const int
 }
 
 typedef void tile_function(float *c, int64_t ldc, const void *const *a, int64_t stride,
-                           const void *b, int batch, int64_t units, bool accumulate);
+                           const void *const *b, int batch, int64_t units, bool accumulate);
 
 #define DEFINE(rows, vectors)                                                                      \
     static void tile_##rows##_##vectors(float *c, int64_t ldc, const void *const *a,               \
-                                        int64_t stride, const void *b, int batch, int64_t units,   \
-                                        bool accumulate) {                                         \
+                                        int64_t stride, const void *const *b, int batch,           \
+                                        int64_t units, bool accumulate) {                          \
         tile(rows, vectors, c, ldc, a, stride, b, batch, units, accumulate);                       \
     }
 TILES(DEFINE)
@@ -92,8 +92,9 @@ static tile_function *const tiles[4][GEMM_ROWS_MAX] = {
 #undef ENTRY
 };
 
-static void run_tile(float *c, int64_t ldc, const void *const *a, int64_t stride, const void *b,
-                     int rows, int columns, int batch, int64_t depth, bool accumulate) {
+static void run_tile(float *c, int64_t ldc, const void *const *a, int64_t stride,
+                     const void *const *b, int rows, int columns, int batch, int64_t depth,
+                     bool accumulate) {
     const int64_t unit = OPERAND_BF16 ? 2 : 1; /* elements of four bytes */
     tiles[columns / TILE_LANES - 1][rows - 1](c, ldc, a, stride * 4 / unit, b, batch, depth / unit,
                                               accumulate);

@@ -64,6 +64,16 @@ static inline void vf_store_bf16(bf16 *p, vf x) {
                         _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
 #endif
 }
+static inline vf vf_load_bf16_some(const bf16 *p, int64_t n) {
+    __m256i half = _mm256_maskz_loadu_epi16((__mmask16)((1u << n) - 1), p);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
+}
+static inline void vf_store_bf16_some(bf16 *p, int64_t n, vf x) {
+    bf16 some[LANES];
+    vf_store_bf16(some, x);
+    __m256i half = _mm256_loadu_si256((const __m256i *)(const void *)some);
+    _mm256_mask_storeu_epi16(p, (__mmask16)((1u << n) - 1), half);
+}
 static inline vf vf_load_u8(const uint8_t *p) {
     return _mm512_cvtepi32_ps(
         _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
@@ -139,6 +149,16 @@ static inline void vf_store_bf16(bf16 *p, vf x) {
     rounded = _mm256_srli_epi32(_mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(nan)), 16);
     __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(rounded, rounded), 0xd8);
     _mm_storeu_si128((__m128i *)(void *)p, _mm256_castsi256_si128(packed));
+}
+static inline vf vf_load_bf16_some(const bf16 *p, int64_t n) {
+    bf16 some[LANES] = {0};
+    memcpy(some, p, (size_t)n * sizeof *p);
+    return vf_load_bf16(some);
+}
+static inline void vf_store_bf16_some(bf16 *p, int64_t n, vf x) {
+    bf16 some[LANES];
+    vf_store_bf16(some, x);
+    memcpy(p, some, (size_t)n * sizeof *p);
 }
 static inline vf vf_load_u8(const uint8_t *p) {
     return _mm256_cvtepi32_ps(
@@ -263,9 +283,7 @@ static inline vf vf_read(const void *x, enum dtype dtype, int64_t at, int64_t n)
         if (n >= LANES) {
             return vf_load_bf16(p);
         }
-        bf16 some[LANES] = {0};
-        memcpy(some, p, (size_t)n * sizeof *p);
-        return vf_load_bf16(some);
+        return vf_load_bf16_some(p, n);
     }
     const float *p = (const float *)x + at;
     return n >= LANES ? vf_load(p) : vf_load_some(p, n);
@@ -278,9 +296,7 @@ static inline void vf_write(void *x, enum dtype dtype, int64_t at, int64_t n, vf
             vf_store_bf16(p, value);
             return;
         }
-        bf16 some[LANES];
-        vf_store_bf16(some, value);
-        memcpy(p, some, (size_t)n * sizeof *p);
+        vf_store_bf16_some(p, n, value);
         return;
     }
     float *p = (float *)x + at;

@@ -144,6 +144,9 @@ static void every_other_kernel_of_the_vae(void **state) {
     c.args.height = 12;
     c.args.width = 16;
     for_both_types(c);
+    c.args.height = 17;
+    c.args.width = 19; /* 323 pixels: lines of 19 */
+    for_both_types(c);
     c.shape = (struct conv_shape){3, 1, 1, 1, 1, 1, 24, 48}; /* time, up */
     for_both_types(c);
     c.args.frames = 5;

@@ -8,10 +8,9 @@
  * that finds it full is refused to the sender, never dropped in silence. Frames that are too large,
  * multipart messages, and peers that chose their own routing id are dropped.
  *
- * WHO MAY CONNECT. Without keys: only peers on this machine, so only loopback addresses and inproc;
- * anything else is ERR_DENIED. With keys (struct endpoint_keys) every TCP connection is CURVE, and
- * a ROUTER admits only public keys that its allow-list has. inproc joins threads of one process
- * and is neither encrypted nor checked. */
+ * WHO MAY CONNECT. Only peers on this machine: TCP addresses must be loopback, anything else is
+ * ERR_DENIED, because nothing here encrypts or asks for a key yet (ARCHITECTURE.md, "Not there").
+ * inproc joins threads of one process. */
 #ifndef VIDLOOM_PROTO_ENDPOINT_H
 #define VIDLOOM_PROTO_ENDPOINT_H
 

@@ -360,7 +360,7 @@ static enum error_code pause_for(struct client *client, int64_t ns, struct error
 
 enum error_code client_follow(struct client *client, struct client_job *out, uint64_t job,
                               const struct client_follower *follower, struct error *error) {
-    struct client_job here;
+    struct client_job here = {0};
     uint64_t revision = 0;
     if (!out)
         out = &here;

@@ -40,7 +40,7 @@ struct client_config {
  * Errors: ERR_USAGE (not an address), ERR_MEMORY. */
 MUST_CHECK enum error_code client_open(struct client **out, const struct client_config *config,
                                        struct error *error);
-void client_close(struct client **client); /* NULL is fine */
+void client_close(struct client **out); /* NULL is fine */
 
 /* -- submit ------------------------------------------------------------------------------------ */
 

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "coordinator/server_internal.h"
@@ -238,6 +239,9 @@ enum error_code server_run(struct server *server, struct error *error) {
     while (code == ERR_OK && !is_over(server))
         code = turn(server, error);
     server_dismiss_workers(server);
+    /* Closing throws away what is not sent yet: the last news, and that we go. */
+    const struct timespec moment = {.tv_nsec = SERVER_PARTING_MS * CLOCK_MS};
+    nanosleep(&moment, NULL);
     log_line(
         server->config.log, code == ERR_OK ? LOG_INFO : LOG_ERROR, "coordinator",
         "stops messages=%llu malformed=%llu commits=%llu published=%llu%s%s",

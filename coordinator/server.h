@@ -70,8 +70,8 @@ struct server_config {
     int64_t lease_ns;  /* 0: 30 s. Without progress for so long, a lease is given to another. */
     int64_t worker_ns; /* 0: 30 s. Silence after which a worker is lost. */
 
-    /* read_model is needed. read_file and find_image are asked only for names that a submission did
-     * not upload, and may be NULL: then such a name is an error. Called in the server's thread. */
+    /* Only read_model is asked, in the server's thread. Files come by upload alone, or a client
+     * could have any file of this machine read by naming it. */
     struct job_resolver resolver;
 
     /* A new job whose outputs collide with those of an unfinished older one of the same name: the
@@ -98,7 +98,7 @@ MUST_CHECK enum error_code server_open(struct server **out, const struct server_
  * server_open, one after the other. Errors: the ledger's, ERR_MEMORY, ERR_NETWORK. */
 MUST_CHECK enum error_code server_run(struct server *server, struct error *error);
 
-void server_close(struct server **server); /* NULL is fine; gives back the lock */
+void server_close(struct server **out); /* NULL is fine; gives back the lock */
 
 /* The address bound for endpoint `index` of its kind, as a peer would connect to it. */
 const char *server_worker_address(const struct server *server, int index);

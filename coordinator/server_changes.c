@@ -35,12 +35,13 @@ static bool add_entry(struct server *server, size_t place, uint64_t job) {
         server->changes = changes;
         server->change_capacity = capacity;
     }
-    uint64_t *revisions = calloc((size_t)status.videos + 1, sizeof *revisions);
-    if (!revisions)
+    struct job_changes entry = {.job = job, .count = status.videos};
+    entry.revisions = calloc((size_t)status.videos + 1, sizeof *entry.revisions);
+    if (!entry.revisions)
         return false;
     memmove(&server->changes[place + 1], &server->changes[place],
             (server->change_count - place) * sizeof *server->changes);
-    server->changes[place] = (struct job_changes){job, revisions, status.videos};
+    server->changes[place] = entry;
     server->change_count++;
     return true;
 }

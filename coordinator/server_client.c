@@ -62,8 +62,8 @@ static enum error_code read_upload(struct server *server, char **out, size_t *le
 /* {"NAME": "hash", …} */
 static enum error_code read_manifest(struct server *server, struct submission *submission,
                                      const vidloom_Submit *submit, struct error *error) {
-    char *text;
-    size_t length;
+    char *text = NULL;
+    size_t length = 0;
     const struct json *manifest;
     enum error_code code = read_upload(server, &text, &length, submit->manifest,
                                        SERVER_MANIFEST_BYTES, "the manifest", error);
@@ -92,7 +92,7 @@ static enum error_code submit(struct server *server, uint64_t peer, const vidloo
     struct submission submission = {
         .name = message->name, .key = message->submission, .priority = message->priority};
     struct submitted submitted = {0};
-    char *yaml;
+    char *yaml = NULL;
     enum error_code code = read_upload(server, &yaml, &submission.yaml_length, message->job_file,
                                        YAML_BYTES_MAX, "the job file", error);
     submission.yaml = yaml;

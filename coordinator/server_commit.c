@@ -205,6 +205,8 @@ static void carry_out_all(struct server *server) {
 }
 
 enum error_code server_flush(struct server *server, struct error *error) {
+    if (server->full && server->actions.count == 0)
+        server->full = false; /* a submission met it, and was refused: the next may fit */
     while (server->actions.count > 0 && server->failure.code == ERR_OK) {
         enum error_code code = server_apply(server, error);
         if (code == ERR_FULL)

@@ -11,9 +11,10 @@ enum error_code server_output_path(const struct server *server, char out[FILE_PA
                                    const struct job_video *video, struct error *error) {
     if (video->output.path[0] != '/')
         return file_join(out, server->root, video->output.path, error);
-    if (strlen(video->output.path) >= FILE_PATH_BYTES)
+    size_t length = strlen(video->output.path);
+    if (length >= FILE_PATH_BYTES)
         return error_set(error, ERR_LIMIT, "the output path is too long");
-    strcpy(out, video->output.path);
+    memcpy(out, video->output.path, length + 1);
     return ERR_OK;
 }
 

@@ -30,7 +30,8 @@
 #define SERVER_FULL_RETRY_NS  (500 * CLOCK_MS)
 #define SERVER_SWEEP_NS       (60 * CLOCK_S)   /* of uploads */
 #define SERVER_LAST_NEWS_NS   (500 * CLOCK_MS) /* clients are answered so long after the last job */
-#define SERVER_WORKER_NS      (30 * CLOCK_S)   /* defaults */
+#define SERVER_PARTING_MS     20
+#define SERVER_WORKER_NS      (30 * CLOCK_S) /* defaults */
 #define SERVER_LEASE_NS       (30 * CLOCK_S)
 #define SERVER_ANSWERS_BYTES  (64u << 20)         /* held until a commit; more are dropped */
 #define SERVER_REQUEST_BYTES  (UINT64_C(1) << 30) /* of memory, reserved, for one submission */

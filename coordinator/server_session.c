@@ -36,7 +36,8 @@ struct session *session_of_name(const struct server *server, const char *name) {
 struct session *session_add(struct server *server, uint64_t peer, uint64_t nonce) {
     if (server->session_count == server->session_capacity) {
         int capacity = server->session_capacity ? 2 * server->session_capacity : 16;
-        struct session **sessions = realloc(server->sessions, (size_t)capacity * sizeof *sessions);
+        struct session **sessions =
+            realloc(server->sessions, (size_t)capacity * sizeof(struct session *));
         if (!sessions)
             return NULL;
         server->sessions = sessions;

@@ -48,12 +48,9 @@ static enum error_code not_uploaded(const char *name, struct error *error) {
 static enum error_code read_file(void *user, char **out, size_t *length, struct arena *arena,
                                  const char *name, size_t bytes_max, struct error *error) {
     struct uploaded *uploaded = user;
-    const struct job_resolver *outer = &uploaded->server->config.resolver;
     const struct submission_file *file = find_file(uploaded, name);
     char path[FILE_PATH_BYTES];
     int64_t size;
-    if (!file && outer->read_file)
-        return outer->read_file(outer->user, out, length, arena, name, bytes_max, error);
     if (!file)
         return not_uploaded(name, error);
     enum error_code code = find_upload(uploaded, path, &size, file, error);
@@ -63,11 +60,8 @@ static enum error_code read_file(void *user, char **out, size_t *length, struct 
 static enum error_code find_image(void *user, struct job_file *out, struct arena *arena,
                                   const char *name, struct error *error) {
     struct uploaded *uploaded = user;
-    const struct job_resolver *outer = &uploaded->server->config.resolver;
     const struct submission_file *file = find_file(uploaded, name);
     char path[FILE_PATH_BYTES];
-    if (!file && outer->find_image)
-        return outer->find_image(outer->user, out, arena, name, error);
     if (!file)
         return not_uploaded(name, error);
     enum error_code code = find_upload(uploaded, path, &out->bytes, file, error);
@@ -251,17 +245,18 @@ static enum error_code add_job(struct server *server, struct submitted *out, str
 /* Find the job of this document, or make it. A done job whose files have been removed since is made
  * again, as a new job. */
 static enum error_code add_document(struct server *server, struct submitted *out, struct job **job,
-                                    struct scheduler_submission *row, const char *hash,
+                                    const struct scheduler_submission *unnamed, const char *hash,
                                     struct error *error) {
     char key[LIMIT_SUBMISSION];
-    row->submission = key;
+    struct scheduler_submission row = *unnamed;
+    row.submission = key;
     for (int n = 1; n <= REPETITIONS_MAX; n++) {
         struct job_status status;
         snprintf(key, sizeof key, n == 1 ? "%.58s" : "%.58s-%d", hash, n);
         out->job = server_known(server, key);
         out->known = out->job != 0;
         if (!out->known)
-            return add_job(server, out, job, row, error);
+            return add_job(server, out, job, &row, error);
         if (!scheduler_job_status(server->scheduler, out->job, &status) ||
             status.state != JOB_DONE || outputs_are_there(server, status.job))
             return revive(server, out->job, error);
@@ -282,7 +277,7 @@ static enum error_code accept_job(struct server *server, struct submitted *out, 
     if (code == ERR_OK) {
         hash_of(&hash, document.data, document.length);
         hash_hex(key, &hash);
-        struct scheduler_submission row = {
+        const struct scheduler_submission row = {
             .yaml = submission->yaml,
             .yaml_length = submission->yaml_length,
             .document = document.data,

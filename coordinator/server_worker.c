@@ -224,7 +224,7 @@ static bool read_outputs(struct task_result *out, const vidloom_Result *result) 
         if (strlen(from->name) >= sizeof to->name || from->size > INT64_MAX)
             return false;
         memset(to->name, 0, sizeof to->name);
-        strcpy(to->name, from->name);
+        memcpy(to->name, from->name, strlen(from->name));
         to->hash = message_hash(from->hash);
         to->bytes = (int64_t)from->size;
     }

@@ -515,7 +515,7 @@ static enum error_code emit(struct runtime *runtime, const struct decode_task *t
     uint8_t *rgb = work_alloc(runtime, elements, DTYPE_U8);
     runtime->ops->to_pixels(runtime->device, rgb, pixels, elements, runtime->dtype);
     arena_reset(runtime->work, mark);
-    if (runtime->work->measuring)
+    if (runtime->work->measuring || task->sink == NULL)
         return ERR_OK;
     enum error_code code = runtime->ops->status(runtime->device, error);
     uint8_t *host = code == ERR_OK ? malloc((size_t)elements) : NULL;

@@ -300,7 +300,7 @@ static enum error_code map_shard(struct safetensors *file, struct shard *shard, 
 /* Room for the JSON of headers of `bytes` in all; address space, committed as it is used. */
 static enum error_code create(struct safetensors **out, const char *path, int shards,
                               struct error *error) {
-    struct safetensors *file = calloc(1, sizeof *file);
+    struct safetensors *file = *out = calloc(1, sizeof *file);
     if (file == NULL)
         return error_set(error, ERR_MEMORY, "%s: no memory", path);
     enum error_code code = arena_open(
@@ -312,8 +312,7 @@ static enum error_code create(struct safetensors **out, const char *path, int sh
             code = error_set(error, ERR_MEMORY, "%s: no memory", path);
     }
     if (code != ERR_OK)
-        safetensors_close(&file);
-    *out = file;
+        safetensors_close(out);
     return code;
 }
 
@@ -322,7 +321,7 @@ enum error_code safetensors_open_memory(struct safetensors **out, const void *by
     *out = NULL;
     struct safetensors *file;
     enum error_code code = create(&file, name, 1, error);
-    if (code != ERR_OK)
+    if (file == NULL)
         return code;
     file->shard_count = 1;
     file->shard[0] = (struct shard){.name = file->path, .bytes = bytes, .size = length};
@@ -339,7 +338,7 @@ static enum error_code open_single(struct safetensors **out, const char *path,
                                    struct error *error) {
     struct safetensors *file;
     enum error_code code = create(&file, path, 1, error);
-    if (code != ERR_OK)
+    if (file == NULL)
         return code;
     file->shard_count = 1;
     code = map_shard(file, &file->shard[0], path, error);
@@ -400,10 +399,10 @@ static enum error_code check_index(const struct safetensors *file, const struct 
 static enum error_code open_index(struct safetensors **out, const char *path, struct error *error) {
     struct safetensors *file;
     enum error_code code = create(&file, path, SAFETENSORS_SHARDS_MAX, error);
-    if (code != ERR_OK)
+    if (file == NULL)
         return code;
-    char *text;
-    size_t length;
+    char *text = NULL;
+    size_t length = 0;
     const struct json *root = NULL, *map = NULL;
     code = file_read(&text, &length, &file->arena, path, INDEX_BYTES_MAX, error);
     if (code == ERR_OK) {
@@ -416,14 +415,14 @@ static enum error_code open_index(struct safetensors **out, const char *path, st
         if (map == NULL || map->type != JSON_OBJECT || map->length == 0)
             code = error_set(error, ERR_FORMAT, "%s: expected a mapping 'weight_map'", path);
     }
-    const struct json *item = code == ERR_OK ? map->child : NULL;
+    const struct json *item = code == ERR_OK && map != NULL ? map->child : NULL;
     for (; item != NULL && code == ERR_OK; item = item->next)
         code = item->type == JSON_STRING
                    ? add_shard(file, item->string, error)
                    : error_set(error, ERR_FORMAT, "%s: '%.128s' must name a file", path, item->key);
     if (code == ERR_OK)
         code = finish(file, error);
-    if (code == ERR_OK)
+    if (code == ERR_OK && map != NULL)
         code = check_index(file, map, error);
     if (code != ERR_OK)
         safetensors_close(&file);
@@ -457,7 +456,7 @@ enum error_code safetensors_open_folder(struct safetensors **out, const char *fo
 void safetensors_close(struct safetensors **file) {
     if (*file == NULL)
         return;
-    for (int i = 0; i < (*file)->shard_count; i++)
+    for (int i = 0; (*file)->shard != NULL && i < (*file)->shard_count; i++)
         if ((*file)->shard[i].mapped)
             munmap((void *)(uintptr_t)(*file)->shard[i].bytes, (*file)->shard[i].size);
     free((*file)->aligned);

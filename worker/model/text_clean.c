@@ -61,11 +61,9 @@ static bool is_invalid(uint32_t c) {
 static void add_number(struct buffer *out, uint32_t c) {
     if (c == 0 || (c >= 0xd800 && c <= 0xdfff) || c > 0x10ffff)
         add_code_point(out, 0xfffd);
-    else if (c == 0xd)
-        add_code_point(out, c);
     else if (c >= 0x80 && c <= 0x9f)
         add_code_point(out, windows_1252[c - 0x80]);
-    else if (!is_invalid(c))
+    else if (!is_invalid(c)) /* the others mean nothing */
         add_code_point(out, c);
 }
 

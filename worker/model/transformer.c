@@ -114,21 +114,22 @@ enum error_code transformer_open(struct transformer **out, struct runtime *runti
     return code;
 }
 
+static void close_layers(struct runtime *runtime, struct layer *const *layers) {
+    for (; *layers != NULL; layers++)
+        layer_close(runtime, *layers);
+}
+
 void transformer_close(struct runtime *runtime, struct transformer **transformer) {
     struct transformer *t = *transformer;
     if (t == NULL)
         return;
-    struct layer *ends[] = {&t->patch, &t->text1,     &t->text2, &t->time1,
-                            &t->time2, &t->time_proj, &t->head};
-    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
-        layer_close(runtime, ends[i]);
+    close_layers(runtime, (struct layer *const[]){&t->patch, &t->text1, &t->text2, &t->time1,
+                                                  &t->time2, &t->time_proj, &t->head, NULL});
     for (int i = 0; t->block != NULL && i < t->config.layers; i++) {
-        struct block *block = &t->block[i];
-        struct layer *layers[] = {&block->self_qkv, &block->self_out,  &block->cross_q,
-                                  &block->cross_kv, &block->cross_out, &block->ffn_in,
-                                  &block->ffn_out};
-        for (size_t k = 0; k < sizeof layers / sizeof *layers; k++)
-            layer_close(runtime, layers[k]);
+        struct block *b = &t->block[i];
+        close_layers(runtime,
+                     (struct layer *const[]){&b->self_qkv, &b->self_out, &b->cross_q, &b->cross_kv,
+                                             &b->cross_out, &b->ffn_in, &b->ffn_out, NULL});
     }
     free(t->block);
     free(t);

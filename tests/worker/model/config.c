@@ -64,6 +64,73 @@ static void original_names(void **state) {
     assert_false(names_to_original(small, sizeof small, "blocks.3.norm2.weight", t));
 }
 
+/* A component's weights under their original names hold all that the diffusers ones do. */
+static struct safetensors *renamed(const char *folder, const char *name,
+                                   enum names_component component) {
+    char path[FILE_PATH_BYTES], *names[512];
+    struct tensor tensors[512];
+    struct safetensors *from, *to;
+    struct error error = {0};
+    ok(file_join(path, RANDOM_WAN, name, &error), &error);
+    ok(safetensors_open(&from, path, &error), &error);
+    size_t count = safetensors_count(from);
+    assert_true(count <= 512);
+    for (size_t i = 0; i < count; i++) {
+        char out[256];
+        assert_true(names_to_original(out, sizeof out, safetensors_name(from, i), component));
+        names[i] = strdup(out);
+        tensors[i] = *safetensors_tensor(from, i);
+    }
+    ok(file_join(path, folder, "renamed.safetensors", &error), &error);
+    ok(safetensors_write(path, tensors, (const char *const *)names, count, &error), &error);
+    ok(safetensors_open(&to, path, &error), &error); /* so the names are unique */
+    assert_int_equal(safetensors_count(to), count);
+    for (size_t i = 0; i < count; i++)
+        free(names[i]);
+    safetensors_close(&from);
+    return to;
+}
+
+static void original_layout(void **state) {
+    const char *folder = *state;
+    struct bench bench;
+    struct error error = {0};
+    int64_t elements;
+    bench_open(&bench, RANDOM_WAN, DTYPE_F32);
+    struct safetensors *file = renamed(folder, "text_encoder/model.safetensors", NAMES_UMT5);
+    struct umt5 *umt5;
+    ok(umt5_open(&umt5, &bench.runtime, file, &bench.parts.umt5_config, &elements, &error), &error);
+    umt5_close(&bench.runtime, &umt5);
+    safetensors_close(&file);
+
+    file = renamed(folder, "window/diffusion_pytorch_model.safetensors", NAMES_TRANSFORMER);
+    struct transformer_config config, diffusers = bench.parts.window_config;
+    struct transformer *transformer;
+    char path[FILE_PATH_BYTES];
+    static const char original[] = "{\"dim\": 72, \"ffn_dim\": 152, \"freq_dim\": 32, "
+                                   "\"in_dim\": 36, \"model_type\": \"i2v\", \"num_heads\": 3, "
+                                   "\"num_layers\": 2, \"out_dim\": 16, \"text_dim\": 40, "
+                                   "\"text_len\": 64, \"eps\": 1e-06}";
+    ok(file_join(path, folder, "original", &error), &error);
+    ok(file_make_folders(path, &error), &error);
+    ok(file_join(path, folder, "original/config.json", &error), &error);
+    ok(file_write(path, original, sizeof original - 1, false, &error), &error);
+    ok(file_join(path, folder, "original", &error), &error);
+    ok(config_read_transformer(&config, path, &error), &error);
+    assert_memory_equal(&config, &diffusers, sizeof config);
+    ok(transformer_open(&transformer, &bench.runtime, file, &config, &elements, &error), &error);
+    transformer_close(&bench.runtime, &transformer);
+    safetensors_close(&file);
+
+    file = renamed(folder, "vae/diffusion_pytorch_model.safetensors", NAMES_VAE);
+    assert_non_null(safetensors_find(file, "decoder.upsamples.14.residual.6.weight"));
+    struct vae *vae;
+    ok(vae_open(&vae, &bench.runtime, file, &bench.parts.vae_config, &elements, &error), &error);
+    vae_close(&bench.runtime, &vae);
+    safetensors_close(&file);
+    bench_close(&bench);
+}
+
 /* -- damaged folders -------------------------------------------------------------------------- */
 
 static void copy_file(const char *from, const char *to, const char *name) {
@@ -219,9 +286,8 @@ static void fingerprints(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(original_names),
-        cmocka_unit_test(contradictions),
-        cmocka_unit_test(missing_files),
+        cmocka_unit_test(original_names), cmocka_unit_test(original_layout),
+        cmocka_unit_test(contradictions), cmocka_unit_test(missing_files),
         cmocka_unit_test(fingerprints),
     };
     return cmocka_run_group_tests(tests, make_copy, remove_copy);

@@ -3,11 +3,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/file.h"
+#include "base/random.h"
 #include "tests/worker/model/model_test.h"
 
 #define WIDTH  48
 #define HEIGHT 32
+#define FRAME  (HEIGHT * WIDTH * 3)
 #define LATENT (16 * (HEIGHT / 8) * (WIDTH / 8)) /* of one latent frame */
 
 struct fixture {
@@ -66,15 +70,14 @@ static struct denoise_request request_of(const struct fixture *f, int frames) {
 }
 
 struct film {
-    uint8_t rgb[64 * HEIGHT * WIDTH * 3];
+    uint8_t rgb[64 * FRAME];
     int frames, calls, stop_after;
 };
 
 static enum error_code keep(void *user, const uint8_t *rgb, int count, struct error *error) {
     struct film *film = user;
     assert_true(film->frames + count <= 64);
-    memcpy(film->rgb + film->frames * HEIGHT * WIDTH * 3, rgb,
-           (size_t)(count * HEIGHT * WIDTH * 3));
+    memcpy(film->rgb + film->frames * FRAME, rgb, (size_t)count * FRAME);
     film->frames += count;
     if (++film->calls == film->stop_after)
         return error_set(error, ERR_FULL, "no room");
@@ -97,8 +100,7 @@ static void make_film(struct fixture *f, struct film *first, struct film *second
     assert_int_equal(first->frames, 17);
     request.stream = 9;
     request.guidance = 1;
-    ok(model_window(f->model, latents, first->rgb + 12 * HEIGHT * WIDTH * 3, 5, &request, &error),
-       &error);
+    ok(model_window(f->model, latents, first->rgb + 12 * FRAME, 5, &request, &error), &error);
     ok(model_decode(f->model, latents, 5, WIDTH, HEIGHT, keep, second, &error), &error);
     assert_int_equal(second->frames, 17);
 }
@@ -114,7 +116,7 @@ static void the_same_again(void **state) {
         make_film(&three, &again_a, &again_b);
         assert_memory_equal(&a, &again_a, sizeof a);
         assert_memory_equal(&b, &again_b, sizeof b);
-        assert_memory_not_equal(a.rgb, b.rgb, 17 * HEIGHT * WIDTH * 3);
+        assert_memory_not_equal(a.rgb, b.rgb, 17 * FRAME);
         close_on(&one);
         close_on(&three);
     }
@@ -123,7 +125,7 @@ static void the_same_again(void **state) {
 /* The plan is what the run takes, to the byte. */
 static void plan_is_peak(void **state) {
     static float latents[9 * LATENT];
-    static uint8_t tail[5 * HEIGHT * WIDTH * 3];
+    static uint8_t tail[5 * FRAME];
     static const enum model_stage stages[] = {STAGE_KEYFRAME, STAGE_WINDOW, STAGE_VAE};
     struct fixture *f = *state;
     struct error error = {0};
@@ -163,6 +165,101 @@ static void decode_memory_is_bounded(void **state) {
        &error);
     assert_int_equal(some.work_bytes, many.work_bytes);
     assert_true(many.flops > 3.9 * some.flops);
+}
+
+/* A folder of the published image-to-video layout, made of links to the random model. */
+static void make_published(char folder[64]) {
+    static const char index[] = "{\"_class_name\": \"WanImageToVideoPipeline\"}";
+    static const char *const links[][2] = {{"window", "transformer"},
+                                           {"vae", "vae"},
+                                           {"text_encoder", "text_encoder"},
+                                           {"tokenizer", "tokenizer"},
+                                           {"scheduler", "scheduler"}};
+    char here[FILE_PATH_BYTES / 2], from[FILE_PATH_BYTES], to[FILE_PATH_BYTES];
+    struct error error = {0};
+    (void)snprintf(folder, 64, "/tmp/vidloom-test-XXXXXX");
+    assert_non_null(mkdtemp(folder));
+    assert_non_null(getcwd(here, sizeof here));
+    for (size_t i = 0; i < sizeof links / sizeof *links; i++) {
+        (void)snprintf(from, sizeof from, "%s/" RANDOM_WAN "/%s", here, links[i][0]);
+        (void)snprintf(to, sizeof to, "%s/%s", folder, links[i][1]);
+        assert_int_equal(symlink(from, to), 0);
+    }
+    (void)snprintf(to, sizeof to, "%s/model_index.json", folder);
+    ok(file_write(to, index, sizeof index - 1, false, &error), &error);
+}
+
+/* One Euler step by hand: noise - velocity of [noise ‖ mask ‖ condition]. The condition is the
+ * encoding of `pixels`, of which `kept` latent frames are taken and the others 0. */
+static float *window_by_hand(const struct denoise_request *request, const float *pixels,
+                             int pixel_frames, int kept, int marked) {
+    enum { FRAMES = 5, COUNT = FRAMES * LATENT };
+    const int plane = LATENT / 16, encoded = (pixel_frames - 1) / 4 + 1;
+    struct bench bench;
+    struct error error = {0};
+    struct transformer_grid grid;
+    struct transformer_text text;
+    bench_open(&bench, RANDOM_WAN, DTYPE_F32);
+    struct runtime *runtime = &bench.runtime;
+    float *condition = work_floats(runtime, COUNT + 4 * FRAMES * plane);
+    float *latents = work_floats(runtime, COUNT), *v = work_floats(runtime, COUNT);
+    float *x = malloc(COUNT * sizeof *x);
+    memset(condition, 0, (size_t)(COUNT + 4 * FRAMES * plane) * sizeof *condition);
+    vae_encode(bench.parts.vae, runtime, latents, pixels, pixel_frames, encoded, HEIGHT / 8,
+               WIDTH / 8, 0);
+    for (int f = 0; f < FRAMES; f++)
+        for (int i = 0; i < plane; i++) {
+            for (int c = 0; c < 4; c++)
+                condition[(c * FRAMES + f) * plane + i] = f < marked;
+            for (int c = 0; c < 16 && f < kept; c++)
+                condition[((4 + c) * FRAMES + f) * plane + i] =
+                    latents[(c * encoded + f) * plane + i];
+        }
+    random_normal(x, COUNT, request->seed, request->stream, 0);
+    ok(transformer_grid_open(&grid, bench.parts.window, runtime, FRAMES, HEIGHT / 8, WIDTH / 8,
+                             &error),
+       &error);
+    transformer_text_open(&text, bench.parts.window, runtime, request->positive.rows,
+                          request->positive.count, 64);
+    transformer_forward(bench.parts.window, runtime, v, x, condition, &grid, &text,
+                        &(struct transformer_time){.value = {1000}, .count = 1});
+    for (int i = 0; i < COUNT; i++)
+        x[i] -= v[i];
+    bench_close(&bench);
+    return x;
+}
+
+/* The pocket family's rule and the published one, against what wan.md says of each. */
+static void window_rules(void **state) {
+    struct fixture *f = *state;
+    struct error error = {0};
+    struct model *published;
+    char folder[64];
+    static uint8_t tail[5 * FRAME];
+    static float pixels[17 * FRAME], latents[5 * LATENT];
+    for (int i = 0; i < 5 * FRAME; i++) {
+        tail[i] = (uint8_t)(random_below(256, 1, 2, (uint64_t)i));
+        pixels[i] = (float)tail[i] / 127.5f - 1;
+    }
+    struct denoise_request request = request_of(f, 17);
+    request.steps = 1;
+    request.guidance = 1;
+    ok(model_window(f->model, latents, tail, 5, &request, &error), &error);
+    float *expected = window_by_hand(&request, pixels, 5, 2, 2);
+    assert_true(relative_error(latents, expected, 5 * LATENT) < 1e-5);
+    free(expected);
+
+    make_published(folder);
+    ok(model_open(&published, ops_cpu(), f->device, folder, STAGE_WINDOW, DTYPE_F32, &error),
+       &error);
+    memset(pixels + FRAME, 0, 16 * FRAME * sizeof *pixels); /* mid-grey */
+    ok(model_window(published, latents, tail, 1, &request, &error), &error);
+    expected = window_by_hand(&request, pixels, 17, 5, 1);
+    assert_true(relative_error(latents, expected, 5 * LATENT) < 1e-5);
+    free(expected);
+    assert_int_equal(model_window(published, latents, tail, 5, &request, &error), ERR_SHAPE);
+    model_close(&published);
+    ok(file_remove_tree(folder, &error), &error);
 }
 
 struct watcher {
@@ -212,7 +309,7 @@ static void a_sink_that_fails(void **state) {
 static void refusals(void **state) {
     struct fixture *f = *state;
     static float latents[5 * LATENT];
-    static uint8_t tail[5 * HEIGHT * WIDTH * 3];
+    static uint8_t tail[5 * FRAME];
     struct error error = {0};
     struct denoise_request request = request_of(f, 17);
     assert_int_equal(model_keyframe(f->model, latents, &request, &error), ERR_SHAPE);
@@ -271,6 +368,7 @@ int main(void) {
         cmocka_unit_test(the_same_again),
         cmocka_unit_test(plan_is_peak),
         cmocka_unit_test(decode_memory_is_bounded),
+        cmocka_unit_test(window_rules),
         cmocka_unit_test(progress_and_cancel),
         cmocka_unit_test(a_sink_that_fails),
         cmocka_unit_test(refusals),

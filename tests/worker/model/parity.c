@@ -47,10 +47,11 @@ static int close_state(void **out) {
 }
 
 static struct state *state_of(void **argument) {
-    if (*argument == NULL)
-        skip();
     struct state *state = *argument;
-    arena_reset(state->bench.runtime.work, 0);
+    if (state == NULL)
+        skip();
+    else
+        arena_reset(state->bench.runtime.work, 0);
     return state;
 }
 

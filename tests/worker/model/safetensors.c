@@ -12,7 +12,8 @@ static size_t image(uint8_t *out, const char *header, size_t data) {
     size_t length = strlen(header);
     for (int i = 0; i < 8; i++)
         out[i] = (uint8_t)(length >> (8 * i));
-    memcpy(out + 8, header, length);
+    for (size_t i = 0; i < length; i++)
+        out[8 + i] = (uint8_t)header[i];
     memset(out + 8 + length, 7, data);
     return 8 + length + data;
 }

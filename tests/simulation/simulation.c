@@ -11,8 +11,13 @@
  *   - the results of stale leases are refused: what is committed is what the lease that was current
  *     has made;
  *   - a job that was acknowledged is there after every restart.
+ *   - no epoch is given out twice, and a result that was accepted is acknowledged when repeated.
  * And at the end: every video is published, once, or has failed with a reason, or was canceled;
  * every job has ended; nothing is leased.
+ *
+ * A quarter of the seeds are quiet: the coordinator is killed, the clock jumps, objects vanish, the
+ * ledger is full, but workers and network do their part. Then one attempt must do, and nothing may
+ * fail. Another quarter have a bad network too, and there, too, everything must be made in the end.
  *
  * (seed, code) reproduces a history: nothing here looks at a clock or an address. */
 #include <setjmp.h>
@@ -27,12 +32,20 @@
 #include "base/random.h"
 #include "coordinator/scheduler.h"
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { SEEDS_BY_DEFAULT = 4000 }; /* these are five times as slow */
+#else
+enum { SEEDS_BY_DEFAULT = 20000 };
+#endif
+
 enum {
     WORKERS = 6,
+    WORKS = 6, /* leases that a worker can hold: more than it asks for, since a revocation may come
+                  after the lease that takes its place */
     MESSAGES = 256,
     FILES = 512,
     JOBS = 4,
-    STEPS = 700,        /* events while faults happen */
+    STEPS = 500,        /* events while faults happen */
     STEPS_CALM = 60000, /* events until the world must be at rest */
 };
 
@@ -94,7 +107,7 @@ struct sim_worker {
     uint64_t session;   /* 0: not said hello to this coordinator */
     int class, slots;
     unsigned kinds;
-    struct work works[2];
+    struct work works[WORKS];
     int64_t said; /* when it last said hello or asked */
 };
 
@@ -113,9 +126,20 @@ struct sim_job {
     int published[8];
 };
 
+enum mode { QUIET, LOSSY, WILD };
+
+enum { EPOCHS = 4096 };
+
+struct epochs {
+    uint64_t items[EPOCHS];
+    int count;
+};
+
 struct world {
     struct dice dice;
     bool calm, loud;
+    bool class_gone; /* in the calm, the second class has no worker any more */
+    enum mode mode;
     int64_t now;
     struct ledger *ledger;
     struct scheduler *scheduler;
@@ -130,7 +154,10 @@ struct world {
     struct sim_job jobs[JOBS];
     struct job *templates[JOBS];
     char *documents[JOBS];
-    int restarts, leases, refused, accepted, published, failures;
+    uint64_t last_epoch;
+    struct epochs reported; /* by workers, as done */
+    struct epochs accepted; /* by this coordinator, since it started */
+    int restarts, leases, refused, published, failures;
 };
 
 static const char *const classes[2] = {"cpu-a", "gpu-b"};
@@ -155,6 +182,17 @@ static void say(const struct world *world, const char *format, ...) {
     vfprintf(stderr, format, arguments);
     fprintf(stderr, "\n");
     va_end(arguments);
+}
+
+static void epochs_add(struct world *world, struct epochs *epochs, uint64_t epoch) {
+    SIM_CHECK(world, epochs->count < EPOCHS, "too many epochs");
+    epochs->items[epochs->count++] = epoch;
+}
+static bool epochs_have(const struct epochs *epochs, uint64_t epoch) {
+    for (int i = epochs->count; i > 0; i--)
+        if (epochs->items[i - 1] == epoch)
+            return true;
+    return false;
 }
 
 /* -- what the store and the file system would say
@@ -233,7 +271,7 @@ static bool is_published(void *user, const char *path, const struct hash *key) {
 
 static void send_message(struct world *world, const struct message *message) {
     int copies = 1;
-    if (!world->calm) {
+    if (!world->calm && world->mode != QUIET) {
         uint32_t fate = roll(&world->dice, 100);
         copies = fate < 4 ? 0 : fate < 8 ? 2 : 1;
     }
@@ -243,7 +281,7 @@ static void send_message(struct world *world, const struct message *message) {
                 world->messages[i] = *message;
                 world->messages[i].there = true;
                 int64_t delay = roll(&world->dice, 20);
-                if (!world->calm && roll(&world->dice, 50) == 0)
+                if (!world->calm && world->mode != QUIET && roll(&world->dice, 50) == 0)
                     delay = roll(&world->dice, 60000); /* up to a minute: past any lease */
                 world->messages[i].at = world->now + delay * CLOCK_MS;
                 break;
@@ -275,12 +313,19 @@ static void restart(struct world *world) {
     scheduler_actions_clear(&world->actions);
     ledger_memory_reopen(world->ledger);
     world->restarts++;
+    world->accepted.count = 0;
     say(world, "-- coordinator starts, leader %llu",
         (unsigned long long)ledger_leader(world->ledger));
     struct scheduler_config config = {
         .leader = ledger_leader(world->ledger),
-        .lease_ns = 10 * CLOCK_S,
-        .worker_ns = 12 * CLOCK_S,
+        .lease_ns = (world->mode == QUIET ? 60 : 10) * CLOCK_S,
+        .worker_ns = (world->mode == QUIET ? 60 : 12) * CLOCK_S,
+        .attempts_max = world->mode == QUIET   ? 1
+                        : world->mode == LOSSY ? 1000
+                                               : 3,
+        .deaths_max = world->mode == QUIET   ? 1
+                      : world->mode == LOSSY ? 1000
+                                             : 3,
         .class_absent_ns = 20 * CLOCK_S,
         .output_root = "root",
         .user = world,
@@ -314,16 +359,18 @@ static bool carry_out(struct world *world) {
             say(world, "killed before a commit");
             return false;
         }
-        struct ledger_record records[512];
+        /* The disk is full: nothing is carried out, and what comes is added to the batch. */
+        if (!world->calm && roll(&world->dice, 60) == 0)
+            return true;
+        struct ledger_record *records = malloc(actions->count * sizeof *records);
         size_t count = 0;
         for (size_t i = 0; i < actions->count; i++)
-            if (actions->items[i].kind == ACTION_RECORD) {
-                SIM_CHECK(world, count < 512, "a batch of more than 512 records");
+            if (actions->items[i].kind == ACTION_RECORD)
                 records[count++] = actions->items[i].record;
-            }
         struct error error = {0};
         enum error_code code = ledger_apply(world->ledger, records, count, &error);
         SIM_CHECK(world, !code, "commit: %s", error.detail);
+        free(records);
         struct scheduler_actions batch = *actions;
         *actions = (struct scheduler_actions){0};
         bool alive = true;
@@ -338,12 +385,20 @@ static bool carry_out(struct world *world) {
             case ACTION_RECORD:
                 if (action->record.kind == LEDGER_EVENT)
                     say(world, "event: %s", action->record.event.text);
+                if (action->record.kind == LEDGER_ATTEMPT && !action->record.attempt.code) {
+                    uint64_t epoch = action->record.attempt.epoch;
+                    SIM_CHECK(world, epochs_have(&world->reported, epoch),
+                              "a lease is done that no worker has reported");
+                    epochs_add(world, &world->accepted, epoch);
+                }
                 break;
             case ACTION_LEASE: {
                 const struct lease *lease = &action->lease;
                 struct message message = {.kind = FROM_LEASE, .session = lease->worker};
                 struct work *work = &message.work;
                 world->leases++;
+                SIM_CHECK(world, lease->epoch > world->last_epoch, "an epoch is given out twice");
+                world->last_epoch = lease->epoch;
                 work->held = true;
                 work->epoch = lease->epoch;
                 work->kind = lease->kind;
@@ -372,8 +427,11 @@ static bool carry_out(struct world *world) {
                 for (int j = 0; j < WORKERS; j++)
                     if (world->workers[j].session == action->worker.worker)
                         message.worker = j;
-                if (action->kind == ACTION_REPLY && action->worker.code == ERR_STALE)
+                if (action->kind == ACTION_REPLY && action->worker.code == ERR_STALE) {
                     world->refused++;
+                    SIM_CHECK(world, !epochs_have(&world->accepted, action->worker.epoch),
+                              "a result was accepted, and refused when repeated");
+                }
                 send_message(world, &message);
                 break;
             }
@@ -453,6 +511,8 @@ static void deliver_up(struct world *world, const struct message *message) {
                                   actions);
         break;
     case TO_RESULT:
+        if (!message->outcome.code && !epochs_have(&world->reported, message->outcome.epoch))
+            epochs_add(world, &world->reported, message->outcome.epoch);
         scheduler_worker_result(scheduler, message->session, &message->outcome, world->now,
                                 actions);
         break;
@@ -468,11 +528,15 @@ static void deliver_down(struct world *world, const struct message *message) {
     struct sim_worker *worker = &world->workers[message->worker];
     if (!worker->alive || worker->session != message->session)
         return;
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < WORKS; i++) {
         struct work *work = &worker->works[i];
         if (message->kind == FROM_LEASE) {
             if (work->held && work->epoch == message->work.epoch)
                 return; /* a repetition */
+            if (work->held && work->epoch >> 32 < message->work.epoch >> 32) {
+                remove_file(world, work->staged); /* of a coordinator that is gone */
+                work->held = false;
+            }
         } else if (work->held && work->epoch == message->epoch) {
             if (message->kind == FROM_REVOKE || message->code == ERR_STALE)
                 remove_file(world, work->staged);
@@ -480,7 +544,7 @@ static void deliver_down(struct world *world, const struct message *message) {
             return;
         }
     }
-    for (int i = 0; i < 2 && message->kind == FROM_LEASE; i++)
+    for (int i = 0; i < WORKS && message->kind == FROM_LEASE; i++)
         if (!worker->works[i].held) {
             worker->works[i] = message->work;
             worker->works[i].left = 1 + (int)roll(&world->dice, 3);
@@ -506,14 +570,14 @@ static void worker_result(struct world *world, int index, struct work *work) {
             send_message(world, &message);
             return;
         }
-    if (!world->calm && roll(&world->dice, 25) == 0) {
+    if (!world->calm && world->mode == WILD && roll(&world->dice, 12) == 0) {
         static const enum error_code codes[] = {ERR_MEMORY,      ERR_IO,     ERR_FULL,   ERR_DEVICE,
                                                 ERR_INTERRUPTED, ERR_FORMAT, ERR_MISSING};
         outcome->code = codes[roll(&world->dice, 7)];
         outcome->detail = "a simulated failure";
         world->failures++;
         if (error_class_of(outcome->code) == ERROR_CLASS_STOP_WORKER)
-            worker->broken = true;
+            worker->alive = false; /* and comes back as a new session */
         send_message(world, &message);
         return;
     }
@@ -540,7 +604,7 @@ static void worker_result(struct world *world, int index, struct work *work) {
         hash_finish(&state, &outcome->result.outputs[0].hash);
         put_file(world, work->staged, &outcome->result.outputs[0].hash, work->epoch);
     }
-    if (!world->calm && roll(&world->dice, 200) == 0)
+    if (!world->calm && world->mode == WILD && roll(&world->dice, 200) == 0)
         outcome->result.output_count = 0; /* a liar */
     send_message(world, &message);
 }
@@ -548,6 +612,10 @@ static void worker_result(struct world *world, int index, struct work *work) {
 /* One worker's turn. */
 static void worker_turn(struct world *world, int index) {
     struct sim_worker *worker = &world->workers[index];
+    if (world->calm && world->class_gone && worker->class == 1) {
+        worker->alive = false;
+        return;
+    }
     if (!worker->alive) {
         if (world->calm || roll(&world->dice, 8) == 0) {
             memset(worker->works, 0, sizeof worker->works);
@@ -560,8 +628,8 @@ static void worker_turn(struct world *world, int index) {
         }
         return;
     }
-    if (!world->calm) {
-        uint32_t fate = roll(&world->dice, 300);
+    if (!world->calm && world->mode == WILD) {
+        uint32_t fate = roll(&world->dice, 200);
         if (fate < 3) { /* kill -9: nothing is said; files stay as they are */
             say(world, "worker %d dies", index);
             worker->alive = false;
@@ -598,7 +666,7 @@ static void worker_turn(struct world *world, int index) {
         send_message(world, &request);
         worker->said = world->now ? world->now : 1;
     }
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < WORKS; i++) {
         struct work *work = &worker->works[i];
         if (!work->held)
             continue;
@@ -688,7 +756,8 @@ static bool client_turn(struct world *world) {
         job->submitted = id;
         if (!carry_out(world))
             return false;
-        if (world->calm || roll(&world->dice, 4)) {
+        /* Acknowledged after the commit, if that was possible, and if the answer arrives. */
+        if (!world->actions.count && (world->calm || roll(&world->dice, 4))) {
             job->id = id; /* the acknowledgement arrived */
             say(world, "job %d is %llu", index, (unsigned long long)id);
         }
@@ -740,6 +809,8 @@ static void check_end(struct world *world) {
                           "job %d video %d was published %d times", i, video,
                           world->jobs[i].published[video]);
             } else {
+                SIM_CHECK(world, at.state != VIDEO_FAILED || world->mode == WILD,
+                          "job %d video %d failed without need: %s", i, video, at.detail);
                 SIM_CHECK(world, at.state != VIDEO_FAILED || *at.detail,
                           "job %d video %d failed without a reason", i, video);
                 SIM_CHECK(world, !file, "job %d video %d is %s and has a file", i, video,
@@ -756,10 +827,12 @@ static void run_seed(uint64_t seed, bool loud) {
     world->dice.seed = seed;
     world->loud = loud;
     world->now = CLOCK_S;
+    world->mode = seed % 4 == 0 ? QUIET : seed % 4 == 1 ? LOSSY : WILD;
     assert_int_equal(ledger_memory_open(&world->ledger, &error), ERR_OK);
     for (int i = 0; i < JOBS; i++)
         make_job(world, i);
-    int two_classes = roll(&world->dice, 4) == 0;
+    bool two_classes = roll(&world->dice, 4) == 0;
+    world->class_gone = two_classes && world->mode == WILD && roll(&world->dice, 2);
     for (int i = 0; i < WORKERS; i++) {
         struct sim_worker *worker = &world->workers[i];
         worker->class = two_classes ? i % 2 : 0;
@@ -865,7 +938,8 @@ static void test_faults(void **state) {
 
 int main(int argc, char **argv) {
     const char *seeds = getenv("SEEDS");
-    struct options options = {.first = 1, .count = seeds ? strtoull(seeds, NULL, 10) : 20000};
+    struct options options = {.first = 1,
+                              .count = seeds ? strtoull(seeds, NULL, 10) : SEEDS_BY_DEFAULT};
     if (argc > 1)
         options = (struct options){.first = strtoull(argv[1], NULL, 10), .count = 1, .loud = true};
     const struct CMUnitTest tests[] = {cmocka_unit_test_prestate(test_faults, &options)};

@@ -131,7 +131,7 @@ expect 2 "damaged/window" "$vidloom" check job.yaml
 job "{model: $tiny, output: {path: \"text.png/{video}.mp4\"}, $good_video}"
 expect 2 "text.png" "$vidloom" run --quiet job.yaml
 job "{model: $tiny, $good_video}"
-expect 2 "text.png" "$vidloom" run --quiet --state text.png/state job.yaml
+expect 1 "text.png" "$vidloom" run --quiet --state text.png/state job.yaml
 
 # -- configuration files
 printf 'threds: 3\n' >worker.yaml

@@ -1226,6 +1226,7 @@ static enum error_code add_list(struct reader *reader, const struct yaml *node) 
                          reader->error);
     reader->file = job_file;
     reader->typed = typed;
+    reader->list_layer = NULL;
     if (!code && reader->count == before)
         code = fail(reader, name.at, ERR_USAGE, "file: there is no prompt in %s", name.text);
     arena_reset(&reader->scratch, mark);

@@ -122,7 +122,8 @@ static enum error_code csv_read_record(struct list *list, struct csv_field *fiel
         list->at = at + 1;
         list->line++;
     }
-    size_t start = list->at, line_start = list->at;
+    const size_t start = list->at;
+    size_t line_start = start;
     for (;;) {
         if (*count == LIMIT_CSV_COLUMNS)
             return error_set(list->error, ERR_LIMIT, "%s:%d:%zu: more than %d columns", list->name,

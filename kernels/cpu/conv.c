@@ -59,6 +59,10 @@ enum error_code cpu_conv_create(struct device *device, struct conv **out,
         filter.padded = gemm_depth(gemm, shape->in_channels);
     }
     int64_t depth = filter.taps * filter.padded;
+    if (gemm != NULL && !gemm_packable(gemm, depth)) {
+        return error_set(error, ERR_LIMIT, "a convolution of %lld weights a channel is too large",
+                         (long long)depth);
+    }
     struct conv *conv = malloc(sizeof *conv);
     void *packed = weight_alloc(bytes - bias_bytes);
     float *bias_copy = weight_alloc(bias_bytes);
@@ -74,7 +78,7 @@ enum error_code cpu_conv_create(struct device *device, struct conv **out,
     *conv = (struct conv){
         .shape = *shape, .dtype = dtype, .weight = packed, .bias = bias_copy, .bytes = bytes};
     if (gemm != NULL) {
-        gemm_pack(gemm, packed, shape->out_channels, depth, dtype, filter_row, &filter, row);
+        gemm_pack(device, gemm, packed, shape->out_channels, depth, dtype, filter_row, &filter);
     } else {
         for (int n = 0; n < shape->out_channels; n++) {
             filter_row(&filter, n, row);

@@ -75,6 +75,22 @@ static inline float float_load(const void *x, enum dtype dtype, int64_t i) {
     }
 }
 
+/* Elements at..at+count-1; the types of weights without a choice in the loop. */
+static inline void float_row(float *out, const void *x, enum dtype dtype, int64_t at,
+                             int64_t count) {
+    if (dtype == DTYPE_F32) {
+        memcpy(out, (const float *)x + at, (size_t)count * sizeof *out);
+    } else if (dtype == DTYPE_BF16) {
+        for (int64_t i = 0; i < count; i++) {
+            out[i] = bf16_to_float(((const bf16 *)x)[at + i]);
+        }
+    } else {
+        for (int64_t i = 0; i < count; i++) {
+            out[i] = float_load(x, dtype, at + i);
+        }
+    }
+}
+
 static inline void float_store(void *x, enum dtype dtype, int64_t i, float value) {
     switch (dtype) {
     case DTYPE_F32:

@@ -81,8 +81,12 @@ struct gemm {
                         int64_t count, int64_t width);
 };
 
-/* Fill out[0..depth) with row n of the matrix to pack (f32). */
+/* Fill out[0..depth) with row n of the matrix to pack (f32). Any thread. */
 typedef void gemm_row(const void *context, int64_t n, float *out);
+
+static inline int64_t gemm_round_up(int64_t x, int64_t multiple) {
+    return (x + multiple - 1) / multiple * multiple;
+}
 
 static inline int64_t gemm_depth(const struct gemm *gemm, int64_t depth) {
     return gemm->operand == DTYPE_BF16 ? (depth + 1) / 2 * 2 : depth;
@@ -90,7 +94,7 @@ static inline int64_t gemm_depth(const struct gemm *gemm, int64_t depth) {
 
 /* Columns of the panel that starts at column `first`. */
 static inline int gemm_columns(const struct gemm *gemm, int64_t first, int64_t outputs) {
-    int64_t left = (outputs - first + gemm->step - 1) / gemm->step * gemm->step;
+    int64_t left = gemm_round_up(outputs - first, gemm->step);
     return left < gemm->panel ? (int)left : gemm->panel;
 }
 
@@ -106,8 +110,11 @@ static inline int64_t part_begin(int64_t count, int64_t parts, int64_t i) {
 /* Bytes of `outputs` columns of `depth` each, packed; the panel of column n starts at element
  * n·gemm_depth(depth). */
 size_t gemm_packed_bytes(const struct gemm *gemm, int64_t outputs, int64_t depth);
-/* Values are rounded to `dtype` first. `row` holds `depth` floats. */
-void gemm_pack(const struct gemm *gemm, void *out, int64_t outputs, int64_t depth, enum dtype dtype,
-               gemm_row *read, const void *context, float *row);
+/* Values are rounded to `dtype` first. On the device's threads; their scratch memory holds a panel.
+ */
+void gemm_pack(struct device *device, const struct gemm *gemm, void *out, int64_t outputs,
+               int64_t depth, enum dtype dtype, gemm_row *read, const void *context);
+/* Whether a panel of this depth fits scratch memory. */
+bool gemm_packable(const struct gemm *gemm, int64_t depth);
 
 #endif

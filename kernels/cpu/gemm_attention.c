@@ -20,10 +20,6 @@ struct attention_loop {
     int64_t query_parts, key_step;
 };
 
-static int64_t round_up(int64_t x, int64_t multiple) {
-    return (x + multiple - 1) / multiple * multiple;
-}
-
 static const char *element(const void *base, enum dtype dtype, int64_t at) {
     return (const char *)base + at * (int64_t)dtype_bytes(dtype);
 }
@@ -51,7 +47,7 @@ static void attention_piece(const void *context, int64_t piece, int worker) {
     int64_t head = piece / loop->query_parts, part = piece % loop->query_parts;
     int64_t first = part_begin(args->q_length, loop->query_parts, part);
     int64_t queries = part_begin(args->q_length, loop->query_parts, part + 1) - first;
-    int64_t depth = args->head_dim, width = round_up(depth, gemm->step);
+    int64_t depth = args->head_dim, width = gemm_round_up(depth, gemm->step);
 
     void *scratch = device_scratch(loop->device, worker);
     float *out = scratch_floats(&scratch, queries * width);
@@ -79,7 +75,7 @@ static void attention_piece(const void *context, int64_t piece, int worker) {
     for (int64_t key = 0; key < args->k_length; key += loop->key_step) {
         int64_t count =
             args->k_length - key < loop->key_step ? args->k_length - key : loop->key_step;
-        int64_t padded = round_up(count, gemm->step);
+        int64_t padded = gemm_round_up(count, gemm->step);
         gemm->pack_keys(keys, element(args->k, args->dtype, key * args->k_stride + head * depth),
                         args->dtype, args->k_stride, count, depth);
         gemm->pack_values(values,

@@ -10,15 +10,11 @@
 
 #define BATCH_MAX 64
 
-/* Half of a megabyte of second-level cache for panels, a quarter for sums, the rest for rows. */
+/* Of a second-level cache of 1 MiB: a quarter for panels; sums and rows take as much each. */
 #define PANEL_BYTES (256 << 10)
 
 static int64_t at_most(int64_t a, int64_t b) {
     return a < b ? a : b;
-}
-
-static int64_t round_up(int64_t x, int64_t multiple) {
-    return (x + multiple - 1) / multiple * multiple;
 }
 
 static const char *element(const void *base, enum dtype dtype, int64_t at) {
@@ -102,6 +98,11 @@ static void linear_piece(const void *context, int64_t piece, int worker) {
     }
 }
 
+bool linear_fits(const struct gemm *gemm, int64_t inputs) {
+    int64_t elements = LINEAR_ROWS * (gemm_depth(gemm, inputs) + GEMM_PANEL_MAX);
+    return (size_t)elements * sizeof(float) <= SCRATCH_BYTES && gemm_packable(gemm, inputs);
+}
+
 void linear_gemm(struct device *device, const struct linear_args *args) {
     if (device->failed || args->rows == 0) {
         return;
@@ -127,11 +128,6 @@ void linear_gemm(struct device *device, const struct linear_args *args) {
     };
     int64_t widest = LINEAR_COLUMNS / gemm->panel;
     loop.panel_parts = (loop.panels + widest - 1) / widest;
-    if ((size_t)(LINEAR_ROWS * (gemm_depth(gemm, linear->inputs) + GEMM_PANEL_MAX)) * 4 >
-        SCRATCH_BYTES) {
-        device_fail(device, ERR_LIMIT, "a linear layer's rows are too long for scratch memory");
-        return;
-    }
     pool_run(device->pool, loop.row_parts * loop.panel_parts, linear_piece, &loop);
 }
 
@@ -335,7 +331,7 @@ void conv_gemm(struct device *device, const struct conv_call *call) {
     assert(batch <= BATCH_MAX);
 
     /* Deep kernels: a panel a piece; their lines are copied for each, which costs 2 %. */
-    int64_t panel = at_most(gemm->panel, round_up(shape->out_channels, gemm->step));
+    int64_t panel = at_most(gemm->panel, gemm_round_up(shape->out_channels, gemm->step));
     int64_t widest = CONV_WORK / (batch * block * panel * CONV_PIXELS_MIN);
     widest = at_most(widest > 1 ? widest : 1, CONV_COLUMNS / gemm->panel);
     loop.panel_parts = (loop.panels + widest - 1) / widest;

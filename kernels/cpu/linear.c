@@ -43,10 +43,8 @@ static void stack_row(const void *context, int64_t row, float *out) {
     while (row >= stack->tensors[i]->dim[0]) {
         row -= stack->tensors[i++]->dim[0];
     }
-    for (int64_t k = 0; k < stack->inputs; k++) {
-        out[k] =
-            float_load(stack->tensors[i]->data, stack->tensors[i]->dtype, row * stack->inputs + k);
-    }
+    float_row(out, stack->tensors[i]->data, stack->tensors[i]->dtype, row * stack->inputs,
+              stack->inputs);
 }
 
 enum error_code cpu_linear_create(struct device *device, struct linear **out,
@@ -59,6 +57,11 @@ enum error_code cpu_linear_create(struct device *device, struct linear **out,
         assert(weights[i]->rank == 2 && weights[i]->dim[1] == inputs);
         assert((biases == NULL || biases[i] == NULL) == (biases == NULL || biases[0] == NULL));
         outputs += weights[i]->dim[0];
+    }
+    const struct gemm *gemm = level_gemm(&device->level, dtype);
+    if (gemm != NULL && !linear_fits(gemm, inputs)) {
+        return error_set(error, ERR_LIMIT, "a linear layer with %lld inputs is too wide",
+                         (long long)inputs);
     }
     size_t bytes = linear_bytes(&device->level, outputs, inputs, dtype);
     size_t bias_bytes = (size_t)outputs * sizeof(float);
@@ -81,9 +84,8 @@ enum error_code cpu_linear_create(struct device *device, struct linear **out,
                               .bias = bias,
                               .bytes = bytes};
     struct stack stack = {weights, inputs};
-    const struct gemm *gemm = level_gemm(&device->level, dtype);
     if (gemm != NULL) {
-        gemm_pack(gemm, weight, outputs, inputs, dtype, stack_row, &stack, row);
+        gemm_pack(device, gemm, weight, outputs, inputs, dtype, stack_row, &stack);
     } else {
         for (int64_t n = 0; n < outputs; n++) {
             stack_row(&stack, n, row);

@@ -16,6 +16,8 @@ struct linear_args {
     const struct gemm *gemm;
 };
 
+/* Whether rows of this depth fit scratch memory. */
+bool linear_fits(const struct gemm *gemm, int64_t inputs);
 void linear_gemm(struct device *device, const struct linear_args *args);
 
 struct conv_call {

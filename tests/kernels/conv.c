@@ -178,11 +178,53 @@ static void residual_is_added(void **state) {
     for_both_types(c);
 }
 
+/* The failure sticks until it is asked for, and what comes after it does nothing. */
+static void a_line_too_long_for_scratch_fails(void **state) {
+    (void)state;
+    enum { WIDTH = 400000 };
+    float *x = buffer_of(WIDTH * sizeof *x), *y = buffer_of(WIDTH * sizeof *y);
+    struct tensor weight =
+        tensor_of(buffer_of(9 * sizeof *x), DTYPE_F32, 4, (int64_t[]){1, 1, 3, 3});
+    struct conv_shape shape = {1, 3, 3, 1, 1, 1, 1, 1};
+    struct device *device = NULL;
+    struct conv *conv = NULL;
+    struct error error = {0};
+    struct device_info info;
+    const struct ops *ops = ops_cpu();
+    assert_int_equal(ops->device_open(&device, NULL, &error), ERR_OK);
+    ops->device_info(device, &info);
+    assert_int_equal(ops->conv_create(device, &conv, &shape, &weight, NULL, DTYPE_F32, &error),
+                     ERR_OK);
+    struct conv_args args = {.out = y,
+                             .in = x,
+                             .frames = 1,
+                             .height = 1,
+                             .width = WIDTH,
+                             .pad_top = 1,
+                             .pad_bottom = 1,
+                             .pad_left = 1,
+                             .pad_right = 1};
+    ops->conv(device, conv, &args);
+    y[0] = 7;
+    if (strstr(info.class, "plain") == NULL) {
+        ops->zero(device, y, sizeof *y);
+        assert_true(y[0] == 7);
+        assert_int_equal(ops->status(device, &error), ERR_LIMIT);
+        assert_non_null(strstr(error.detail, "scratch"));
+    }
+    assert_int_equal(ops->status(device, &error), ERR_OK);
+    ops->zero(device, y, sizeof *y);
+    assert_true(y[0] == 0);
+    ops->conv_close(device, &conv);
+    ops->device_close(&device);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(causal_3x3x3, buffers_free),
         cmocka_unit_test_teardown(every_other_kernel_of_the_vae, buffers_free),
         cmocka_unit_test_teardown(residual_is_added, buffers_free),
+        cmocka_unit_test_teardown(a_line_too_long_for_scratch_fails, buffers_free),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,8 @@
 /* Progress as text: pure functions from the state. The stream is progress_view.c's. */
 #include "cli/progress.h"
 
+#include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/json.h"
@@ -126,6 +128,15 @@ static void add_bar(struct buffer *out, double fraction, int columns,
         buffer_add_text(out, "]");
 }
 
+/* "12 s", "3 min 20 s": whole seconds, as tenths of a guess only flicker. */
+static const char *left_text(char out[32], double seconds) {
+    if (seconds < 60)
+        snprintf(out, 32, "%.0f s", ceil(seconds));
+    else
+        text_duration(out, ceil(seconds));
+    return out;
+}
+
 /* How much is told beside a bar; less where there is little room. */
 enum amount { AMOUNT_ALL, AMOUNT_SHORT, AMOUNT_LITTLE, AMOUNT_NONE };
 
@@ -159,7 +170,7 @@ static void outlook(char *out, size_t bytes, const struct progress *state, enum 
     if (amount < AMOUNT_NONE && state->paused)
         buffer_printf(&text, "%spaused", gap);
     else if (amount < AMOUNT_NONE && sums.left >= 0)
-        buffer_printf(&text, "%s%s left", gap, text_duration(left, sums.left));
+        buffer_printf(&text, "%s%s left", gap, left_text(left, sums.left));
     if (amount == AMOUNT_ALL && sums.speed > 0)
         buffer_printf(&text, "  %.2f%s real time", sums.speed, style->utf8 ? "×" : "x");
     snprintf(out, bytes, "%s", text.data ? text.data : "");
@@ -310,7 +321,7 @@ void progress_line(struct buffer *out, const struct progress *state) {
     if (state->paused)
         buffer_add_text(out, ", paused");
     else if (sums.left >= 0)
-        buffer_printf(out, ", %s left", text_duration(left, sums.left));
+        buffer_printf(out, ", %s left", left_text(left, sums.left));
     if (sums.speed > 0)
         buffer_printf(out, ", %.2f times real time", sums.speed);
     for (int i = 0, shown = 0; i < state->count && shown < 3; i++) {

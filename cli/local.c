@@ -83,6 +83,7 @@ static enum error_code open_server(struct local *local, struct error *error) {
         .client_endpoint_count = 1,
         .context = local->context,
         .resolver = *config->resolver,
+        .supersede = true, /* interrupted, edited, and run again */
         .overwrite = config->overwrite,
         .log = config->log,
         .stop = &local->stop_server,

@@ -729,7 +729,7 @@ static enum error_code find_image(struct reader *reader, struct job_video *video
             return no_memory(reader);
         reader->file_capacity = capacity;
     }
-    uint32_t index;
+    uint32_t index = UINT32_MAX;
     reader->file_names[reader->file_count] = keep(reader, image->text);
     if (!reader->file_names[reader->file_count])
         return no_memory(reader);
@@ -1039,7 +1039,7 @@ static enum error_code add_one(struct reader *reader, const struct job_video *vi
     code = choose_container(reader, &put->output, codec, path);
     if (code)
         return code;
-    uint32_t there;
+    uint32_t there = UINT32_MAX;
     code = name_set_add(reader, &reader->names, get_video_name, put->name, (uint32_t)reader->count,
                         &there);
     if (code)

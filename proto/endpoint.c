@@ -63,6 +63,9 @@ static bool set_option(struct endpoint *endpoint, int option, int value) {
     return zmq_setsockopt(endpoint->socket, option, &value, sizeof value) == 0;
 }
 
+/* No ZMTP pings (ZMQ_HEARTBEAT_IVL): in libzmq 4.3.4 a peer that leaves while its inbound queue is
+ * full makes the ping's timer write to a dead engine, which aborts the process. Workers'
+ * heartbeats, clients' repeated requests and TCP's keepalive find dead connections. */
 static bool set_options(struct endpoint *endpoint) {
     bool router = endpoint->role == ENDPOINT_ROUTER;
     int64_t frame_max = router ? PROTO_FRAME_TO_COORDINATOR : PROTO_FRAME_TO_PEER;
@@ -71,8 +74,6 @@ static bool set_options(struct endpoint *endpoint) {
            set_option(endpoint, ZMQ_RCVHWM, PROTO_QUEUE_MESSAGES) &&
            set_option(endpoint, ZMQ_IMMEDIATE, 1) &&
            set_option(endpoint, ZMQ_HANDSHAKE_IVL, PROTO_HANDSHAKE_MS) &&
-           set_option(endpoint, ZMQ_HEARTBEAT_IVL, PROTO_PING_MS) &&
-           set_option(endpoint, ZMQ_HEARTBEAT_TIMEOUT, PROTO_PING_LIMIT_MS) &&
            set_option(endpoint, ZMQ_RECONNECT_IVL, PROTO_RECONNECT_MS) &&
            set_option(endpoint, ZMQ_RECONNECT_IVL_MAX, PROTO_RECONNECT_MAX_MS) &&
            set_option(endpoint, ZMQ_TCP_KEEPALIVE, 1) &&

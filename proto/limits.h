@@ -34,8 +34,6 @@
 /* -- sockets -------------------------------------------------------------------------------- */
 #define PROTO_QUEUE_MESSAGES   64 /* a peer; what does not fit is refused to the sender */
 #define PROTO_HANDSHAKE_MS     5000
-#define PROTO_PING_MS          5000 /* ZMTP pings: a connection that is dead in silence is closed … */
-#define PROTO_PING_LIMIT_MS    15000 /* … after this long */
 #define PROTO_RECONNECT_MS     100
 #define PROTO_RECONNECT_MAX_MS 5000
 

@@ -10,6 +10,8 @@
 
 #define SAMPLES 7
 
+#define ARENA_BYTES ((size_t)1 << 30) /* the largest shape takes a quarter */
+
 /* One thing to measure: ours through the table, or one of oneDNN's. */
 struct subject {
     enum error_code (*run)(struct subject *subject, struct error *error);
@@ -34,30 +36,22 @@ struct bench {
     struct device *device;
     struct bench_row *rows;
     int count;
-    void *memory[8];
-    int blocks;
+    struct arena arena;       /* operands of the shape in hand */
     double peak[DTYPE_COUNT]; /* oneDNN's matrix product of the first shape */
 };
 
 static void *block_of(struct bench *bench, int64_t elements, enum dtype dtype) {
-    void *out = malloc((size_t)elements * dtype_bytes(dtype) + 64);
+    void *out = arena_alloc(&bench->arena, (size_t)elements * dtype_bytes(dtype));
     if (out == NULL) {
         return NULL;
     }
-    uint32_t state = (uint32_t)bench->blocks + 1;
+    uint32_t state = 1;
     uint16_t *half = out; /* 0.008 to 0.03, of either sign, in bf16 and in f32 */
     for (size_t i = 0; i < (size_t)elements * dtype_bytes(dtype) / 2; i++) {
         state = state * 1664525 + 1013904223;
         half[i] = (uint16_t)(0x3c00 + (state >> 24) + (state >> 8 & 0x8000));
     }
-    bench->memory[bench->blocks++] = out;
     return out;
-}
-
-static void free_blocks(struct bench *bench) {
-    while (bench->blocks > 0) {
-        free(bench->memory[--bench->blocks]);
-    }
 }
 
 static enum error_code run_onednn(struct subject *subject, struct error *error) {
@@ -192,7 +186,7 @@ static enum error_code bench_linear(struct bench *bench, int64_t m, int64_t n, i
     }
     onednn_close(&theirs.onednn);
     bench->ops->linear_close(bench->device, &ours.linear);
-    free_blocks(bench);
+    arena_reset(&bench->arena, 0);
     return code;
 }
 
@@ -247,7 +241,7 @@ static enum error_code bench_conv(struct bench *bench, int in, int out, int64_t 
     onednn_close(&any.onednn);
     onednn_close(&last.onednn);
     bench->ops->conv_close(bench->device, &ours.conv);
-    free_blocks(bench);
+    arena_reset(&bench->arena, 0);
     return code;
 }
 
@@ -293,7 +287,7 @@ static enum error_code bench_attention(struct bench *bench, int64_t q, int64_t k
         set_reference(add_row(bench, "attention", shape, dtype, &ours), reference);
     }
     onednn_close(&theirs.onednn);
-    free_blocks(bench);
+    arena_reset(&bench->arena, 0);
     return code;
 }
 
@@ -331,6 +325,9 @@ enum error_code bench_run(struct bench_row rows[BENCH_ROWS_MAX], int *count,
     struct bench bench = {.config = config, .ops = ops_cpu(), .rows = rows};
     struct device_config device = {.threads = config->threads};
     enum error_code code = bench.ops->device_open(&bench.device, &device, error);
+    if (code == ERR_OK) {
+        code = arena_open(&bench.arena, ARENA_BYTES, error);
+    }
     for (size_t i = 0; code == ERR_OK && i < sizeof products / sizeof *products; i++) {
         if (!config->quick || products[i].rows < 1000) {
             code = bench_linear(&bench, products[i].rows, products[i].outputs, products[i].inputs,
@@ -352,6 +349,7 @@ enum error_code bench_run(struct bench_row rows[BENCH_ROWS_MAX], int *count,
     if (bench.device != NULL) {
         bench.ops->device_close(&bench.device);
     }
+    arena_close(&bench.arena);
     *count = bench.count;
     return code;
 }

@@ -66,7 +66,7 @@ enum error_code cpu_conv_create(struct device *device, struct conv **out,
     struct conv *conv = malloc(sizeof *conv);
     void *packed = weight_alloc(bytes - bias_bytes);
     float *bias_copy = weight_alloc(bias_bytes);
-    float *row = malloc((size_t)depth * sizeof *row);
+    float *row = calloc((size_t)depth, sizeof *row);
     if (conv == NULL || packed == NULL || bias_copy == NULL || row == NULL) {
         free(conv);
         free(packed);

@@ -87,7 +87,7 @@ TILES(DEFINE)
 #undef DEFINE
 
 static tile_function *const tiles[4][GEMM_ROWS_MAX] = {
-#define ENTRY(rows, vectors) [vectors - 1][rows - 1] = tile_##rows##_##vectors,
+#define ENTRY(rows, vectors) [(vectors)-1][(rows)-1] = tile_##rows##_##vectors,
     TILES(ENTRY)
 #undef ENTRY
 };

@@ -3,9 +3,10 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/vector.h"
 
-#define FOR_VECTORS(i, n, width)                                                                   \
-    for (int64_t i = 0, n; i < (width) && (n = (width)-i < LANES ? (width)-i : LANES, true);       \
-         i += LANES)
+/* Lanes of the next vector of a row with `left` elements to go. */
+static inline int64_t lanes(int64_t left) {
+    return left < LANES ? left : LANES;
+}
 
 static void layer_norm_rows(const void *args_pointer, int64_t begin, int64_t end) {
     const struct layer_norm_args *args = args_pointer;
@@ -13,18 +14,21 @@ static void layer_norm_rows(const void *args_pointer, int64_t begin, int64_t end
     for (int64_t r = begin; r < end; r++) {
         const float *x = args->x + r * width;
         vf sums = vf_zero(), squares = vf_zero();
-        FOR_VECTORS(i, n, width) {
+        for (int64_t i = 0; i < width; i += LANES) {
+            int64_t n = lanes(width - i);
             sums = sums + vf_read(x, DTYPE_F32, i, n);
         }
         vf mean = vf_set(vf_sum(sums) / (float)width);
-        FOR_VECTORS(i, n, width) {
+        for (int64_t i = 0; i < width; i += LANES) {
+            int64_t n = lanes(width - i);
             vf d = vf_read(x, DTYPE_F32, i, n) - mean;
             d = n < LANES ? vf_keep(d, n) : d;
             squares = vf_madd(d, d, squares);
         }
         vf scale = vf_set(1 / __builtin_sqrtf(vf_sum(squares) / (float)width + args->eps));
         int64_t offset = args->group != NULL ? args->group[r] * width : 0;
-        FOR_VECTORS(i, n, width) {
+        for (int64_t i = 0; i < width; i += LANES) {
+            int64_t n = lanes(width - i);
             vf y = (vf_read(x, DTYPE_F32, i, n) - mean) * scale;
             if (args->mul != NULL) {
                 y = y * vf_read(args->mul, DTYPE_F32, offset + i, n);
@@ -40,7 +44,8 @@ static void layer_norm_rows(const void *args_pointer, int64_t begin, int64_t end
 static inline __attribute__((always_inline)) vf sum_squares(const void *x, enum dtype dtype,
                                                             int64_t at, int64_t width) {
     vf squares = vf_zero();
-    FOR_VECTORS(i, n, width) {
+    for (int64_t i = 0; i < width; i += LANES) {
+        int64_t n = lanes(width - i);
         vf y = vf_read(x, dtype, at + i, n);
         squares = vf_madd(y, y, squares);
     }
@@ -53,7 +58,8 @@ static void rms_norm_rows(const void *args_pointer, int64_t begin, int64_t end) 
     for (int64_t r = begin; r < end; r++) {
         float mean = vf_sum(sum_squares(args->x, DTYPE_F32, r * width, width)) / (float)width;
         vf scale = vf_set(1 / __builtin_sqrtf(mean + args->eps));
-        FOR_VECTORS(i, n, width) {
+        for (int64_t i = 0; i < width; i += LANES) {
+            int64_t n = lanes(width - i);
             vf y = vf_read(args->x, DTYPE_F32, r * width + i, n) * scale;
             vf_write(args->out, args->dtype, r * width + i, n,
                      y * vf_read(args->weight, DTYPE_F32, i, n));
@@ -80,7 +86,8 @@ qk_norm_rope_dtype(const struct qk_norm_rope_args *args, enum dtype dtype, int64
         vf scale = vf_set(1 / __builtin_sqrtf(mean + args->eps));
         for (int64_t head = 0; head < args->heads; head++) {
             int64_t at = head * args->head_dim;
-            FOR_VECTORS(i, n, args->head_dim) {
+            for (int64_t i = 0; i < args->head_dim; i += LANES) {
+                int64_t n = lanes(args->head_dim - i);
                 vf y = vf_read(args->x, dtype, row + at + i, n) * scale;
                 y = y * vf_read(args->weight, DTYPE_F32, at + i, n);
                 if (args->cosine != NULL) {
@@ -112,7 +119,8 @@ channel_norm_dtype(const struct channel_norm_args *args, enum dtype dtype,
         int64_t at = r * channels;
         float norm = __builtin_sqrtf(vf_sum(sum_squares(args->x, dtype, at, channels)));
         vf scale = vf_set(root / (norm > 1e-12f ? norm : 1e-12f));
-        FOR_VECTORS(i, n, channels) {
+        for (int64_t i = 0; i < channels; i += LANES) {
+            int64_t n = lanes(channels - i);
             vf y = vf_read(args->x, dtype, at + i, n) * scale;
             y = y * vf_read(args->gamma, DTYPE_F32, i, n);
             y = dtype == DTYPE_BF16 ? vf_activate_rough(y, activation) : vf_activate(y, activation);
@@ -132,7 +140,8 @@ static void channel_norm_rows(const void *args_pointer, int64_t begin, int64_t e
 
 static void activate_rows(const void *args_pointer, int64_t begin, int64_t end) {
     const struct activate_args *args = args_pointer;
-    FOR_VECTORS(i, n, end - begin) {
+    for (int64_t i = 0; i < end - begin; i += LANES) {
+        int64_t n = lanes(end - begin - i);
         vf x = vf_read(args->x, DTYPE_F32, begin + i, n);
         vf_write(args->out, DTYPE_F32, begin + i, n, vf_activate(x, args->activation));
     }
@@ -141,7 +150,8 @@ static void activate_rows(const void *args_pointer, int64_t begin, int64_t end) 
 static void gelu_gate_rows(const void *args_pointer, int64_t begin, int64_t end) {
     const struct gelu_gate_args *args = args_pointer;
     for (int64_t r = begin; r < end; r++) {
-        FOR_VECTORS(i, n, args->width) {
+        for (int64_t i = 0; i < args->width; i += LANES) {
+            int64_t n = lanes(args->width - i);
             vf gate = vf_read(args->x, args->dtype, 2 * r * args->width + i, n);
             vf x = vf_read(args->x, args->dtype, (2 * r + 1) * args->width + i, n);
             gate = args->dtype == DTYPE_BF16 ? vf_gelu_tanh_rough(gate) : vf_gelu_tanh(gate);
@@ -158,7 +168,8 @@ static void modulation_rows(const void *args_pointer, int64_t begin, int64_t end
         int64_t e_row = group * args->e_chunks + (args->e_chunks == 1 ? 0 : chunk);
         const float *e = args->e + e_row * args->width;
         vf one = vf_set(args->scale_mask >> chunk & 1 ? 1 : 0);
-        FOR_VECTORS(i, n, args->width) {
+        for (int64_t i = 0; i < args->width; i += LANES) {
+            int64_t n = lanes(args->width - i);
             vf y = vf_read(table, DTYPE_F32, i, n) + vf_read(e, DTYPE_F32, i, n) + one;
             vf_write(args->out, DTYPE_F32, r * args->width + i, n, y);
         }
@@ -171,7 +182,8 @@ static void convert_rows(const void *args_pointer, int64_t begin, int64_t end) {
         convert_plain(args_pointer, begin, end);
         return;
     }
-    FOR_VECTORS(i, n, end - begin) {
+    for (int64_t i = 0; i < end - begin; i += LANES) {
+        int64_t n = lanes(end - begin - i);
         vf_write(args->out, args->out_dtype, begin + i, n,
                  vf_read(args->x, args->dtype, begin + i, n));
     }
@@ -179,7 +191,8 @@ static void convert_rows(const void *args_pointer, int64_t begin, int64_t end) {
 
 static void combine_rows(const void *args_pointer, int64_t begin, int64_t end) {
     const struct combine_args *args = args_pointer;
-    FOR_VECTORS(i, n, end - begin) {
+    for (int64_t i = 0; i < end - begin; i += LANES) {
+        int64_t n = lanes(end - begin - i);
         vf sum = vf_set(args->coefficient[0]) * vf_read(args->x[0], DTYPE_F32, begin + i, n);
         for (int term = 1; term < args->terms; term++) {
             vf x = vf_read(args->x[term], DTYPE_F32, begin + i, n);
@@ -192,7 +205,8 @@ static void combine_rows(const void *args_pointer, int64_t begin, int64_t end) {
 static void from_pixels_rows(const void *args_pointer, int64_t begin, int64_t end) {
     const struct pixels_args *args = args_pointer;
     const uint8_t *rgb = args->x;
-    FOR_VECTORS(i, n, end - begin) {
+    for (int64_t i = 0; i < end - begin; i += LANES) {
+        int64_t n = lanes(end - begin - i);
         uint8_t some[LANES] = {0};
         memcpy(some, rgb + begin + i, (size_t)n);
         vf_write(args->out, args->dtype, begin + i, n,
@@ -203,10 +217,11 @@ static void from_pixels_rows(const void *args_pointer, int64_t begin, int64_t en
 static void to_pixels_rows(const void *args_pointer, int64_t begin, int64_t end) {
     const struct pixels_args *args = args_pointer;
     uint8_t *rgb = args->out;
-    FOR_VECTORS(i, n, end - begin) {
+    for (int64_t i = 0; i < end - begin; i += LANES) {
+        int64_t n = lanes(end - begin - i);
         /* max returns its second operand for NaN: black. */
         vf x = vf_max(vf_read(args->x, args->dtype, begin + i, n), vf_set(-1));
-        uint8_t some[LANES > 16 ? LANES : 16];
+        uint8_t some[16];
         vf_store_u8(some, (vf_min(x, vf_set(1)) + vf_set(1)) * vf_set(127.5f));
         memcpy(rgb + begin + i, some, (size_t)n);
     }

@@ -76,6 +76,9 @@ static double pixel(const struct conv_case *c, int64_t t, int64_t y, int64_t x, 
 
 static void check_conv(struct conv_case c) {
     prepare(&c);
+    if (c.weight.data == NULL || c.bias.data == NULL) {
+        abort();
+    }
     int64_t count = c.frames * c.height * c.width * c.shape.out_channels;
     double *expected = buffer_of((size_t)count * sizeof *expected);
     int64_t i = 0;

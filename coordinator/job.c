@@ -12,8 +12,7 @@
 #include "coordinator/job_list.h"
 #include "coordinator/plan.h"
 
-/* -- words
- * ------------------------------------------------------------------------------------------- */
+/* -- words ------------------------------------------------------------------------------------ */
 
 static const char *const codec_names[] = {"h264", "hevc",   "av1", "vp9",
                                           "ffv1", "prores", "png", NULL};
@@ -93,8 +92,7 @@ const char *const *job_words(enum job_words words) {
     return NULL;
 }
 
-/* -- the reader
- * ---------------------------------------------------------------------------------------- */
+/* -- the reader ------------------------------------------------------------------------------- */
 
 struct place {
     const char *file;
@@ -249,8 +247,7 @@ static enum error_code check_keys(struct reader *reader, const struct yaml *mapp
     return ERR_OK;
 }
 
-/* -- values
- * -------------------------------------------------------------------------------------------- */
+/* -- values ----------------------------------------------------------------------------------- */
 
 static enum error_code read_integer(struct reader *reader, struct integer *out,
                                     const struct yaml *node, int64_t least, int64_t most,
@@ -564,8 +561,7 @@ static enum error_code read_fps(struct reader *reader, struct settings *out,
     return ERR_OK;
 }
 
-/* -- layers
- * ---------------------------------------------------------------------------------------------- */
+/* -- layers ----------------------------------------------------------------------------------- */
 
 static enum error_code read_output(struct reader *reader, struct settings *out,
                                    const struct yaml *node) {
@@ -642,8 +638,7 @@ static enum error_code read_settings(struct reader *reader, struct settings *out
     return code;
 }
 
-/* -- sets of names
- * ----------------------------------------------------------------------------------------- */
+/* -- sets of names ---------------------------------------------------------------------------- */
 
 static uint64_t name_hash(const char *name) {
     uint64_t hash = UINT64_C(14695981039346656037);
@@ -696,8 +691,7 @@ static const char *get_image_name(const struct reader *reader, uint32_t index) {
     return reader->file_names[index];
 }
 
-/* -- one video
- * ---------------------------------------------------------------------------------------------- */
+/* -- one video -------------------------------------------------------------------------------- */
 
 enum { LAYERS = 4 }; /* video, list entry, defaults, top-level output */
 
@@ -712,7 +706,7 @@ enum { LAYERS = 4 }; /* video, list entry, defaults, top-level output */
     } while (0)
 
 static char *keep(struct reader *reader, const char *text) {
-    return arena_strdup(&reader->job->arena, text, strlen(text));
+    return text ? arena_strdup(&reader->job->arena, text, strlen(text)) : NULL;
 }
 
 static enum error_code find_image(struct reader *reader, struct job_video *video,
@@ -762,7 +756,7 @@ static enum error_code fill_path(struct reader *reader, char out[LIMIT_PATH_BYTE
     char raw[LIMIT_PATH_BYTES], number[24];
     size_t used = 0;
     snprintf(number, sizeof number, "%llu", (unsigned long long)seed);
-    for (const char *at = path->text; *at;) {
+    for (const char *at = path->text ? path->text : ""; *at;) {
         const char *put = at;
         size_t length = 1;
         if (*at == '{') {
@@ -776,7 +770,7 @@ static enum error_code fill_path(struct reader *reader, char out[LIMIT_PATH_BYTE
                   : !strcmp(hole, "video") ? video
                   : !strcmp(hole, "seed")  ? number
                                            : NULL;
-            if (!put) {
+            if (!put || !end) {
                 const char *near = *hole ? text_nearest(hole, holes) : NULL;
                 return fail(reader, path->at, ERR_USAGE,
                             "path: {%s} cannot be filled in%s%s%s; there are {job}, {video} and "
@@ -837,7 +831,7 @@ static enum error_code choose_container(struct reader *reader, struct job_output
     output->container = JOB_CONTAINER_FOLDER;
     if (dot) {
         int found = 0;
-        while (found < JOB_CONTAINER_FOLDER && strcmp(dot + 1, container_names[found]))
+        while (found < JOB_CONTAINER_FOLDER && strcmp(dot + 1, container_names[found]) != 0)
             found++;
         if (found == JOB_CONTAINER_FOLDER)
             return fail(reader, path->at, ERR_USAGE,
@@ -1026,7 +1020,7 @@ static enum error_code add_one(struct reader *reader, const struct job_video *vi
             return no_memory(reader);
         reader->capacity = capacity;
     }
-    char filled[LIMIT_PATH_BYTES];
+    char filled[LIMIT_PATH_BYTES] = "";
     struct job_video *put = &reader->videos[reader->count];
     *put = *video;
     reader->places[reader->count] = at;
@@ -1160,8 +1154,7 @@ static enum error_code add_video(struct reader *reader, const struct settings *c
     return ERR_OK;
 }
 
-/* -- videos
- * ---------------------------------------------------------------------------------------------- */
+/* -- videos ----------------------------------------------------------------------------------- */
 
 static enum error_code add_row(void *user, const struct yaml *row, bool typed,
                                struct error *error) {
@@ -1325,7 +1318,7 @@ static enum error_code read_top(struct reader *reader, const struct yaml *top, c
     struct text job_name = {0};
     if (node) {
         code = read_name(reader, &job_name, node);
-        if (code)
+        if (code || !job_name.text)
             return code;
         job->name = keep(reader, job_name.text);
     } else {
@@ -1417,7 +1410,7 @@ enum error_code job_parse(struct job **out, const char *name, const char *text, 
         code = yaml_parse(&top, &reader.scratch, name, text, length, error);
     if (!code && !top)
         code = error_set(error, ERR_USAGE, "%s:1:1: the file is empty; expected a job", name);
-    if (!code)
+    if (!code && top)
         code = read_top(&reader, top, name);
     if (!code)
         code = finish(&reader);

@@ -23,8 +23,7 @@
 #include "base/hash.h"
 #include "coordinator/limits.h"
 
-/* -- words of the job file
- * -------------------------------------------------------------------------- */
+/* -- words of the job file -------------------------------------------------------------------- */
 
 enum job_codec {
     JOB_CODEC_H264,
@@ -66,8 +65,7 @@ enum job_words {
 };
 const char *const *job_words(enum job_words words);
 
-/* -- what the reader asks for
- * ------------------------------------------------------------------------ */
+/* -- what the reader asks for ----------------------------------------------------------------- */
 
 enum model_ability {
     MODEL_CAN_TEXT = 1,
@@ -112,8 +110,7 @@ struct job_resolver {
                                   struct error *error);
 };
 
-/* -- a job
- * ----------------------------------------------------------------------------------------- */
+/* -- a job ------------------------------------------------------------------------------------ */
 
 struct job_model {
     const char *spec; /* as written */

@@ -9,8 +9,7 @@
 
 enum { DOCUMENT_FORMAT = 1 };
 
-/* -- writing
- * --------------------------------------------------------------------------------------- */
+/* -- writing ---------------------------------------------------------------------------------- */
 
 struct address_map {
     const void **slots; /* open addressing; `order` keeps what was added */
@@ -193,8 +192,7 @@ void job_write(struct buffer *out, const struct job *job) {
     address_close(&images);
 }
 
-/* -- reading
- * ----------------------------------------------------------------------------------------- */
+/* -- reading ---------------------------------------------------------------------------------- */
 
 struct loader {
     struct job *job;
@@ -276,7 +274,7 @@ static enum error_code load_model(struct loader *loader, struct job_model *out,
         !hash_from_hex(&facts->hash, hash) || !load_int(&fps, json_get(node, "fps"), 0, 1 << 20) ||
         !load_word(&sampler, json_get(node, "sampler"), job_words(JOB_VALUES_SAMPLER)))
         return damaged(loader, "model");
-    strcpy(facts->family, family);
+    memcpy(facts->family, family, strlen(family) + 1);
     facts->abilities = (int)value[0];
     facts->size_multiple = (int)value[1];
     facts->size_min = (int)value[2];
@@ -309,9 +307,9 @@ static enum error_code load_tables(struct loader *loader, const struct json *top
         images->type != JSON_ARRAY)
         return damaged(loader, "a table is missing");
     loader->texts = arena_array(&loader->scratch, texts->length, sizeof *loader->texts);
-    loader->shots = arena_array(&loader->scratch, shots->length, sizeof *loader->shots);
+    loader->shots = arena_array(&loader->scratch, shots->length, sizeof(void *));
     loader->shot_counts = arena_array(&loader->scratch, shots->length, sizeof(int));
-    loader->file_names = arena_array(&loader->scratch, images->length, sizeof(char *));
+    loader->file_names = arena_array(&loader->scratch, images->length, sizeof(void *));
     loader->files = arena_array(arena, images->length, sizeof *loader->files);
     if (!loader->texts || !loader->shots || !loader->shot_counts || !loader->files ||
         !loader->file_names)

@@ -93,8 +93,7 @@ static enum error_code list_read_text(struct list *list) {
     return ERR_OK;
 }
 
-/* -- CSV
- * ------------------------------------------------------------------------------------------- */
+/* -- CSV -------------------------------------------------------------------------------------- */
 
 struct csv_field {
     char *text;
@@ -291,8 +290,7 @@ static enum error_code list_read_csv(struct list *list) {
     }
 }
 
-/* -- JSON lines
- * -------------------------------------------------------------------------------------- */
+/* -- JSON lines ------------------------------------------------------------------------------- */
 
 /* json.h gives no places within a line; a key is looked for as it is usually written. */
 static int json_column(const char *line, size_t length, const char *key) {
@@ -395,8 +393,7 @@ static enum error_code list_read_json(struct list *list) {
     return ERR_OK;
 }
 
-/* -- the door
- * ------------------------------------------------------------------------------------------ */
+/* -- the door --------------------------------------------------------------------------------- */
 
 enum error_code job_list_read(const char *name, const char *text, size_t length,
                               const char *const *header, struct arena *scratch, job_list_sink sink,

@@ -58,8 +58,7 @@ const char *video_state_name(enum video_state state);
 bool job_state_is_final(enum job_state state);
 bool video_state_is_final(enum video_state state);
 
-/* -- records
- * --------------------------------------------------------------------------------------- */
+/* -- records ---------------------------------------------------------------------------------- */
 
 enum ledger_record_kind {
     LEDGER_JOB,         /* insert a job */
@@ -142,8 +141,7 @@ struct ledger_record {
     };
 };
 
-/* -- the door
- * -------------------------------------------------------------------------------------- */
+/* -- the door --------------------------------------------------------------------------------- */
 
 /* Called for each row; pointers are valid during the call. An error ends the reading and is
  * returned. Only the callbacks that are there are called. */
@@ -213,8 +211,7 @@ MUST_CHECK enum error_code ledger_collect(struct ledger *ledger, uint64_t job,
                                           void (*removed)(void *user, const struct hash *object),
                                           void *user, struct error *error);
 
-/* -- for implementations
- * --------------------------------------------------------------------------- */
+/* -- for implementations ---------------------------------------------------------------------- */
 
 struct ledger_table {
     void (*close)(struct ledger *ledger);

@@ -119,8 +119,7 @@ struct ledger_sqlite {
     int lock;
 };
 
-/* -- errors
- * ---------------------------------------------------------------------------------------- */
+/* -- errors ----------------------------------------------------------------------------------- */
 
 static enum error_code sqlite_error(const struct ledger_sqlite *self, int result, const char *doing,
                                     struct error *error) {
@@ -164,8 +163,7 @@ static enum error_code sqlite_error(const struct ledger_sqlite *self, int result
     }
 }
 
-/* -- statements
- * ------------------------------------------------------------------------------------ */
+/* -- statements ------------------------------------------------------------------------------- */
 
 static sqlite3_stmt *use(struct ledger_sqlite *self, enum statement which) {
     sqlite3_stmt *statement = self->statements[which];
@@ -233,8 +231,7 @@ static bool outputs_unpack(struct task_result *result, const uint8_t *bytes, int
     return true;
 }
 
-/* -- writing
- * ----------------------------------------------------------------------------------------- */
+/* -- writing ---------------------------------------------------------------------------------- */
 
 static int get_result(struct ledger_sqlite *self, struct task_result *out, bool *found,
                       const struct hash *key, const char *class) {
@@ -421,8 +418,7 @@ static enum error_code sqlite_apply(struct ledger *ledger, const struct ledger_r
     return code;
 }
 
-/* -- reading
- * ------------------------------------------------------------------------------------------- */
+/* -- reading ---------------------------------------------------------------------------------- */
 
 static enum error_code damaged(const struct ledger_sqlite *self, const char *what,
                                struct error *error) {
@@ -683,8 +679,7 @@ static enum error_code sqlite_collect(struct ledger *ledger, uint64_t job,
     return code;
 }
 
-/* -- opening
- * ------------------------------------------------------------------------------------------- */
+/* -- opening ---------------------------------------------------------------------------------- */
 
 static void sqlite_close_ledger(struct ledger *ledger) {
     struct ledger_sqlite *self = (struct ledger_sqlite *)ledger;

@@ -3,8 +3,7 @@
 #ifndef VIDLOOM_COORDINATOR_LIMITS_H
 #define VIDLOOM_COORDINATOR_LIMITS_H
 
-/* -- the job file
- * ---------------------------------------------------------------------------------- */
+/* -- the job file ----------------------------------------------------------------------------- */
 #define LIMIT_VIDEOS            100000        /* of a job, seeds multiplied out */
 #define LIMIT_SECONDS           86400         /* of a video: a day */
 #define LIMIT_FRAMES            (86400 * 240) /* of a video */
@@ -25,8 +24,7 @@
 #define LIMIT_JOB_BYTES         (UINT64_C(1) << 30) /* memory of one job, resolved */
 #define LIMIT_DOCUMENT_BYTES    (256u << 20)        /* a resolved job as JSON text */
 
-/* -- tasks
- * ----------------------------------------------------------------------------------------- */
+/* -- tasks ------------------------------------------------------------------------------------ */
 #define LIMIT_OUTPUTS      2  /* artifacts a task yields: segment and frames */
 #define LIMIT_OUTPUT_NAME  16 /* bytes of an artifact's name, NUL included */
 #define LIMIT_CLASS_BYTES  64 /* device class, NUL included */
@@ -34,8 +32,7 @@
 #define LIMIT_SUBMISSION   64 /* bytes of a client's idempotency key, NUL included */
 #define LIMIT_SLOTS        64 /* leases a worker may hold at once */
 
-/* -- the scheduler
- * --------------------------------------------------------------------------------- */
+/* -- the scheduler ---------------------------------------------------------------------------- */
 #define LIMIT_WORKERS      16384   /* connected at once */
 #define LIMIT_JOBS         100000  /* in memory at once */
 #define LIMIT_ACTIVE_TASKS 2000000 /* materialised at once, over all active videos */

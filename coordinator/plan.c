@@ -109,7 +109,7 @@ static struct texts *texts_open(const struct job *job, const struct job_video *v
         return NULL;
     size_t room = (size_t)video->shot_count + 3;
     texts->text = calloc(room, sizeof *texts->text);
-    texts->model = calloc(room, sizeof *texts->model);
+    texts->model = calloc(room, sizeof(void *));
     texts->shot = calloc(room, sizeof *texts->shot);
     if (!texts->text || !texts->model || !texts->shot) {
         texts_close(texts);

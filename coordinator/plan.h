@@ -143,8 +143,7 @@ int64_t plan_windows(int64_t frames, int window_frames, int overlap);
 /* The text of a window: "scene. motion". A full stop that the scene ends with is not doubled. */
 void plan_window_text(struct buffer *out, const char *prompt, const char *motion);
 
-/* -- results
- * ---------------------------------------------------------------------------------------- */
+/* -- results ---------------------------------------------------------------------------------- */
 
 struct task_output {
     char name[LIMIT_OUTPUT_NAME];

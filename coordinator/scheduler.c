@@ -153,8 +153,7 @@ struct scheduler {
     int restored_count;
 };
 
-/* -- maps
- * ---------------------------------------------------------------------------------------------- */
+/* -- maps ------------------------------------------------------------------------------------- */
 
 static size_t map_slot(const struct map *map, uint64_t key) {
     uint64_t mixed = key * UINT64_C(0x9E3779B97F4A7C15);
@@ -223,8 +222,7 @@ static void map_close(struct map *map) {
     free(map->values);
 }
 
-/* -- actions
- * ------------------------------------------------------------------------------------------- */
+/* -- actions ---------------------------------------------------------------------------------- */
 
 struct chunk {
     struct chunk *next;
@@ -371,8 +369,7 @@ static void begin(struct scheduler *self, int64_t now, struct scheduler_actions 
     self->core += gap < 0 ? 0 : gap > self->config.gap_max_ns ? self->config.gap_max_ns : gap;
 }
 
-/* -- classes
- * ------------------------------------------------------------------------------------------- */
+/* -- classes ---------------------------------------------------------------------------------- */
 
 static int class_find(const struct scheduler *self, const char *name) {
     for (int i = 0; i < self->class_count; i++)
@@ -413,8 +410,7 @@ static unsigned class_kinds(const struct scheduler *self, int class) {
     return kinds;
 }
 
-/* -- nodes
- * --------------------------------------------------------------------------------------------- */
+/* -- nodes ------------------------------------------------------------------------------------ */
 
 static size_t node_bucket(const struct scheduler *self, const struct hash *key, int class) {
     uint64_t number;
@@ -483,8 +479,7 @@ static bool node_add_user(struct node *node, struct active *active, int task) {
     return true;
 }
 
-/* -- leases
- * -------------------------------------------------------------------------------------------- */
+/* -- leases ----------------------------------------------------------------------------------- */
 
 /* The lease is no more; its node waits. */
 static void lease_end(struct scheduler *self, struct lease_entry *lease, bool remove_staged) {
@@ -531,8 +526,7 @@ static void attempt_add(struct scheduler *self, const struct lease_entry *lease,
             .wall_ns = wall_now(self)};
 }
 
-/* -- videos
- * -------------------------------------------------------------------------------------------- */
+/* -- videos ----------------------------------------------------------------------------------- */
 
 static struct video_entry *entry_of(const struct active *active) {
     return &active->job->videos[active->video];
@@ -696,8 +690,7 @@ static void node_undone(struct scheduler *self, struct node *node, uint64_t job)
     }
 }
 
-/* -- failures
- * ------------------------------------------------------------------------------------------ */
+/* -- failures --------------------------------------------------------------------------------- */
 
 static uint64_t hash_name(const char *name) {
     uint64_t hash = UINT64_C(14695981039346656037);
@@ -761,8 +754,7 @@ static void node_died_once(struct scheduler *self, struct node *node, struct wor
     }
 }
 
-/* -- starting videos
- * ------------------------------------------------------------------------------------ */
+/* -- starting videos -------------------------------------------------------------------------- */
 
 static bool video_is_pending(const struct video_entry *entry) {
     return (entry->state == VIDEO_WAITING || entry->state == VIDEO_RUNNING) && !entry->active;
@@ -917,8 +909,7 @@ static bool start_next(struct scheduler *self, const struct worker *worker) {
     return false;
 }
 
-/* -- giving out
- * ------------------------------------------------------------------------------------------ */
+/* -- giving out ------------------------------------------------------------------------------- */
 
 /* The staged path beside the final one: folder/.NAME.<epoch>.part */
 static char *staged_path(const char *path, uint64_t epoch) {
@@ -1531,8 +1522,7 @@ void scheduler_published(struct scheduler *self, uint64_t id, int video, enum er
     schedule(self);
 }
 
-/* -- workers
- * --------------------------------------------------------------------------------------------- */
+/* -- workers ---------------------------------------------------------------------------------- */
 
 enum error_code scheduler_worker_hello(struct scheduler *self, uint64_t id, const char *name,
                                        const char *class, unsigned kinds, int64_t now,
@@ -1932,8 +1922,7 @@ void scheduler_tick(struct scheduler *self, int64_t wall_ns, int64_t now,
     schedule(self);
 }
 
-/* -- questions
- * ---------------------------------------------------------------------------------------------- */
+/* -- questions -------------------------------------------------------------------------------- */
 
 static double mean_seconds(const struct job_entry *job, enum plan_kind kind) {
     return job->kind_count[kind] ? job->kind_seconds[kind] / (double)job->kind_count[kind] : 0;

@@ -79,8 +79,7 @@ struct scheduler_config {
     bool (*is_published)(void *user, const char *path, const struct hash *key);
 };
 
-/* -- actions
- * --------------------------------------------------------------------------------------- */
+/* -- actions ---------------------------------------------------------------------------------- */
 
 struct lease_input {
     const char *name;          /* "text", "tail", … as in plan.h */
@@ -150,8 +149,7 @@ struct scheduler_actions {
 void scheduler_actions_clear(struct scheduler_actions *actions);
 void scheduler_actions_close(struct scheduler_actions *actions);
 
-/* -- life
- * ------------------------------------------------------------------------------------------ */
+/* -- life ------------------------------------------------------------------------------------- */
 
 MUST_CHECK enum error_code
 scheduler_open(struct scheduler **out, const struct scheduler_config *config, struct error *error);
@@ -161,18 +159,17 @@ void scheduler_close(struct scheduler **scheduler); /* NULL is fine */
  * scheduler_start once, which asks for what was interrupted. The job is taken over (and *job
  * cleared) on success. Errors: ERR_FORMAT (rows that contradict each other), ERR_MEMORY, ERR_LIMIT.
  */
-MUST_CHECK enum error_code scheduler_restore_job(struct scheduler *scheduler, struct job **job,
+MUST_CHECK enum error_code scheduler_restore_job(struct scheduler *self, struct job **job,
                                                  const struct ledger_job *row, struct error *error);
-MUST_CHECK enum error_code scheduler_restore_video(struct scheduler *scheduler,
+MUST_CHECK enum error_code scheduler_restore_video(struct scheduler *self,
                                                    const struct ledger_video *row,
                                                    struct error *error);
-MUST_CHECK enum error_code scheduler_restore_publication(struct scheduler *scheduler,
+MUST_CHECK enum error_code scheduler_restore_publication(struct scheduler *self,
                                                          const struct ledger_publication *row,
                                                          struct error *error);
-void scheduler_start(struct scheduler *scheduler, int64_t now, struct scheduler_actions *actions);
+void scheduler_start(struct scheduler *self, int64_t now, struct scheduler_actions *actions);
 
-/* -- events: jobs
- * ----------------------------------------------------------------------------------- */
+/* -- events: jobs ----------------------------------------------------------------------------- */
 
 struct scheduler_submission {
     const char *yaml, *document; /* for the ledger */
@@ -183,8 +180,7 @@ struct scheduler_submission {
 };
 /* The job is taken over (and *job cleared; closed if its submission was known). *id is its number.
  */
-MUST_CHECK enum error_code scheduler_add_job(struct scheduler *scheduler, uint64_t *id,
-                                             struct job **job,
+MUST_CHECK enum error_code scheduler_add_job(struct scheduler *self, uint64_t *id, struct job **job,
                                              const struct scheduler_submission *submission,
                                              int64_t now, struct scheduler_actions *actions,
                                              struct error *error);
@@ -196,26 +192,25 @@ enum scheduler_control {
     CONTROL_RETRY,  /* failed and canceled videos wait again, counts forgotten */
 };
 /* Errors: ERR_MISSING (no such job), ERR_USAGE (does not apply in this state: says why). */
-MUST_CHECK enum error_code scheduler_control_job(struct scheduler *scheduler, uint64_t job,
+MUST_CHECK enum error_code scheduler_control_job(struct scheduler *self, uint64_t id,
                                                  enum scheduler_control control, int64_t now,
                                                  struct scheduler_actions *actions,
                                                  struct error *error);
 /* Drop a job that has ended from memory (its rows stay). ERR_MISSING, ERR_USAGE. */
-MUST_CHECK enum error_code scheduler_forget_job(struct scheduler *scheduler, uint64_t job,
+MUST_CHECK enum error_code scheduler_forget_job(struct scheduler *self, uint64_t id,
                                                 struct error *error);
 
 /* The outcome of ACTION_PUBLISH. */
-void scheduler_published(struct scheduler *scheduler, uint64_t job, int video, enum error_code code,
+void scheduler_published(struct scheduler *self, uint64_t id, int video, enum error_code code,
                          const char *detail, int64_t wall_ns, int64_t now,
                          struct scheduler_actions *actions);
 
-/* -- events: workers
- * -------------------------------------------------------------------------------- */
+/* -- events: workers -------------------------------------------------------------------------- */
 
-/* `worker` is the edge's number for a session, never used again after bye or lost. A hello of a
+/* `id` is the edge's number for a session, never used again after bye or lost. A hello of a
  * known session changes nothing but its kinds. Errors: ERR_LIMIT, ERR_USAGE (no class), ERR_MEMORY.
  */
-MUST_CHECK enum error_code scheduler_worker_hello(struct scheduler *scheduler, uint64_t worker,
+MUST_CHECK enum error_code scheduler_worker_hello(struct scheduler *self, uint64_t id,
                                                   const char *name, const char *class,
                                                   unsigned kinds, int64_t now,
                                                   struct scheduler_actions *actions,
@@ -223,14 +218,13 @@ MUST_CHECK enum error_code scheduler_worker_hello(struct scheduler *scheduler, u
 /* It is ready to hold up to `slots` leases at once, until it says otherwise; leases follow as
  * actions now or later. 0: no more. Repeating it changes nothing. Unknown workers: nothing happens.
  */
-void scheduler_worker_request(struct scheduler *scheduler, uint64_t worker, int slots, int64_t now,
+void scheduler_worker_request(struct scheduler *self, uint64_t id, int slots, int64_t now,
                               struct scheduler_actions *actions);
 /* Anything was heard of it. */
-void scheduler_worker_alive(struct scheduler *scheduler, uint64_t worker, int64_t now);
+void scheduler_worker_alive(struct scheduler *self, uint64_t id, int64_t now);
 /* Renews the lease; revokes one that is not held. fraction 0…1 of the task. */
-void scheduler_worker_progress(struct scheduler *scheduler, uint64_t worker, uint64_t epoch,
-                               int step, double fraction, int64_t now,
-                               struct scheduler_actions *actions);
+void scheduler_worker_progress(struct scheduler *self, uint64_t id, uint64_t epoch, int step,
+                               double fraction, int64_t now, struct scheduler_actions *actions);
 
 struct scheduler_outcome {
     uint64_t epoch;
@@ -244,25 +238,24 @@ struct scheduler_outcome {
     struct hash object;
     int64_t wall_ns;
 };
-void scheduler_worker_result(struct scheduler *scheduler, uint64_t worker,
+void scheduler_worker_result(struct scheduler *self, uint64_t id,
                              const struct scheduler_outcome *outcome, int64_t now,
                              struct scheduler_actions *actions);
-void scheduler_worker_bye(struct scheduler *scheduler, uint64_t worker, int64_t now,
+void scheduler_worker_bye(struct scheduler *self, uint64_t id, int64_t now,
                           struct scheduler_actions *actions); /* planned: no blame */
-void scheduler_worker_lost(struct scheduler *scheduler, uint64_t worker, int64_t wall_ns,
-                           int64_t now, struct scheduler_actions *actions);
+void scheduler_worker_lost(struct scheduler *self, uint64_t id, int64_t wall_ns, int64_t now,
+                           struct scheduler_actions *actions);
 /* No more leases for it (and, when `now_too`, the ones it has are revoked). ERR_MISSING. */
-MUST_CHECK enum error_code scheduler_drain_worker(struct scheduler *scheduler, const char *name,
+MUST_CHECK enum error_code scheduler_drain_worker(struct scheduler *self, const char *name,
                                                   bool now_too, int64_t now,
                                                   struct scheduler_actions *actions,
                                                   struct error *error);
 
 /* Time passes: expired leases, lost workers, pauses that end. At least once a second. */
-void scheduler_tick(struct scheduler *scheduler, int64_t wall_ns, int64_t now,
+void scheduler_tick(struct scheduler *self, int64_t wall_ns, int64_t now,
                     struct scheduler_actions *actions);
 
-/* -- questions
- * ---------------------------------------------------------------------------------------- */
+/* -- questions -------------------------------------------------------------------------------- */
 
 struct job_status {
     uint64_t id;
@@ -303,18 +296,18 @@ struct worker_status {
     int index;
 };
 /* Pointers live until the next event. False: there is no such thing. */
-bool scheduler_job_status(const struct scheduler *scheduler, uint64_t job, struct job_status *out);
-bool scheduler_video_status(const struct scheduler *scheduler, uint64_t job, int video,
+bool scheduler_job_status(const struct scheduler *self, uint64_t id, struct job_status *out);
+bool scheduler_video_status(const struct scheduler *self, uint64_t id, int video,
                             struct video_status *out);
 /* By place, 0 … count-1, in order of submission / hello. */
-int scheduler_job_count(const struct scheduler *scheduler);
-uint64_t scheduler_job_at(const struct scheduler *scheduler, int place);
-int scheduler_worker_count(const struct scheduler *scheduler);
-bool scheduler_worker_at(const struct scheduler *scheduler, int place, int64_t now,
+int scheduler_job_count(const struct scheduler *self);
+uint64_t scheduler_job_at(const struct scheduler *self, int place);
+int scheduler_worker_count(const struct scheduler *self);
+bool scheduler_worker_at(const struct scheduler *self, int place, int64_t now,
                          struct worker_status *out);
 /* Whether a task that is in memory has this result: for ledger_collect's `keep`. */
-bool scheduler_uses(const struct scheduler *scheduler, const struct hash *key, const char *class);
+bool scheduler_uses(const struct scheduler *self, const struct hash *key, const char *class);
 /* Nothing runs, nothing waits, every job has ended: `vidloom run` is done. */
-bool scheduler_is_idle(const struct scheduler *scheduler);
+bool scheduler_is_idle(const struct scheduler *self);
 
 #endif

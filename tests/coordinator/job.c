@@ -19,8 +19,7 @@
 #define HEAD  "model: pocket\nvideos:\n"
 #define VIDEO HEAD "  - {prompt: a, seconds: 1, "
 
-/* -- good files
- * ------------------------------------------------------------------------------------ */
+/* -- good files ------------------------------------------------------------------------------- */
 
 static void test_example(void **state) {
     struct job *job = fake_job("job: harbour\n"
@@ -176,8 +175,7 @@ static void test_document(void **state) {
     job_close(&job);
 }
 
-/* -- bad files
- * --------------------------------------------------------------------------------------- */
+/* -- bad files -------------------------------------------------------------------------------- */
 
 struct bad {
     const char *yaml, *expected;
@@ -540,8 +538,7 @@ static void test_many(void **state) {
     buffer_close(&document);
 }
 
-/* -- the schema
- * ---------------------------------------------------------------------------------------- */
+/* -- the schema ------------------------------------------------------------------------------- */
 
 struct schema {
     struct arena arena;

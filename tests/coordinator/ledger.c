@@ -84,8 +84,7 @@ static void apply(struct ledger *ledger, const struct ledger_record *records, si
     }
 }
 
-/* -- both
- * ------------------------------------------------------------------------------------------ */
+/* -- both ------------------------------------------------------------------------------------- */
 
 struct seen {
     int jobs, videos, publications, attempts, events;
@@ -315,8 +314,7 @@ static void test_sqlite(void **state) {
     ledger_close(&ledger);
 }
 
-/* -- SQLite alone
- * ------------------------------------------------------------------------------------ */
+/* -- SQLite alone ----------------------------------------------------------------------------- */
 
 /* Batches of two rows that belong together, each acknowledged by a byte in a pipe after its commit.
  * The child dies at a random moment; what was acknowledged is there, and no batch is there in half.

@@ -195,8 +195,7 @@ static bool epochs_have(const struct epochs *epochs, uint64_t epoch) {
     return false;
 }
 
-/* -- what the store and the file system would say
- * -------------------------------------------------- */
+/* -- what the store and the file system would say --------------------------------------------- */
 
 /* The artifact that a task makes on a class: honest workers always make this one. */
 static void artifact(struct hash *out, const struct hash *key, int class, const char *name) {
@@ -266,8 +265,7 @@ static bool is_published(void *user, const char *path, const struct hash *key) {
     return is;
 }
 
-/* -- network
- * --------------------------------------------------------------------------------------- */
+/* -- network ---------------------------------------------------------------------------------- */
 
 static void send_message(struct world *world, const struct message *message) {
     int copies = 1;
@@ -288,8 +286,7 @@ static void send_message(struct world *world, const struct message *message) {
             }
 }
 
-/* -- the coordinator
- * ---------------------------------------------------------------------------------- */
+/* -- the coordinator -------------------------------------------------------------------------- */
 
 static enum error_code load_job(void *user, const struct ledger_job *row, struct error *error) {
     struct world *world = user;
@@ -521,8 +518,7 @@ static void deliver_up(struct world *world, const struct message *message) {
     }
 }
 
-/* -- workers
- * ------------------------------------------------------------------------------------------ */
+/* -- workers ---------------------------------------------------------------------------------- */
 
 static void deliver_down(struct world *world, const struct message *message) {
     struct sim_worker *worker = &world->workers[message->worker];
@@ -776,8 +772,7 @@ static bool client_turn(struct world *world) {
     return true;
 }
 
-/* -- a history
- * --------------------------------------------------------------------------------------------- */
+/* -- a history -------------------------------------------------------------------------------- */
 
 static bool at_rest(struct world *world) {
     for (int i = 0; i < JOBS; i++)

@@ -71,7 +71,7 @@ static void check_published(struct world *world, const char *yaml) {
     assert_int_equal(world_count(world, "out", ".part"), 0);
 }
 
-/* -- whole jobs -------------------------------------------------------------------------------- */
+/* -- whole jobs ------------------------------------------------------------------------------- */
 
 static bool count_visits(void *user, const struct client_video *video) {
     *(int *)user += video->state == VIDEO_DONE;
@@ -160,7 +160,7 @@ static void files_are_uploaded(void **state) {
     world_destroy(&world);
 }
 
-/* -- kills ------------------------------------------------------------------------------------- */
+/* -- kills ------------------------------------------------------------------------------------ */
 
 static void killed_and_resumed(void **state) {
     enum { KILLS = 8 };
@@ -237,7 +237,7 @@ static void late_result_is_refused(void **state) {
     world_destroy(&world);
 }
 
-/* -- files of others --------------------------------------------------------------------------- */
+/* -- files of others -------------------------------------------------------------------------- */
 
 static void foreign_file_is_kept(void **state) {
     struct world world;
@@ -315,7 +315,7 @@ static void one_server_a_state_folder(void **state) {
     world_destroy(&world);
 }
 
-/* -- control ----------------------------------------------------------------------------------- */
+/* -- control ---------------------------------------------------------------------------------- */
 
 static void controls(void **state) {
     struct world world;
@@ -402,7 +402,7 @@ static void no_coordinator(void **state) {
     client_close(&client);
 }
 
-/* -- hostile peers ----------------------------------------------------------------------------- */
+/* -- hostile peers ---------------------------------------------------------------------------- */
 
 static void storm(struct world *world, const char *address) {
     struct endpoint *endpoint = NULL;
@@ -446,7 +446,7 @@ static void malformed_frames(void **state) {
     world_destroy(&world);
 }
 
-/* -- many, and full ---------------------------------------------------------------------------- */
+/* -- many, and full --------------------------------------------------------------------------- */
 
 static void many_videos(void **state) {
     struct world world;

@@ -26,7 +26,7 @@ const char *__tsan_default_options(void) {
 }
 #endif
 
-/* -- the model --------------------------------------------------------------------------------- */
+/* -- the model -------------------------------------------------------------------------------- */
 
 static enum error_code read_model(void *user, struct model_facts *out, const char *spec,
                                   struct error *error) {
@@ -57,7 +57,7 @@ struct job_resolver world_resolver(void) {
     return (struct job_resolver){.read_model = read_model};
 }
 
-/* -- the world --------------------------------------------------------------------------------- */
+/* -- the world -------------------------------------------------------------------------------- */
 
 void world_make(struct world *world, bool tcp) {
     struct error error;
@@ -134,7 +134,7 @@ void world_stop(struct world *world) {
     check(world->outcome == ERR_OK);
 }
 
-/* -- another process --------------------------------------------------------------------------- */
+/* -- another process -------------------------------------------------------------------------- */
 
 /* The child writes its two addresses, a line each, to descriptor 3, then serves. */
 int world_child(int argc, char **argv) {
@@ -206,7 +206,7 @@ void world_kill(pid_t child) {
     check(waitpid(child, &status, 0) == child);
 }
 
-/* -- files ------------------------------------------------------------------------------------- */
+/* -- files ------------------------------------------------------------------------------------ */
 
 const char *world_write(struct world *world, const char *name, const char *text) {
     static _Thread_local char path[FILE_PATH_BYTES];
@@ -251,7 +251,7 @@ int world_count(const struct world *world, const char *name, const char *suffix)
     return count_files(in_world(world, path, name), suffix);
 }
 
-/* -- jobs -------------------------------------------------------------------------------------- */
+/* -- jobs ------------------------------------------------------------------------------------- */
 
 uint64_t world_submit(struct world *world, const char *yaml) {
     struct error error;
@@ -269,7 +269,7 @@ enum job_state world_follow(struct world *world, uint64_t job) {
     return last.state;
 }
 
-/* -- a worker ---------------------------------------------------------------------------------- */
+/* -- a worker --------------------------------------------------------------------------------- */
 
 struct fake_state {
     struct fake *fake;

@@ -7,22 +7,32 @@
 #include <sys/random.h>
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "proto/message.h"
 #include "worker/compute.h"
 
 /* Leases to hold at once: one runs, the next is here when it ends, so the device never waits for
  * the coordinator's commit. */
 #define SLOTS 2
-/* A step that takes longer than this is taken for a hang: its lease is not renewed any more. The
- * slowest known step, 14B at 720p on two CPU cores, is split into calls far below it. */
+/* A step that takes longer than this is taken for a hang: no lease is renewed or asked for until
+ * the device goes on. Nothing known comes near it: loading 14B from a slow disk takes minutes. */
 #define STALL_NS     (30 * 60 * CLOCK_S)
 #define RESEND_NS    (2 * CLOCK_S)
 #define PROGRESS_NS  (200 * CLOCK_MS)
 #define HELLO_NS     (500 * CLOCK_MS)
 #define HELLO_MAX_NS (32 * CLOCK_S)
-#define HEARTBEAT_NS (2 * CLOCK_S) /* until the coordinator has said */
+#define HEARTBEAT_NS (2 * CLOCK_S)   /* until the coordinator has said */
+#define SHORTEST_NS  (20 * CLOCK_MS) /* of what it may say */
 #define WAIT_MS      100
 #define FAREWELL_NS  (3 * CLOCK_S) /* for the last results to be acknowledged */
+#define BYE_NS       (300 * CLOCK_MS)
+#define HELD_MAX     64 /* leases told of in one round of renewals */
+
+_Static_assert((int)WORK_TEXT == vidloom_KIND_TEXT && (int)WORK_KEYFRAME == vidloom_KIND_KEYFRAME &&
+                   (int)WORK_IMAGE == vidloom_KIND_IMAGE &&
+                   (int)WORK_WINDOW == vidloom_KIND_WINDOW &&
+                   (int)WORK_DECODE == vidloom_KIND_DECODE && (int)WORK_MUX == vidloom_KIND_MUX,
+               "kinds have the same numbers on the wire");
 
 struct agent {
     struct agent_config config;
@@ -33,18 +43,26 @@ struct agent {
 
     uint64_t session; /* 0: not welcomed yet */
     bool joined;      /* false: saying hello */
-    int64_t heard_ns, said_ns, hello_ns, hello_pause_ns;
+    bool
+        dismissed; /* drained at once: perhaps because another has our name, so never hello again */
+    char store[FILE_PATH_BYTES]; /* the folder that the coordinator named; "": none yet */
+    int64_t heard_ns;
+    int64_t hello_ns, hello_pause_ns; /* the next hello, the pause after it */
+    int64_t request_ns, renew_ns;     /* the next request, the next renewal of all leases */
     int64_t heartbeat_ns, lease_ns;
 
-    struct compute_progress progress; /* as last reported */
-    int64_t progress_ns;              /* when it was reported */
-    int64_t moved_ns;                 /* when the device last made progress */
+    struct compute_progress seen; /* of the running piece */
+    bool seen_said;               /* that is what the coordinator knows */
+    int64_t progress_ns;          /* when progress was last said */
+    int64_t moved_ns;             /* when the device last made progress */
+    bool stalled;
 
     struct work *results; /* sent, not yet acknowledged; in order */
     int64_t resend_ns;
 
     bool draining;
-    int64_t farewell_ns; /* when leaving began; 0: not leaving */
+    bool leaving;        /* the coordinator was told, as far as it can be */
+    int64_t farewell_ns; /* since when nothing is at hand any more */
     bool broken;         /* a task has shown that this worker cannot go on */
     struct error broken_error;
 
@@ -58,14 +76,12 @@ struct agent {
 
 /* True when it was queued. What was not is said again later: every message here is repeated until
  * it has had its effect. */
-static bool say(struct agent *agent, int64_t now) {
+static bool say(struct agent *agent) {
     struct error error;
     enum error_code code = message_encode(&agent->frame, &agent->out, &error);
     if (code == ERR_OK)
         code = endpoint_send(agent->endpoint, 0, agent->frame.data, agent->frame.length, &error);
-    if (code == ERR_OK)
-        agent->said_ns = now;
-    else if (code != ERR_BUSY)
+    if (code != ERR_OK && code != ERR_BUSY)
         log_line(agent->config.log, LOG_WARNING, "worker", "%s not sent: %s",
                  message_name(agent->out.which_body), error.detail);
     return code == ERR_OK;
@@ -82,24 +98,35 @@ static void say_hello(struct agent *agent, int64_t now) {
     hello->memory = agent->device.memory;
     hello->kinds = agent->config.kinds ? agent->config.kinds : (1u << WORK_KIND_COUNT) - 1;
     hello->nonce = agent->nonce;
-    say(agent, now);
     agent->hello_ns = now + agent->hello_pause_ns;
+    if (!say(agent))
+        return; /* nobody is there to be spared */
     agent->hello_pause_ns *= 2;
     if (agent->hello_pause_ns > HELLO_MAX_NS)
         agent->hello_pause_ns = HELLO_MAX_NS;
 }
 
-static bool wants_work(const struct agent *agent) {
-    return !agent->draining && !agent->broken && !agent->farewell_ns;
+static bool is_set(const atomic_bool *flag) {
+    return flag && atomic_load(flag);
 }
 
-static void say_request(struct agent *agent, int64_t now) {
+static bool is_leaving(const struct agent *agent) {
+    return agent->draining || agent->broken || is_set(agent->config.stop) ||
+           is_set(agent->config.cancel);
+}
+
+static void say_plain(struct agent *agent, pb_size_t body) {
+    message_begin(&agent->out, body);
+    say(agent);
+}
+
+static void say_request(struct agent *agent) {
     message_begin(&agent->out, vidloom_Envelope_request_work_tag);
-    agent->out.body.request_work.slots = wants_work(agent) ? SLOTS : 0;
-    say(agent, now);
+    agent->out.body.request_work.slots = is_leaving(agent) || agent->stalled ? 0 : SLOTS;
+    say(agent);
 }
 
-static void say_result(struct agent *agent, const struct work *work, int64_t now) {
+static void say_result(struct agent *agent, const struct work *work) {
     message_begin(&agent->out, vidloom_Envelope_result_tag);
     vidloom_Result *result = &agent->out.body.result;
     message_set_hash(result->key, &work->key);
@@ -117,10 +144,10 @@ static void say_result(struct agent *agent, const struct work *work, int64_t now
     result->object_missing = work->result.object_missing;
     message_set_hash(result->object, &work->result.object);
     result->milliseconds = (uint64_t)(work->seconds * 1e3);
-    say(agent, now);
+    say(agent);
 }
 
-/* Renews the lease: at every step, and as long as a step has not taken unreasonably long. */
+/* Renews the lease. */
 static void say_progress(struct agent *agent, const struct compute_progress *progress,
                          int64_t now) {
     message_begin(&agent->out, vidloom_Envelope_progress_tag);
@@ -129,9 +156,11 @@ static void say_progress(struct agent *agent, const struct compute_progress *pro
     body->epoch = progress->epoch;
     body->step = (uint32_t)progress->step;
     body->steps = (uint32_t)progress->steps;
-    body->fraction = progress->steps > 0 ? (double)progress->step / progress->steps : 0;
-    if (say(agent, now)) {
-        agent->progress = *progress;
+    if (progress->steps > 0)
+        body->fraction =
+            progress->step < progress->steps ? (double)progress->step / progress->steps : 1;
+    if (say(agent) && progress->running) {
+        agent->seen_said = true;
         agent->progress_ns = now;
     }
 }
@@ -148,30 +177,61 @@ static void forget_results(struct agent *agent) {
 }
 
 /* A new session has none of the old leases. */
-static void on_welcome(struct agent *agent, const vidloom_Welcome *welcome, int64_t now) {
+static void begin_session(struct agent *agent, uint64_t session) {
+    if (agent->session) {
+        compute_forget_all(agent->compute);
+        forget_results(agent);
+    }
+    agent->session = session;
+    log_line(agent->config.log, LOG_INFO, "worker", "joined session=%" PRIu64 " device=%s", session,
+             agent->device.name);
+}
+
+static void give_up(struct agent *agent, const struct error *error) {
+    if (agent->broken)
+        return;
+    agent->broken = true;
+    agent->broken_error = *error;
+}
+
+/* False: not yet, because a piece of an older session is still being stopped; or never. */
+static bool use_store(struct agent *agent, const char *folder) {
     struct error error;
-    if (welcome->session != agent->session) {
-        if (agent->session) {
-            compute_stop(agent->compute, 0);
-            forget_results(agent);
-        }
-        log_line(agent->config.log, LOG_INFO, "worker", "joined session=%" PRIu64 " device=%s",
-                 welcome->session, agent->device.name);
+    if (agent->config.store || (*folder && strcmp(folder, agent->store) == 0))
+        return true;
+    if (*folder && compute_held(agent->compute) > 0)
+        return false;
+    enum error_code code =
+        *folder ? compute_set_store(agent->compute, folder, &error)
+                : error_set(&error, ERR_USAGE,
+                            "the coordinator names no store; name its folder with --store");
+    if (code != ERR_OK) {
+        give_up(agent, &error);
+        return false;
     }
-    agent->session = welcome->session;
-    agent->heartbeat_ns = welcome->heartbeat_ms * CLOCK_MS;
-    agent->lease_ns = welcome->lease_ms * CLOCK_MS;
+    snprintf(agent->store, sizeof agent->store, "%s", folder);
+    return true;
+}
+
+static int64_t at_least(int64_t milliseconds) {
+    int64_t ns = milliseconds * CLOCK_MS;
+    return ns > SHORTEST_NS ? ns : SHORTEST_NS;
+}
+
+static void on_welcome(struct agent *agent, const vidloom_Welcome *welcome, int64_t now) {
+    if (!welcome->session)
+        return;
+    if (welcome->session != agent->session)
+        begin_session(agent, welcome->session);
+    agent->heartbeat_ns = at_least(welcome->heartbeat_ms);
+    agent->lease_ns = at_least(welcome->lease_ms);
     agent->hello_pause_ns = HELLO_NS;
-    if (!agent->config.store && !agent->joined && compute_held(agent->compute) == 0) {
-        enum error_code code = compute_set_store(agent->compute, welcome->store, &error);
-        if (code != ERR_OK) {
-            agent->broken = true;
-            agent->broken_error = error;
-            return;
-        }
-    }
-    agent->joined = true;
-    say_request(agent, now);
+    agent->joined = use_store(agent, welcome->store);
+    if (!agent->joined && !agent->broken)
+        return;
+    say_request(agent);
+    agent->request_ns = now + agent->heartbeat_ns;
+    agent->renew_ns = now;
 }
 
 static char *copy_text(const void *text, size_t length) {
@@ -217,7 +277,21 @@ static struct work *work_of_lease(const vidloom_Lease *lease) {
     return work;
 }
 
+/* To the end of the list and out; repeated until it is known. */
+static void add_result(struct agent *agent, struct work *work, int64_t now) {
+    if (!agent->results)
+        agent->resend_ns = now + RESEND_NS;
+    struct work **end = &agent->results;
+    while (*end)
+        end = &(*end)->next;
+    *end = work;
+    if (agent->joined)
+        say_result(agent, work);
+}
+
 static void on_lease(struct agent *agent, const vidloom_Lease *lease, int64_t now) {
+    if (!agent->session || !lease->epoch)
+        return; /* no coordinator does that */
     struct work *work = work_of_lease(lease);
     if (!work) {
         /* Not answered: it runs out and is given to another. */
@@ -228,14 +302,18 @@ static void on_lease(struct agent *agent, const vidloom_Lease *lease, int64_t no
     hash_hex(key, &work->key);
     log_line(agent->config.log, LOG_DEBUG, "worker", "lease task=%.12s kind=%d index=%u job=%s/%s",
              key, (int)work->kind, (unsigned)lease->index, lease->job_name, lease->video_name);
-    agent->moved_ns = now;
+    if (is_leaving(agent)) { /* it was on its way when we said: no more */
+        work->code = error_set(&work->error, ERR_INTERRUPTED, "the worker is leaving");
+        add_result(agent, work, now);
+        return;
+    }
     compute_add(agent->compute, work);
 }
 
-static void on_result_known(struct agent *agent, const vidloom_ResultKnown *known) {
+static void drop_result(struct agent *agent, uint64_t epoch) {
     for (struct work **place = &agent->results; *place; place = &(*place)->next) {
         struct work *work = *place;
-        if (work->epoch != known->epoch)
+        if (work->epoch != epoch)
             continue;
         *place = work->next;
         work_free(work);
@@ -243,18 +321,34 @@ static void on_result_known(struct agent *agent, const vidloom_ResultKnown *know
     }
 }
 
+static void on_revoke(struct agent *agent, uint64_t epoch) {
+    compute_forget(agent->compute, epoch);
+    drop_result(agent, epoch);
+}
+
+static void on_drain(struct agent *agent, bool now_too) {
+    agent->draining = true;
+    if (!now_too)
+        return;
+    agent->dismissed = true;
+    compute_stop(agent->compute);
+}
+
 static void on_refused(struct agent *agent, const vidloom_Refused *refused, int64_t now) {
     enum error_code code = message_code(refused->code);
     if (code == ERR_STALE) { /* it does not know us any more */
-        agent->joined = false;
-        agent->hello_ns = now;
+        if (agent->joined) {
+            agent->joined = false;
+            agent->hello_ns = now;
+            agent->hello_pause_ns = HELLO_NS;
+        }
         return;
     }
     log_line(agent->config.log, LOG_WARNING, "worker", "refused: %s", refused->detail);
     if (!agent->joined && error_class_of(code) == ERROR_CLASS_FAIL_JOB) {
-        agent->broken = true;
-        error_set(&agent->broken_error, code, "the coordinator refuses this worker: %s",
-                  refused->detail);
+        struct error error;
+        error_set(&error, code, "the coordinator refuses this worker: %s", refused->detail);
+        give_up(agent, &error);
     }
 }
 
@@ -269,15 +363,13 @@ static void on_message(struct agent *agent, int64_t now) {
         on_lease(agent, &envelope->body.lease, now);
         break;
     case vidloom_Envelope_revoke_tag:
-        compute_stop(agent->compute, envelope->body.revoke.epoch);
+        on_revoke(agent, envelope->body.revoke.epoch);
         break;
     case vidloom_Envelope_drain_tag:
-        agent->draining = true;
-        if (envelope->body.drain.now)
-            compute_stop(agent->compute, 0);
+        on_drain(agent, envelope->body.drain.now);
         break;
     case vidloom_Envelope_result_known_tag:
-        on_result_known(agent, &envelope->body.result_known);
+        drop_result(agent, envelope->body.result_known.epoch);
         break;
     case vidloom_Envelope_refused_tag:
         on_refused(agent, &envelope->body.refused, now);
@@ -304,88 +396,120 @@ static void hear(struct agent *agent, int64_t now) {
 /* -- the loop ------------------------------------------------------------------------------------
  */
 
-/* What the compute thread has finished goes to the end of the list and out. */
 static void collect_results(struct agent *agent, int64_t now) {
     struct work *work;
     while ((work = compute_take(agent->compute)) != NULL) {
-        struct work **end = &agent->results;
-        while (*end)
-            end = &(*end)->next;
-        *end = work;
-        if (work->code != ERR_OK)
-            log_line(agent->config.log, LOG_WARNING, "worker", "task kind=%d failed: %s",
-                     (int)work->kind, work->error.detail);
-        if (error_class_of(work->code) == ERROR_CLASS_STOP_WORKER) {
-            agent->broken = true;
-            agent->broken_error = work->error;
-        }
         agent->moved_ns = now;
-        if (agent->joined)
-            say_result(agent, work, now);
-        agent->resend_ns = now + RESEND_NS;
+        if (error_class_of(work->code) == ERROR_CLASS_STOP_WORKER)
+            give_up(agent, &work->error);
+        if (work->forgotten) {
+            work_free(work);
+            continue;
+        }
+        if (work->code != ERR_OK)
+            log_line(agent->config.log, work->code == ERR_INTERRUPTED ? LOG_INFO : LOG_WARNING,
+                     "worker", "task kind=%d failed: %s", (int)work->kind, work->error.detail);
+        add_result(agent, work, now);
     }
 }
 
-static void keep_lease(struct agent *agent, int64_t now) {
-    struct compute_progress progress;
-    compute_get_progress(agent->compute, &progress);
-    if (!progress.epoch)
-        return;
-    bool moved = progress.epoch != agent->progress.epoch || progress.step != agent->progress.step;
-    if (moved)
+/* `running` NULL: the device has nothing to do. */
+static void watch_device(struct agent *agent, const struct compute_progress *running, int64_t now) {
+    if (!running) {
         agent->moved_ns = now;
-    bool due = now - agent->progress_ns >= (moved ? PROGRESS_NS : agent->heartbeat_ns);
-    if (due && now - agent->moved_ns < STALL_NS)
-        say_progress(agent, &progress, now);
+    } else if (running->epoch != agent->seen.epoch || running->step != agent->seen.step) {
+        agent->moved_ns = now;
+        agent->seen = *running;
+        agent->seen_said = false;
+    }
+    bool stalled = now - agent->moved_ns > STALL_NS;
+    if (stalled && !agent->stalled)
+        log_line(agent->config.log, LOG_WARNING, "worker", "the device makes no progress");
+    agent->stalled = stalled;
+}
+
+/* A lease is renewed at least three times before it ends, one that waits as well. */
+static int64_t renewal_ns(const struct agent *agent) {
+    return agent->heartbeat_ns < agent->lease_ns / 4 ? agent->heartbeat_ns : agent->lease_ns / 4;
+}
+
+static void keep_leases(struct agent *agent, int64_t now) {
+    struct compute_progress held[HELD_MAX];
+    int count = compute_get_progress(agent->compute, held, HELD_MAX);
+    watch_device(agent, count && held[0].running ? &held[0] : NULL, now);
+    if (agent->stalled)
+        return;
+    bool due = now >= agent->renew_ns;
+    bool news = !agent->seen_said && now - agent->progress_ns >= PROGRESS_NS;
+    for (int i = 0; i < count; i++)
+        if (!held[i].forgotten && (due || (news && held[i].running)))
+            say_progress(agent, &held[i], now);
+    if (due)
+        agent->renew_ns = now + renewal_ns(agent);
+}
+
+static void seek(struct agent *agent, int64_t now) {
+    if (agent->session && now - agent->heard_ns > agent->lease_ns)
+        compute_stop(agent->compute); /* it has been given to another by now */
+    if (now >= agent->hello_ns && !agent->dismissed)
+        say_hello(agent, now);
+}
+
+/* A request is not answered, so that a coordinator with nothing to say is asked for a sign. */
+static void keep_contact(struct agent *agent, int64_t now) {
+    if (now < agent->request_ns)
+        return;
+    agent->request_ns = now + agent->heartbeat_ns;
+    say_request(agent);
+    if (now - agent->heard_ns >= agent->heartbeat_ns / 2)
+        say_plain(agent, vidloom_Envelope_heartbeat_tag);
+}
+
+static void repeat_results(struct agent *agent, int64_t now) {
+    if (!agent->results || now < agent->resend_ns)
+        return;
+    for (const struct work *work = agent->results; work; work = work->next)
+        say_result(agent, work);
+    agent->resend_ns = now + RESEND_NS;
 }
 
 static void keep_session(struct agent *agent, int64_t now) {
-    int64_t silent = now - agent->heard_ns;
-    if (agent->joined && silent > 3 * agent->heartbeat_ns) {
+    if (agent->joined && now - agent->heard_ns > 3 * agent->heartbeat_ns) {
         log_line(agent->config.log, LOG_WARNING, "worker", "the coordinator is silent");
         agent->joined = false;
         agent->hello_ns = now;
         agent->hello_pause_ns = HELLO_NS;
     }
     if (!agent->joined) {
-        if (agent->session && silent > agent->lease_ns)
-            compute_stop(agent->compute, 0); /* its lease has been given to another by now */
-        if (now >= agent->hello_ns)
-            say_hello(agent, now);
+        seek(agent, now);
         return;
     }
-    if (agent->results && now >= agent->resend_ns) {
-        for (const struct work *work = agent->results; work; work = work->next)
-            say_result(agent, work, now);
-        agent->resend_ns = now + RESEND_NS;
-    }
-    if (now - agent->said_ns >= agent->heartbeat_ns)
-        say_request(agent, now);
-    keep_lease(agent, now);
-}
-
-static bool is_set(const atomic_bool *flag) {
-    return flag && atomic_load(flag);
+    repeat_results(agent, now);
+    keep_contact(agent, now);
+    keep_leases(agent, now);
 }
 
 /* True when everything that was begun is over, or nobody is there to tell. */
 static bool may_leave(struct agent *agent, int64_t now) {
-    bool leaving = agent->draining || agent->broken || is_set(agent->config.stop) ||
-                   is_set(agent->config.cancel);
-    if (!leaving)
+    if (!is_leaving(agent))
         return false;
-    if (!agent->farewell_ns) {
+    if (!agent->leaving) {
+        agent->leaving = true;
         agent->farewell_ns = now;
         if (agent->joined)
-            say_request(agent, now); /* no more, please */
+            say_request(agent); /* no more, please */
     }
-    if (is_set(agent->config.cancel))
-        compute_stop(agent->compute, 0);
+    if (agent->broken || is_set(agent->config.cancel))
+        compute_stop(agent->compute);
+    else
+        compute_stop_waiting(agent->compute);
     if (compute_held(agent->compute) > 0) {
         agent->farewell_ns = now;
         return false;
     }
-    return !agent->results || !agent->joined || now - agent->farewell_ns > FAREWELL_NS;
+    if (!agent->results || now - agent->farewell_ns > FAREWELL_NS)
+        return true;
+    return !agent->joined && (agent->dismissed || is_set(agent->config.cancel));
 }
 
 static enum error_code check_connection(const struct agent *agent, int64_t now,
@@ -399,13 +523,36 @@ static enum error_code check_connection(const struct agent *agent, int64_t now,
                      agent->config.address);
 }
 
+/* Closing the socket throws away what is still on its way. A bye is not answered; but the heartbeat
+ * of one who has left is refused, and that shows that the bye came first. */
+static void say_bye(struct agent *agent) {
+    struct error error;
+    if (!agent->joined)
+        return;
+    say_plain(agent, vidloom_Envelope_bye_tag);
+    say_plain(agent, vidloom_Envelope_heartbeat_tag);
+    int64_t now = clock_monotonic_ns(), end = now + BYE_NS;
+    while (agent->joined && now < end) {
+        int left_ms = (int)((end - now) / CLOCK_MS) + 1;
+        if (endpoint_wait(&agent->endpoint, 1, left_ms, false, &error) != ERR_OK)
+            return;
+        now = clock_monotonic_ns();
+        hear(agent, now);
+    }
+}
+
+static int wait_ms(const struct agent *agent) {
+    int64_t half = renewal_ns(agent) / 2 / CLOCK_MS;
+    return half < 1 ? 1 : half < WAIT_MS ? (int)half : WAIT_MS;
+}
+
 enum error_code agent_run(struct agent *agent, struct error *error) {
     int64_t now = clock_monotonic_ns();
-    agent->heard_ns = agent->hello_ns = now;
+    agent->heard_ns = agent->hello_ns = agent->moved_ns = now;
     while (!may_leave(agent, now)) {
         enum error_code code = check_connection(agent, now, error);
         if (code == ERR_OK)
-            code = endpoint_wait(&agent->endpoint, 1, WAIT_MS, false, error);
+            code = endpoint_wait(&agent->endpoint, 1, wait_ms(agent), false, error);
         if (code != ERR_OK)
             return code;
         now = clock_monotonic_ns();
@@ -413,10 +560,7 @@ enum error_code agent_run(struct agent *agent, struct error *error) {
         collect_results(agent, now);
         keep_session(agent, now);
     }
-    if (agent->joined) {
-        message_begin(&agent->out, vidloom_Envelope_bye_tag);
-        say(agent, now);
-    }
+    say_bye(agent);
     if (agent->broken) {
         *error = agent->broken_error;
         return error->code;
@@ -460,6 +604,7 @@ enum error_code agent_open(struct agent **out, const struct agent_config *config
         return error_set(error, ERR_MEMORY, "no memory for a worker");
     agent->config = *config;
     agent->heartbeat_ns = HEARTBEAT_NS;
+    agent->lease_ns = 4 * HEARTBEAT_NS;
     agent->hello_pause_ns = HELLO_NS;
     enum error_code code = ERR_OK;
     if (getrandom(&agent->nonce, sizeof agent->nonce, 0) != sizeof agent->nonce)

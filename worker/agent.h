@@ -5,8 +5,13 @@
  * store, and runs one task at a time. They meet in one queue each way, under one lock; the network
  * thread is woken by the compute thread through the endpoint's wake-up.
  *
- * Losing the coordinator is not an error: the running task is stopped (its lease will be given to
- * another), and the worker says hello again, with pauses that double up to 32 s. */
+ * Losing the coordinator is not an error: the worker says hello again, with pauses that double up
+ * to 32 s. The running task goes on for as long as its lease would last, and is then stopped, as it
+ * will be given to another. In the same session everything is taken up where it was; a new session
+ * has none of the old leases, so their work is dropped.
+ *
+ * Leaving (stop, drain) finishes the task at hand and hands back those that wait. A worker that is
+ * drained at once stops all, and never says hello again: another may have come with its name. */
 #ifndef VIDLOOM_WORKER_AGENT_H
 #define VIDLOOM_WORKER_AGENT_H
 

@@ -26,6 +26,7 @@ struct compute {
     int held;
     int step, steps;
     bool quit;
+    bool broken; /* a piece has shown that the worker cannot go on */
 
     atomic_bool cancel; /* of the running piece */
 };
@@ -114,7 +115,32 @@ static void finish(struct compute *compute, struct work *work) {
     work->next = NULL;
     *compute->done_end = work;
     compute->done_end = &work->next;
-    compute->held--;
+}
+
+/* Under the lock. */
+static void hand_back_waiting(struct compute *compute) {
+    while (compute->waiting) {
+        struct work *work = compute->waiting;
+        compute->waiting = work->next;
+        work->code = error_set(&work->error, ERR_INTERRUPTED, "handed back before it began");
+        finish(compute, work);
+    }
+    compute->waiting_end = &compute->waiting;
+}
+
+/* Under the lock, which is let go while the stage works. */
+static void run_one(struct compute *compute, struct work *work) {
+    pthread_mutex_unlock(&compute->lock);
+    int64_t started = clock_monotonic_ns();
+    work->code = run_stage(compute, work);
+    work->seconds = (double)(clock_monotonic_ns() - started) / 1e9;
+    pthread_mutex_lock(&compute->lock);
+    compute->running = NULL;
+    finish(compute, work);
+    if (error_class_of(work->code) == ERROR_CLASS_STOP_WORKER) {
+        compute->broken = true;
+        hand_back_waiting(compute);
+    }
 }
 
 static void *compute_main(void *user) {
@@ -126,13 +152,7 @@ static void *compute_main(void *user) {
             pthread_cond_wait(&compute->changed, &compute->lock);
             continue;
         }
-        pthread_mutex_unlock(&compute->lock);
-        int64_t started = clock_monotonic_ns();
-        work->code = run_stage(compute, work);
-        work->seconds = (double)(clock_monotonic_ns() - started) / 1e9;
-        pthread_mutex_lock(&compute->lock);
-        compute->running = NULL;
-        finish(compute, work);
+        run_one(compute, work);
         pthread_mutex_unlock(&compute->lock);
         compute->config.wake(compute->config.user);
         pthread_mutex_lock(&compute->lock);
@@ -234,6 +254,8 @@ void compute_add(struct compute *compute, struct work *work) {
     *compute->waiting_end = work;
     compute->waiting_end = &work->next;
     compute->held++;
+    if (compute->broken)
+        hand_back_waiting(compute);
     pthread_cond_signal(&compute->changed);
     pthread_mutex_unlock(&compute->lock);
 }
@@ -246,41 +268,84 @@ struct work *compute_take(struct compute *compute) {
         if (!compute->done)
             compute->done_end = &compute->done;
         work->next = NULL;
+        compute->held--;
     }
     pthread_mutex_unlock(&compute->lock);
     return work;
 }
 
-void compute_stop(struct compute *compute, uint64_t epoch) {
+void compute_stop(struct compute *compute) {
     pthread_mutex_lock(&compute->lock);
-    if (compute->running && (!epoch || compute->running->epoch == epoch))
+    if (compute->running)
         atomic_store(&compute->cancel, true);
-    for (struct work **place = &compute->waiting; *place;) {
+    hand_back_waiting(compute);
+    pthread_mutex_unlock(&compute->lock);
+}
+
+void compute_stop_waiting(struct compute *compute) {
+    pthread_mutex_lock(&compute->lock);
+    hand_back_waiting(compute);
+    pthread_mutex_unlock(&compute->lock);
+}
+
+static void forget_list(struct work *work, uint64_t epoch) {
+    for (; work; work = work->next)
+        work->forgotten |= !epoch || work->epoch == epoch;
+}
+
+/* Take the forgotten ones out of the waiting list. Under the lock. */
+static void drop_forgotten(struct compute *compute) {
+    struct work **place = &compute->waiting;
+    while (*place) {
         struct work *work = *place;
-        if (epoch && work->epoch != epoch) {
+        if (!work->forgotten) {
             place = &work->next;
             continue;
         }
         *place = work->next;
-        work->code = error_set(&work->error, ERR_INTERRUPTED, "stopped before it began");
+        work->code = error_set(&work->error, ERR_INTERRUPTED, "revoked before it began");
         finish(compute, work);
     }
-    compute->waiting_end = &compute->waiting;
-    while (*compute->waiting_end)
-        compute->waiting_end = &(*compute->waiting_end)->next;
+    compute->waiting_end = place;
+}
+
+/* epoch 0: all. */
+static void forget(struct compute *compute, uint64_t epoch) {
+    pthread_mutex_lock(&compute->lock);
+    if (compute->running && (!epoch || compute->running->epoch == epoch)) {
+        compute->running->forgotten = true;
+        atomic_store(&compute->cancel, true);
+    }
+    forget_list(compute->done, epoch);
+    forget_list(compute->waiting, epoch);
+    drop_forgotten(compute);
     pthread_mutex_unlock(&compute->lock);
 }
 
-void compute_get_progress(struct compute *compute, struct compute_progress *out) {
-    memset(out, 0, sizeof *out);
+void compute_forget(struct compute *compute, uint64_t epoch) {
+    if (epoch)
+        forget(compute, epoch);
+}
+
+void compute_forget_all(struct compute *compute) {
+    forget(compute, 0);
+}
+
+int compute_get_progress(struct compute *compute, struct compute_progress *out, int max) {
+    int count = 0;
     pthread_mutex_lock(&compute->lock);
-    if (compute->running) {
-        out->epoch = compute->running->epoch;
-        out->key = compute->running->key;
-        out->step = compute->step;
-        out->steps = compute->steps;
-    }
+    const struct work *running = compute->running;
+    if (running && count < max)
+        out[count++] = (struct compute_progress){.key = running->key,
+                                                 .epoch = running->epoch,
+                                                 .running = true,
+                                                 .forgotten = running->forgotten,
+                                                 .step = compute->step,
+                                                 .steps = compute->steps};
+    for (const struct work *work = compute->waiting; work && count < max; work = work->next)
+        out[count++] = (struct compute_progress){.key = work->key, .epoch = work->epoch};
     pthread_mutex_unlock(&compute->lock);
+    return count;
 }
 
 int compute_held(struct compute *compute) {

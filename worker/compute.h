@@ -36,6 +36,7 @@ struct work {
     struct hash image_hash;
     char *staged; /* NULL: none */
     char class[64];
+    bool forgotten; /* nobody wants the result: free it */
     /* filled by the compute thread */
     enum error_code code;
     struct error error;
@@ -70,17 +71,26 @@ void compute_device_info(const struct compute *compute, struct device_info *out)
 MUST_CHECK enum error_code compute_set_store(struct compute *compute, const char *folder,
                                              struct error *error);
 
-void compute_add(struct compute *compute, struct work *work); /* takes it over */
-struct work *compute_take(struct compute *compute);           /* a finished one, or NULL */
-/* Stop the piece with this epoch, wherever it is; it comes out with ERR_INTERRUPTED. 0: all. */
-void compute_stop(struct compute *compute, uint64_t epoch);
+/* Takes it over. After a piece has shown that this worker cannot go on (ERROR_CLASS_STOP_WORKER)
+ * nothing is begun any more: what waits or is added comes out with ERR_INTERRUPTED. */
+void compute_add(struct compute *compute, struct work *work);
+struct work *compute_take(struct compute *compute); /* a finished one, or NULL */
+/* Every piece comes out of compute_take, whatever was done to it. Stopped ones have the code
+ * ERR_INTERRUPTED, unless they were finished at that moment. */
+void compute_stop(struct compute *compute);                   /* all */
+void compute_stop_waiting(struct compute *compute);           /* all but the running one */
+void compute_forget(struct compute *compute, uint64_t epoch); /* stop it, mark it forgotten */
+void compute_forget_all(struct compute *compute);
 
 struct compute_progress {
-    uint64_t epoch; /* 0: nothing runs */
     struct hash key;
+    uint64_t epoch;
+    bool running;    /* else it waits */
+    bool forgotten;  /* still being stopped */
     int step, steps; /* 0 of 0 until the first step */
 };
-void compute_get_progress(struct compute *compute, struct compute_progress *out);
-int compute_held(struct compute *compute); /* pieces waiting or running */
+/* What runs, then what waits in order. Returns how many, at most `max`. */
+int compute_get_progress(struct compute *compute, struct compute_progress *out, int max);
+int compute_held(struct compute *compute); /* pieces added and not taken yet */
 
 #endif

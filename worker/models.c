@@ -101,6 +101,14 @@ static enum error_code entry_open(struct models *models, struct entry *entry,
     return code;
 }
 
+/* The entry's model with the stage open. */
+static enum error_code entry_ready(struct models *models, struct entry *entry,
+                                   enum model_stage stage, struct error *error) {
+    if (entry->model && (entry->stages & (int)stage))
+        return ERR_OK;
+    return entry_open(models, entry, stage, error);
+}
+
 enum error_code models_get(struct models *models, struct model **out, const char *spec,
                            const struct hash *hash, enum model_stage stage, struct error *error) {
     char path[FILE_PATH_BYTES];
@@ -108,18 +116,20 @@ enum error_code models_get(struct models *models, struct model **out, const char
     if (code != ERR_OK)
         return code;
     struct entry *entry = entry_find(models, path);
+    bool was_open = entry && entry->model;
     if (!entry)
         entry = entry_make(models, path);
-    if (!entry->model || !(entry->stages & (int)stage)) {
-        code = entry_open(models, entry, stage, error);
-        if (code != ERR_OK)
-            return code;
-    }
     entry->used = ++models->clock;
-    const struct model_info *info = model_get_info(entry->model);
-    if (!hash_equal(&info->hash, hash)) {
+    code = entry_ready(models, entry, stage, error);
+    /* The files may have been replaced since it was opened. */
+    if (code == ERR_OK && was_open && !hash_equal(&model_get_info(entry->model)->hash, hash))
+        code = entry_open(models, entry, stage, error);
+    if (code != ERR_OK)
+        return code;
+    const struct hash *found = &model_get_info(entry->model)->hash;
+    if (!hash_equal(found, hash)) {
         char have[HASH_HEX_BYTES], want[HASH_HEX_BYTES];
-        hash_hex(have, &info->hash);
+        hash_hex(have, found);
         hash_hex(want, hash);
         return error_set(error, ERR_MISSING,
                          "%s: this worker's weights have the hash %.16s, the job was planned with "

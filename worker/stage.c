@@ -28,6 +28,12 @@ enum error_code stage_double(double *out, const struct stage_task *task, const c
     return ERR_OK;
 }
 
+enum error_code stage_canceled(const struct stage_task *task, struct error *error) {
+    if (task->cancel && atomic_load(task->cancel))
+        return error_set(error, ERR_INTERRUPTED, "the task was stopped");
+    return ERR_OK;
+}
+
 enum error_code stage_string(const char **out, const struct stage_task *task, const char *key,
                              struct error *error) {
     const struct json *value = json_get(task->parameters, key);
@@ -84,24 +90,29 @@ enum error_code stage_media_spec(struct media_spec *out, const struct stage_task
 /* -- inputs
  * ---------------------------------------------------------------------------------------- */
 
+void stage_object_missing(const struct stage_artifact *artifact, struct stage_result *result) {
+    result->object_missing = true;
+    result->object = artifact->hash;
+}
+
 enum error_code stage_artifact_path(char path[FILE_PATH_BYTES], struct stage_context *context,
                                     const struct stage_artifact *artifact,
                                     struct stage_result *result, struct error *error) {
     enum error_code code =
         store_find(context->store, path, &artifact->hash, artifact->size, true, error);
-    if (code == ERR_MISSING) {
-        result->object_missing = true;
-        result->object = artifact->hash;
-    }
+    if (code == ERR_MISSING)
+        stage_object_missing(artifact, result);
     return code;
 }
 
-enum error_code stage_input(char path[FILE_PATH_BYTES], struct stage_context *context,
-                            const struct stage_task *task, const char *name,
-                            struct stage_result *result, struct error *error) {
-    for (int i = 0; i < task->input_count; i++)
-        if (strcmp(task->inputs[i].name, name) == 0)
-            return stage_artifact_path(path, context, &task->inputs[i], result, error);
+static enum error_code find_input(const struct stage_artifact **out, const struct stage_task *task,
+                                  const char *name, struct error *error) {
+    for (int i = 0; i < task->input_count; i++) {
+        if (strcmp(task->inputs[i].name, name) == 0) {
+            *out = &task->inputs[i];
+            return ERR_OK;
+        }
+    }
     return error_set(error, ERR_FORMAT, "the lease has no input \"%s\"", name);
 }
 
@@ -111,9 +122,12 @@ enum error_code stage_tensor(struct safetensors **file, const struct tensor **ou
                              const int64_t *dims, struct stage_result *result,
                              struct error *error) {
     char path[FILE_PATH_BYTES];
-    enum error_code code = stage_input(path, context, task, input, result, error);
+    const struct stage_artifact *artifact;
+    enum error_code code = find_input(&artifact, task, input, error);
     if (code == ERR_OK)
-        code = safetensors_open(file, path, error);
+        code = stage_artifact_path(path, context, artifact, result, error);
+    if (code == ERR_OK && (code = safetensors_open(file, path, error)) == ERR_MISSING)
+        stage_object_missing(artifact, result); /* removed in this moment */
     if (code != ERR_OK)
         return code;
     const struct tensor *tensor = safetensors_find(*file, name);
@@ -142,6 +156,8 @@ enum error_code stage_put_file(struct stage_context *context, const char *name, 
         store_commit(context->store, &output->hash, &output->size, staged, error);
     if (code == ERR_OK)
         result->output_count++;
+    else if (code == ERR_MISSING) /* swept from under us: no input's fault, so not ERR_MISSING */
+        error->code = code = ERR_IO;
     return code;
 }
 

@@ -90,6 +90,8 @@ MUST_CHECK enum error_code stage_double(double *out, const struct stage_task *ta
                                         double min, double max, struct error *error);
 MUST_CHECK enum error_code stage_string(const char **out, const struct stage_task *task,
                                         const char *key, struct error *error);
+/* ERR_INTERRUPTED once the task is to be stopped. */
+MUST_CHECK enum error_code stage_canceled(const struct stage_task *task, struct error *error);
 /* The model that "model" and "model_hash" name, with the stage open. */
 MUST_CHECK enum error_code stage_model(struct model **out, struct stage_context *context,
                                        const struct stage_task *task, enum model_stage stage,
@@ -99,17 +101,16 @@ MUST_CHECK enum error_code stage_model(struct model **out, struct stage_context 
 MUST_CHECK enum error_code stage_media_spec(struct media_spec *out, const struct stage_task *task,
                                             struct error *error);
 
-/* An input's place in the store, checked to be there and whole. Errors: ERR_FORMAT (the lease has
- * no such input), ERR_MISSING with result->object_missing. */
-MUST_CHECK enum error_code stage_input(char path[4096], struct stage_context *context,
-                                       const struct stage_task *task, const char *name,
-                                       struct stage_result *result, struct error *error);
-/* The same for an artifact that the caller has picked (mux: every segment). */
+/* An input's place in the store, checked to be there and whole. Errors: ERR_MISSING with
+ * result->object_missing; others are the store's own. */
 MUST_CHECK enum error_code stage_artifact_path(char path[4096], struct stage_context *context,
                                                const struct stage_artifact *artifact,
                                                struct stage_result *result, struct error *error);
+/* What ERR_MISSING with this input means to the coordinator. */
+void stage_object_missing(const struct stage_artifact *artifact, struct stage_result *result);
 /* The input's one tensor, called `name` in its file too, of this type; dims[i] of -1 take anything.
- * Mapped until safetensors_close. */
+ * Mapped until safetensors_close. Errors: as stage_artifact_path; ERR_FORMAT (the lease has no such
+ * input); ERR_SHAPE. */
 MUST_CHECK enum error_code
 stage_tensor(struct safetensors **file, const struct tensor **out, struct stage_context *context,
              const struct stage_task *task, const char *input, const char *name, enum dtype dtype,

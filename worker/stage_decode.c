@@ -16,6 +16,10 @@ struct sink {
 
 static enum error_code sink_frames(void *user, const uint8_t *rgb, int count, struct error *error) {
     struct sink *sink = user;
+    if (count > sink->frames - sink->seen)
+        return error_set(error, ERR_SHAPE,
+                         "the latents decode to more than the %lld planned frames",
+                         (long long)sink->frames);
     for (int i = 0; i < count; i++, sink->seen++, rgb += sink->frame_bytes) {
         if (sink->seen >= sink->drop && sink->seen < sink->drop + sink->keep) {
             enum error_code code = segment_add(sink->writer, rgb, error);
@@ -26,11 +30,9 @@ static enum error_code sink_frames(void *user, const uint8_t *rgb, int count, st
         if (place >= 0 && place < sink->tail_frames)
             memcpy(sink->tail + (size_t)place * sink->frame_bytes, rgb, sink->frame_bytes);
     }
-    if (sink->task->cancel && atomic_load(sink->task->cancel))
-        return error_set(error, ERR_INTERRUPTED, "the decode was interrupted");
     if (sink->task->progress)
         sink->task->progress(sink->task->user, (int)sink->seen, (int)sink->frames);
-    return ERR_OK;
+    return stage_canceled(sink->task, error);
 }
 
 static enum error_code read_parameters(struct sink *sink, struct media_spec *spec,
@@ -97,8 +99,8 @@ enum error_code stage_decode(struct stage_context *context, const struct stage_t
         return error_set(error, ERR_MEMORY, "no room for %lld tail frames",
                          (long long)sink.tail_frames);
 
-    const int64_t dims[] = {info->latent_channels, -1, spec.height / info->space_stride,
-                            spec.width / info->space_stride};
+    const int64_t dims[] = {info->latent_channels, (sink.frames - 1) / info->time_stride + 1,
+                            spec.height / info->space_stride, spec.width / info->space_stride};
     struct safetensors *file = NULL;
     const struct tensor *latents;
     code = stage_tensor(&file, &latents, context, task, "latents", "latents", DTYPE_F32, 4, dims,

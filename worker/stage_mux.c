@@ -31,7 +31,12 @@ static enum error_code find_segments(const char ***out, struct stage_context *co
         return error_set(error, ERR_FORMAT, "the lease of a mux task names no segments");
     for (int i = 0; i < task->input_count; i++) {
         char path[FILE_PATH_BYTES];
-        enum error_code code = stage_artifact_path(path, context, &task->inputs[i], result, error);
+        if (strcmp(task->inputs[i].name, "segment") != 0)
+            return error_set(error, ERR_FORMAT, "the lease of a mux task has an input \"%s\"",
+                             task->inputs[i].name);
+        enum error_code code = stage_canceled(task, error);
+        if (code == ERR_OK)
+            code = stage_artifact_path(path, context, &task->inputs[i], result, error);
         if (code != ERR_OK)
             return code;
         paths[i] = arena_strdup(&context->arena, path, strlen(path));
@@ -69,6 +74,10 @@ enum error_code stage_mux(struct stage_context *context, const struct stage_task
             media_join(task->staged, container, &spec, segments, task->input_count, tags, 2, error);
     }
     buffer_close(&provenance);
+    if (code == ERR_MISSING && !result->object_missing) { /* removed since it was looked for? */
+        struct error again;
+        (void)!find_segments(&segments, context, task, result, &again);
+    }
     if (code != ERR_OK)
         return code;
     struct stage_artifact *output = &result->outputs[result->output_count++];

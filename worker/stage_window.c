@@ -1,6 +1,18 @@
 /* window: text and the tail of what was before, to latents [C,T,h,w] f32. */
 #include "worker/stage.h"
 
+/* Noise mixed into the tail would have to be the model's; it takes the tail as it is. */
+static enum error_code check_noise(const struct stage_task *task, struct error *error) {
+    double noise;
+    enum error_code code = stage_double(&noise, task, "noise", 0, 1, error);
+    if (code == ERR_OK && noise != 0)
+        code = error_set(error, ERR_UNSUPPORTED,
+                         "this worker cannot mix noise into a window's tail (noise is %g); set "
+                         "noise to 0",
+                         noise);
+    return code;
+}
+
 enum error_code stage_window(struct stage_context *context, const struct stage_task *task,
                              struct stage_result *result, struct error *error) {
     struct model *model;
@@ -11,6 +23,8 @@ enum error_code stage_window(struct stage_context *context, const struct stage_t
     enum error_code code = stage_int(&tail_frames, task, "tail", 1, 1 << 12, error);
     if (code == ERR_OK)
         code = stage_int(&frames, task, "frames", 1, 1 << 12, error);
+    if (code == ERR_OK)
+        code = check_noise(task, error);
     if (code == ERR_OK)
         code = stage_model(&model, context, task, STAGE_WINDOW, error);
     if (code == ERR_OK)

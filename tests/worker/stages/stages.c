@@ -1,0 +1,349 @@
+/* Every stage on a tiny random model: right outputs, the same again, stopped half way, artifacts
+ * that are gone or damaged, models that are others. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "tests/worker/stages/support.h"
+
+static void must(enum error_code code, const struct error *error) {
+    if (code != ERR_OK)
+        fail_msg("%s: %s", error_name(code), error->detail);
+}
+
+/* -- outputs ----------------------------------------------------------------------------------- */
+
+static void has_tensor(struct chain *chain, const struct stage_artifact *output, const char *name,
+                       enum dtype dtype, int rank, const int64_t *dims) {
+    struct safetensors *file;
+    struct error error = {0};
+    assert_string_equal(output->name, name);
+    must(safetensors_open(&file, output_path(chain, output), &error), &error);
+    const struct tensor *tensor = safetensors_find(file, name);
+    assert_non_null(tensor);
+    assert_int_equal(tensor->dtype, dtype);
+    assert_int_equal(tensor->rank, rank);
+    for (int i = 0; i < rank; i++)
+        assert_int_equal(tensor->dim[i], dims[i]);
+    safetensors_close(&file);
+}
+
+static void outputs(void **state) {
+    struct chain *chain = *state;
+    struct media_info info;
+    struct error error = {0};
+    const struct stage_artifact *text = &chain->text_result.outputs[0];
+    struct safetensors *file;
+    must(safetensors_open(&file, output_path(chain, text), &error), &error);
+    int64_t rows = safetensors_find(file, "rows")->dim[0];
+    safetensors_close(&file);
+    assert_in_range(rows, 2, 64);
+    has_tensor(chain, text, "rows", DTYPE_F32, 2, (int64_t[]){rows, 40});
+    has_tensor(chain, &chain->keyframe_result.outputs[0], "frames", DTYPE_U8, 4,
+               (int64_t[]){1, HEIGHT, WIDTH, 3});
+    for (int k = 0; k < 2; k++) {
+        assert_int_equal(chain->window_result[k].output_count, 1);
+        has_tensor(chain, &chain->window_result[k].outputs[0], "latents", DTYPE_F32, 4,
+                   (int64_t[]){16, 5, HEIGHT / 8, WIDTH / 8});
+    }
+    assert_int_equal(chain->decode_result[0].output_count, 2);
+    has_tensor(chain, &chain->decode_result[0].outputs[1], "frames", DTYPE_U8, 4,
+               (int64_t[]){5, HEIGHT, WIDTH, 3});
+    assert_int_equal(chain->decode_result[1].output_count, 1);
+    assert_string_equal(chain->decode_result[1].outputs[0].name, "segment");
+    must(media_read_info(&info, output_path(chain, &chain->decode_result[1].outputs[0]), &error),
+         &error);
+    assert_string_equal(info.codec, "ffv1");
+    assert_int_equal(info.width, WIDTH);
+    media_info_close(&info);
+}
+
+static void same_outputs(struct chain *chain, const struct task *task,
+                         const struct stage_result *first) {
+    struct stage_result again;
+    task_must(chain, task, &again);
+    assert_int_equal(again.output_count, first->output_count);
+    for (int i = 0; i < first->output_count; i++) {
+        assert_string_equal(again.outputs[i].name, first->outputs[i].name);
+        assert_memory_equal(&again.outputs[i].hash, &first->outputs[i].hash, HASH_BYTES);
+        assert_int_equal(again.outputs[i].size, first->outputs[i].size);
+    }
+}
+
+static void the_same_again(void **state) {
+    struct chain *chain = *state;
+    same_outputs(chain, &chain->text, &chain->text_result);
+    same_outputs(chain, &chain->keyframe, &chain->keyframe_result);
+    same_outputs(chain, &chain->window[1], &chain->window_result[1]);
+    same_outputs(chain, &chain->decode[0], &chain->decode_result[0]);
+    assert_memory_not_equal(&chain->window_result[0].outputs[0].hash,
+                            &chain->window_result[1].outputs[0].hash, HASH_BYTES);
+}
+
+/* Guidance 1 needs no negative text; other seeds and streams are other pictures. */
+static void parameters_count(void **state) {
+    struct chain *chain = *state;
+    static const char *const changes[][2] = {
+        {"seed", "8"}, {"stream", "9"}, {"guidance", "1"}, {"steps", "2"}, {"shift", "2.5"}};
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+        struct task task = chain->window[0];
+        struct stage_result result;
+        task_change(&task, changes[i][0], changes[i][1]);
+        if (strcmp(changes[i][0], "guidance") == 0)
+            snprintf(task.inputs[1].name, sizeof task.inputs[1].name, "ignored");
+        task_must(chain, &task, &result);
+        if (hash_equal(&result.outputs[0].hash, &chain->window_result[0].outputs[0].hash))
+            fail_msg("%s makes no difference", changes[i][0]);
+    }
+}
+
+/* The tail that a decode yields is the end of what it decodes, whatever it keeps. */
+static void tails(void **state) {
+    struct chain *chain = *state;
+    struct task task = chain->decode[0];
+    struct stage_result result;
+    task_change(&task, "drop", "5");
+    task_change(&task, "keep", "1");
+    task_must(chain, &task, &result);
+    assert_memory_equal(&result.outputs[1].hash, &chain->decode_result[0].outputs[1].hash,
+                        HASH_BYTES);
+    task_change(&task, "tail", "0");
+    task_must(chain, &task, &result);
+    assert_int_equal(result.output_count, 1);
+}
+
+/* -- mux --------------------------------------------------------------------------------------- */
+
+static void mux_one(struct chain *chain, const char *name, const char *container) {
+    struct task task = chain->mux;
+    struct stage_result result;
+    struct media_info info;
+    struct error error = {0};
+    struct hash hash;
+    uint64_t bytes;
+    task.staged = chain_path(chain, name);
+    task_change(&task, "container", container);
+    task_must(chain, &task, &result);
+    assert_int_equal(result.output_count, 1);
+    assert_string_equal(result.outputs[0].name, "file");
+    must(hash_of_tree(&hash, &bytes, task.staged, &error), &error);
+    assert_memory_equal(&hash, &result.outputs[0].hash, HASH_BYTES);
+    assert_int_equal(bytes, result.outputs[0].size);
+    must(media_read_info(&info, task.staged, &error), &error);
+    assert_int_equal(info.frames, 26);
+    assert_string_equal(info.provenance,
+                        "{\"vidloom\":\"1\",\"prompt\":\"a \\\"red\\\" balloon\",\"seed\":7,"
+                        "\"shots\":[{\"frames\":26}],\"device\":\"test-class\"}");
+    media_info_close(&info);
+}
+
+static void mux_to_a_file(void **state) {
+    struct chain *chain = *state;
+    mux_one(chain, "first.part", "\"mkv\"");
+    mux_one(chain, "second.part", "\"mkv\"");
+    struct hash a, b;
+    struct error error;
+    must(hash_of_file(&a, chain_path(chain, "first.part"), &error), &error);
+    must(hash_of_file(&b, chain_path(chain, "second.part"), &error), &error);
+    assert_memory_equal(&a, &b, HASH_BYTES);
+}
+
+static void mux_is_stopped(void **state) {
+    struct chain *chain = *state;
+    atomic_bool cancel = true;
+    struct task task = chain->mux;
+    task.staged = chain_path(chain, "stopped.part");
+    task.cancel = &cancel;
+    task_refused(chain, &task, ERR_INTERRUPTED, "stopped");
+    assert_int_equal(access(task.staged, F_OK), -1);
+}
+
+/* -- image ------------------------------------------------------------------------------------- */
+
+static struct task image_task(struct chain *chain, const char *name) {
+    static uint8_t rgb[40 * 60 * 3];
+    struct task task = {.stage = stage_image, .parameters = "{\"width\":48,\"height\":32}"};
+    struct error error = {0};
+    for (size_t i = 0; i < sizeof rgb; i++)
+        rgb[i] = (uint8_t)(i * 7);
+    task.image_path = chain_path(chain, name);
+    must(media_write_png(task.image_path, rgb, 60, 40, &error), &error);
+    must(hash_of_file(&task.image_hash, task.image_path, &error), &error);
+    return task;
+}
+
+static void image(void **state) {
+    struct chain *chain = *state;
+    struct task task = image_task(chain, "picture.png");
+    struct stage_result result;
+    task_must(chain, &task, &result);
+    has_tensor(chain, &result.outputs[0], "frames", DTYPE_U8, 4, (int64_t[]){1, HEIGHT, WIDTH, 3});
+    same_outputs(chain, &task, &result);
+    struct task window = chain->window[0]; /* a window can start from it */
+    window.input_count = 2;
+    task_input(&window, "tail", &result.outputs[0]);
+    task_must(chain, &window, &result);
+}
+
+static void image_that_changed(void **state) {
+    struct chain *chain = *state;
+    struct task task = image_task(chain, "changed.png");
+    FILE *file = fopen(task.image_path, "ab");
+    assert_non_null(file);
+    assert_int_equal(fputc(0, file), 0);
+    assert_int_equal(fclose(file), 0);
+    task_refused(chain, &task, ERR_USAGE, "submit the job again");
+    assert_int_equal(unlink(task.image_path), 0);
+    task_refused(chain, &task, ERR_MISSING, "changed.png");
+    task.image_path = NULL;
+    task_refused(chain, &task, ERR_FORMAT, "names no file");
+    struct error error;
+    task = image_task(chain, "text.png");
+    must(file_write(task.image_path, "no picture", 10, false, &error), &error);
+    must(hash_of_file(&task.image_hash, task.image_path, &error), &error);
+    task_refused(chain, &task, ERR_FORMAT, "text.png");
+}
+
+/* -- stopped half way ---------------------------------------------------------------------------
+ */
+
+struct watcher {
+    int calls, stop_at;
+    atomic_bool cancel;
+};
+
+static void watch(void *user, int step, int steps) {
+    struct watcher *watcher = user;
+    assert_in_range(step, 1, steps);
+    if (++watcher->calls == watcher->stop_at)
+        atomic_store(&watcher->cancel, true);
+}
+
+static int staging_files(const struct chain *chain) {
+    struct store *store;
+    struct error error;
+    int removed;
+    must(store_open(&store, chain_path(chain, "store"), &error), &error);
+    must(store_sweep_older(store, &removed, INT64_MAX, &error), &error);
+    store_close(&store);
+    return removed;
+}
+
+static void stopped_half_way(void **state) {
+    struct chain *chain = *state;
+    const struct task *const tasks[] = {&chain->keyframe, &chain->window[1], &chain->decode[0]};
+    for (size_t i = 0; i < sizeof tasks / sizeof *tasks; i++) {
+        const int stop_at = tasks[i]->stage == stage_decode ? 1 : 2;
+        struct watcher watcher = {.stop_at = stop_at};
+        struct task task = *tasks[i];
+        task.progress = watch;
+        task.user = &watcher;
+        task.cancel = &watcher.cancel;
+        task_refused(chain, &task, ERR_INTERRUPTED, "");
+        assert_int_equal(watcher.calls, stop_at);
+        assert_int_equal(staging_files(chain), 0);
+        watcher = (struct watcher){.stop_at = -1};
+        struct stage_result result;
+        task_must(chain, &task, &result);
+        assert_true(watcher.calls > stop_at);
+    }
+}
+
+/* -- objects that are gone --------------------------------------------------------------------- */
+
+static void misses(struct chain *chain, const struct task *task, const struct hash *object) {
+    struct stage_result result;
+    struct error error = {0};
+    assert_int_equal(task_run(chain, task, &result, &error), ERR_MISSING);
+    assert_true(result.object_missing);
+    assert_memory_equal(&result.object, object, HASH_BYTES);
+}
+
+/* The input `at` of the task is removed, made again, damaged, and made again. */
+static void lose_input(struct chain *chain, struct task task, int at, const struct task *maker) {
+    const struct stage_artifact lost = task.inputs[at];
+    struct stage_result result;
+    struct error error;
+    char path[FILE_PATH_BYTES];
+    must(store_remove(chain->context.store, &lost.hash, &error), &error);
+    misses(chain, &task, &lost.hash);
+    task_must(chain, maker, &result);
+    task_must(chain, &task, &result);
+    snprintf(path, sizeof path, "%s", output_path(chain, &lost));
+    int descriptor = open(path, O_WRONLY | O_CLOEXEC);
+    assert_true(descriptor >= 0);
+    assert_int_equal(pwrite(descriptor, "damage", 6, (off_t)lost.size - 6), 6);
+    assert_int_equal(close(descriptor), 0);
+    misses(chain, &task, &lost.hash);
+    assert_int_equal(access(path, F_OK), -1); /* so that it is made again, not found again */
+    task_must(chain, maker, &result);
+    task_must(chain, &task, &result);
+    task.inputs[at].size++;
+    misses(chain, &task, &lost.hash);
+    task_must(chain, maker, &result);
+}
+
+static void objects_that_are_gone(void **state) {
+    struct chain *chain = *state;
+    struct task mux = chain->mux;
+    mux.staged = chain_path(chain, "lost.part");
+    lose_input(chain, chain->keyframe, 0, &chain->text);
+    lose_input(chain, chain->window[0], 2, &chain->keyframe);
+    lose_input(chain, chain->window[1], 2, &chain->decode[0]);
+    lose_input(chain, chain->decode[1], 0, &chain->window[1]);
+    lose_input(chain, mux, 1, &chain->decode[1]);
+}
+
+/* -- models ------------------------------------------------------------------------------------ */
+
+static void other_models(void **state) {
+    struct chain *chain = *state;
+    struct task task = chain->text;
+    task_change(&task, "model_hash",
+                "\"00000000000000000000000000000000000000000000000000000000000000ff\"");
+    task_refused(chain, &task, ERR_MISSING, "give both the same files");
+    task_change(&task, "model_hash", "\"ff\"");
+    task_refused(chain, &task, ERR_FORMAT, "model_hash");
+    task = chain->text;
+    task_change(&task, "model", "\"no_such_model\"");
+    task_refused(chain, &task, ERR_MISSING, "no_such_model");
+    task_change(&task, "model", "\"tests/vectors/random_wan\""); /* a path is one */
+    same_outputs(chain, &task, &chain->text_result);
+    same_outputs(chain, &chain->text, &chain->text_result);
+}
+
+/* More models than may be open at once: the oldest goes, and comes back when it is needed. */
+static void many_models(void **state) {
+    struct chain *chain = *state;
+    static const char *const specs[] = {
+        "\"./tests/vectors/random_wan\"", "\"tests/./vectors/random_wan\"",
+        "\"tests/vectors/./random_wan\"", "\"././tests/vectors/random_wan\"",
+        "\"./tests/./vectors/random_wan\""};
+    for (size_t i = 0; i < 2 * sizeof specs / sizeof *specs; i++) {
+        struct task task = chain->text;
+        task_change(&task, "model", specs[i % 5]);
+        same_outputs(chain, &task, &chain->text_result);
+    }
+    same_outputs(chain, &chain->decode[1], &chain->decode_result[1]);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(outputs),
+        cmocka_unit_test(the_same_again),
+        cmocka_unit_test(parameters_count),
+        cmocka_unit_test(tails),
+        cmocka_unit_test(mux_to_a_file),
+        cmocka_unit_test(mux_is_stopped),
+        cmocka_unit_test(image),
+        cmocka_unit_test(image_that_changed),
+        cmocka_unit_test(stopped_half_way),
+        cmocka_unit_test(objects_that_are_gone),
+        cmocka_unit_test(other_models),
+        cmocka_unit_test(many_models),
+    };
+    return cmocka_run_group_tests(tests, chain_setup, chain_teardown);
+}

@@ -122,7 +122,7 @@ enum error_code stage_tensor(struct safetensors **file, const struct tensor **ou
                              const int64_t *dims, struct stage_result *result,
                              struct error *error) {
     char path[FILE_PATH_BYTES];
-    const struct stage_artifact *artifact;
+    const struct stage_artifact *artifact = NULL;
     enum error_code code = find_input(&artifact, task, input, error);
     if (code == ERR_OK)
         code = stage_artifact_path(path, context, artifact, result, error);

@@ -98,7 +98,10 @@ int main(int argc, char **argv) {
     double share = 0;
     if (argc != 6)
         return 2;
-    int count = read_frames(frames, atoi(argv[1]), atoi(argv[2]), argv[4]);
+    long width = strtol(argv[1], NULL, 10), height = strtol(argv[2], NULL, 10);
+    if (width < 16 || height < 16 || width > 8192 || height > 8192)
+        return 2;
+    int count = read_frames(frames, (int)width, (int)height, argv[4]);
     if (count < 2)
         return 2;
     for (int i = 0; i < count; i++)

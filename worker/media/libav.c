@@ -19,7 +19,8 @@ static _Thread_local struct {
     char text[320];
 } last_line;
 
-static void keep_line(void *context, int level, const char *format, va_list arguments) {
+__attribute__((format(printf, 3, 0))) static void keep_line(void *context, int level,
+                                                            const char *format, va_list arguments) {
     level &= 0xff;
     /* A later warning does not hide an error. */
     if (level > AV_LOG_WARNING || (last_line.text[0] && level > last_line.level))

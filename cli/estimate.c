@@ -53,6 +53,7 @@ static enum error_code find_cost(struct model_cost *out, struct cost_table *tabl
         *out = table->rows[0].cost;
         out->work_bytes = (size_t)((double)out->work_bytes * scale);
         out->flops *= scale;
+        out->flops_forward *= scale;
         return ERR_OK;
     }
     const char *folder;
@@ -69,9 +70,11 @@ static enum error_code find_cost(struct model_cost *out, struct cost_table *tabl
     return ERR_OK;
 }
 
+/* `sampling` is the job's, NULL for stages without a sampler: the plan is for the model's own. */
 static enum error_code add_stage(struct estimate *estimate, struct cost_table *table,
                                  enum plan_kind kind, int64_t tasks, const struct cost_key *key,
-                                 int frames, struct error *error) {
+                                 int frames, const struct job_sampling *sampling,
+                                 struct error *error) {
     struct estimate_stage *stage = &estimate->stages[kind];
     struct model_cost cost = {0};
     if (tasks == 0)
@@ -79,6 +82,10 @@ static enum error_code add_stage(struct estimate *estimate, struct cost_table *t
     enum error_code code = find_cost(&cost, table, key, frames, error);
     if (code != ERR_OK)
         return code;
+    if (sampling) {
+        int forwards = sampling->steps * (sampling->guidance != 1 ? 2 : 1);
+        cost.flops += cost.flops_forward * (forwards - cost.forwards);
+    }
     stage->tasks += tasks;
     stage->flops += cost.flops * (double)tasks;
     if (cost.work_bytes > stage->cost.work_bytes)
@@ -107,16 +114,18 @@ static enum error_code add_video(struct estimate *estimate, struct cost_table *t
         const char *spec;
         int64_t tasks;
         int frames;
-    } rows[] = {{PLAN_TEXT, STAGE_TEXT, window, counts.texts, frames},
-                {PLAN_KEYFRAME, STAGE_KEYFRAME, keyframe, !image, 1},
-                {PLAN_WINDOW, STAGE_WINDOW, window, counts.windows, frames},
-                {PLAN_DECODE, STAGE_VAE, window, counts.windows, frames}};
+        const struct job_sampling *sampling;
+    } rows[] = {{PLAN_TEXT, STAGE_TEXT, window, counts.texts, frames, NULL},
+                {PLAN_KEYFRAME, STAGE_KEYFRAME, keyframe, !image, 1, &video->keyframe},
+                {PLAN_WINDOW, STAGE_WINDOW, window, counts.windows, frames, &video->window},
+                {PLAN_DECODE, STAGE_VAE, window, counts.windows, frames, NULL}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         /* Text does not depend on the size of the picture. */
         bool text = rows[i].kind == PLAN_TEXT;
         struct cost_key key = {rows[i].spec, rows[i].stage, text ? 0 : output->width,
                                text ? 0 : output->height};
-        code = add_stage(estimate, table, rows[i].kind, rows[i].tasks, &key, rows[i].frames, error);
+        code = add_stage(estimate, table, rows[i].kind, rows[i].tasks, &key, rows[i].frames,
+                         rows[i].sampling, error);
         if (code != ERR_OK)
             return code;
     }

@@ -432,10 +432,12 @@ static enum error_code denoise_body(struct parts *parts, struct runtime *runtime
         if (!dry && request->progress != NULL)
             request->progress(request->user, i + 1, steps);
     }
-    if (dry)
-        runtime->flops += (runtime->flops - before) * (request->steps - 1);
-    else
+    if (dry) {
+        runtime->flops_step = runtime->flops - before;
+        runtime->flops += runtime->flops_step * (request->steps - 1);
+    } else {
         runtime->ops->download(runtime->device, task->latents, d.x, (size_t)e.count * sizeof *d.x);
+    }
     return ERR_OK;
 }
 
@@ -623,11 +625,16 @@ enum error_code model_plan(struct model_cost *out, const char *folder, enum mode
     if (code != ERR_OK)
         return code;
     code = plan_body(&measured, stage, size, error);
+    struct model_info info;
+    fill_info(&info, &measured.parts);
+    int passes = info.guidance != 1 ? 2 : 1;
     *out = (struct model_cost){
         .weight_bytes =
             measured.params.peak + measured.runtime.ops->weight_bytes(measured.runtime.device),
         .work_bytes = measured.work.peak,
         .flops = measured.runtime.flops,
+        .flops_forward = measured.runtime.flops_step / passes,
+        .forwards = measured.runtime.flops_step > 0 ? info.steps * passes : 0,
     };
     measured_close(&measured);
     return code;

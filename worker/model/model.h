@@ -68,7 +68,9 @@ MUST_CHECK enum error_code model_check_size(const struct model_info *info,
  * measuring table. */
 struct model_cost {
     size_t weight_bytes, work_bytes;
-    double flops;
+    double flops;         /* keyframe, window: with the model's own number of steps and guidance */
+    double flops_forward; /* keyframe, window: one pass of the transformer */
+    int forwards;         /* passes that `flops` has: a step takes two with guidance, else one */
 };
 MUST_CHECK enum error_code model_plan(struct model_cost *out, const char *folder,
                                       enum model_stage stage, const struct model_size *size,

@@ -13,6 +13,7 @@ struct runtime {
     enum dtype dtype;     /* compute type */
     struct arena *params; /* device, as long as the model: norms' weights, modulation tables */
     struct arena *work;   /* device, one request; reserved once at its planned size */
+    double flops_step;    /* of the sampler's last step, when measuring */
     double flops;         /* of linear, attention and conv so far; a multiply-add counts two */
 };
 

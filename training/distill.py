@@ -42,7 +42,8 @@ def main():
     p.add_argument("--latents", type=Path, required=True)
     p.add_argument("--vae", type=Path, required=True)
     p.add_argument("--text", type=Path, required=True)
-    p.add_argument("--steps", type=int, required=True)
+    p.add_argument("--steps", type=int, default=1 << 30)
+    p.add_argument("--minutes", type=float, default=1e9, help="stop after so much training time in all, if that comes before --steps")
     p.add_argument("--batch", type=int)
     p.add_argument("--lr", type=float, default=5e-4)
     p.add_argument("--guidance", type=float, default=3.0)
@@ -69,7 +70,8 @@ def main():
     losses, fn, threads = [], dit.Step(True), Threads()
     for z, ids, mask in Batches(a.kind, a.latents, batch, pieces, a.seed, step, dropout=0.0):
         threads.adapt()
-        lr = a.lr * min(1, (step + 1) / 50) * min(1, max(0.0, (a.steps - step) / (0.5 * a.steps)))
+        part = min(1.0, max(step / a.steps, (seconds + time.time() - started) / (60 * a.minutes)))
+        lr = a.lr * min(1, (step + 1) / 50) * min(1, (1 - part) / 0.5)
         for group in opt.param_groups:
             group["lr"] = lr
         z = ((z - mean) / std).to(device)
@@ -103,7 +105,7 @@ def main():
             print(line, flush=True)
             if a.log:
                 log_line(a.log, line)
-        done = step >= a.steps
+        done = part >= 1
         if time.time() - saved > 180 or done:
             save(a.folder, model, opt, ema, step, seconds + time.time() - started)
             saved = time.time()

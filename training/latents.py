@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 import vae as wan
+from threads import Threads
 from world import ATTRIBUTES, FRAMES, HEIGHT, WIDTH, draw_attributes, render
 
 KINDS = {"keyframes": (1, 1), "clips": (FRAMES, 1 + (FRAMES - 1) // 4)}  # frames, latent frames
@@ -66,11 +67,12 @@ def fill(folder, model, kind, count, batch, device):
     z_path, a_path = paths(folder, kind)
     have = len(open_store(folder, kind)[0]) if z_path.exists() and a_path.exists() else 0
     per_item = 2 * 16 * KINDS[kind][1] * (HEIGHT // 8) * (WIDTH // 8)
-    started, begun = time.time(), have
+    started, begun, threads = time.time(), have, Threads()
     with open(z_path, "ab") as zf, open(a_path, "ab") as af:
         zf.truncate(have * per_item)  # a kill may have left part of a batch
         af.truncate(have * len(ATTRIBUTES))
         while have < count:
+            threads.adapt()
             items = [item(kind, i) for i in range(have, min(count, have + batch))]
             z = encode(model, [f for _, f in items])
             zf.write(pack(z).tobytes())
@@ -82,7 +84,7 @@ def fill(folder, model, kind, count, batch, device):
                 print(kind, have, f"{(time.time() - started) / (have - begun) * 1e3:.1f} ms each", flush=True)
 
 
-def measure(model, folder, count=600):
+def measure(model, folder, count=240):
     """Mean and standard deviation of each latent channel over clips."""
     z = np.concatenate([encode(model, [item("clips", i)[1] for i in range(k, k + 4)]).numpy() for k in range(0, count // 4, 4)])
     stats = dict(latents_mean=[round(float(v), 4) for v in z.mean((0, 2, 3, 4))], latents_std=[round(float(v), 4) for v in z.std((0, 2, 3, 4))])

@@ -1056,6 +1056,32 @@ static enum error_code add_one(struct reader *reader, const struct job_video *vi
     return ERR_OK;
 }
 
+/* A mux lease carries all texts of a video. Measured once an entry: its seeds differ by names and
+ * numbers alone, for which the bound leaves room. */
+static enum error_code check_provenance(struct reader *reader, const struct job_video *video,
+                                        const char *name, struct place at) {
+    struct job_video measured = *video;
+    struct job_file image;
+    struct buffer text = {0};
+    measured.name = name;
+    if (video->image) { /* an index until `finish` */
+        image = reader->files[(uintptr_t)video->image - 1];
+        measured.image = &image;
+    }
+    plan_mux_body(&text, reader->job, &measured);
+    size_t length = text.length;
+    bool failed = text.failed;
+    buffer_close(&text);
+    if (failed)
+        return no_memory(reader);
+    if (length > LIMIT_PARAMETERS_BYTES)
+        return fail(reader, at, ERR_LIMIT,
+                    "%sthe texts that the finished file names take %zu bytes; at most %u: shorten "
+                    "them, or make several videos of it",
+                    video->shot_count > 1 ? "shots: " : "", length, LIMIT_PARAMETERS_BYTES);
+    return ERR_OK;
+}
+
 /* One entry, with its layers from near to far, as one video for each of its seeds. */
 static enum error_code add_video(struct reader *reader, const struct settings *const *layers,
                                  const char *name) {
@@ -1124,6 +1150,14 @@ static enum error_code add_video(struct reader *reader, const struct settings *c
     video.negative = negative.text ? keep(reader, negative.text) : "";
     if (!video.negative)
         return no_memory(reader);
+
+    struct place texts_at = at;
+    for (int i = LAYERS; i-- > 0;)
+        if (layers[i] && layers[i]->shots)
+            texts_at = layers[i]->shots_at;
+    code = check_provenance(reader, &video, name, texts_at);
+    if (code)
+        return code;
 
     const struct settings *seeded = NULL;
     for (int i = 0; i < LAYERS && !seeded; i++)

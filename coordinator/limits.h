@@ -25,6 +25,10 @@
 #define LIMIT_DOCUMENT_BYTES    (256u << 20)        /* a resolved job as JSON text */
 
 /* -- tasks ------------------------------------------------------------------------------------ */
+/* A mux task's parameters, which carry every text of the video; below what a lease may carry
+ * (PROTO_PARAMETERS_BYTES) by more than the names of seeds can add. */
+#define LIMIT_PARAMETERS_BYTES (60u << 10)
+
 #define LIMIT_OUTPUTS      2  /* artifacts a task yields: segment and frames */
 #define LIMIT_OUTPUT_NAME  16 /* bytes of an artifact's name, NUL included */
 #define LIMIT_CLASS_BYTES  64 /* device class, NUL included */

@@ -285,9 +285,12 @@ static void put_provenance(struct json_writer *writer, const struct job *job,
         json_begin_array(writer, "shots");
         for (int i = 0; i < video->shot_count; i++) {
             json_begin_object(writer, NULL);
-            json_put_int(writer, "frames", video->shots[i].frames);
-            json_put_text(writer, "prompt", video->shots[i].prompt);
-            json_put_text(writer, "motion", video->shots[i].motion);
+            const struct job_shot *shot = &video->shots[i], *before = &video->shots[i ? i - 1 : 0];
+            json_put_int(writer, "frames", shot->frames);
+            if (strcmp(shot->prompt, before->prompt) != 0)
+                json_put_text(writer, "prompt", shot->prompt);
+            if (strcmp(shot->motion, before->motion) != 0)
+                json_put_text(writer, "motion", shot->motion);
             json_end_object(writer);
         }
         json_end_array(writer);
@@ -302,6 +305,18 @@ static void put_provenance(struct json_writer *writer, const struct job *job,
     }
     put_stage(writer, "window", &job->window, &video->window);
     json_end_object(writer);
+}
+
+void plan_mux_body(struct buffer *out, const struct job *job, const struct job_video *video) {
+    struct json_writer writer = {.buffer = out};
+    json_put_text(&writer, "container", job_container_name(video->output.container));
+    json_put_text(&writer, "codec", job_codec_name(video->output.codec));
+    json_put_int(&writer, "quality", video->output.quality);
+    put_size(&writer, &video->output);
+    put_fps(&writer, &video->output);
+    json_put_int(&writer, "frames", video->frames);
+    json_put_text(&writer, "title", video->name);
+    put_provenance(&writer, job, video);
 }
 
 static void plan_tasks(struct planner *planner, const struct plan_counts *counts,
@@ -387,15 +402,8 @@ static void plan_tasks(struct planner *planner, const struct plan_counts *counts
     }
 
     *task = (struct plan_task){.kind = PLAN_MUX};
-    body_start(planner, &writer);
-    json_put_text(&writer, "container", job_container_name(video->output.container));
-    json_put_text(&writer, "codec", job_codec_name(video->output.codec));
-    json_put_int(&writer, "quality", video->output.quality);
-    put_size(&writer, &video->output);
-    put_fps(&writer, &video->output);
-    json_put_int(&writer, "frames", video->frames);
-    json_put_text(&writer, "title", video->name);
-    put_provenance(&writer, job, video);
+    planner->body.length = 0;
+    plan_mux_body(&planner->body, job, video);
     for (int k = 0; k < counts->windows; k++)
         add_input(planner, task, start + 2 + 2 * k, "segment", "segment");
     finish_task(planner, task);

@@ -55,7 +55,9 @@
  *             inputs "segment", one a decode, in order
  *             The worker writes the provenance object as one tag "vidloom", with the member
  *             "device" (the lease's class) added at its end. No dates, no host names: equal jobs
- *             give equal files. "shots" is there when there are several; "image" is the image's
+ *             give equal files. "shots" is there when there are several; a shot's "prompt"
+ *             and "motion" are there where they differ from those of the shot before it (the first
+ *             shot's are the video's own, above, so it has "frames" alone); "image" is the image's
  *             hash when there is one, and then there is no "keyframe".
  *             → the staged file; in a result as the output "file" with its hash and size
  *             (for a folder: the hash of the concatenated "name NUL hash" of its files in order)
@@ -135,6 +137,10 @@ MUST_CHECK enum error_code plan_count(struct plan_counts *out, const struct job 
 MUST_CHECK enum error_code plan_open(struct plan **out, const struct job *job,
                                      const struct job_video *video, struct error *error);
 void plan_close(struct plan **plan); /* NULL is fine */
+
+/* Appends the parameters of the video's mux task without their braces. job_parse measures with it
+ * that they fit LIMIT_PARAMETERS_BYTES. Fails only for memory (out->failed). */
+void plan_mux_body(struct buffer *out, const struct job *job, const struct job_video *video);
 
 /* The largest overlap below the window's length; 0 when there is none. */
 int plan_overlap(const struct model_facts *facts);

@@ -15,6 +15,7 @@
 #include "base/yaml.h"
 #include "coordinator/job.h"
 #include "fake.h"
+#include "proto/limits.h"
 
 #define HEAD  "model: pocket\nvideos:\n"
 #define VIDEO HEAD "  - {prompt: a, seconds: 1, "
@@ -699,6 +700,35 @@ static void same_words(const struct json *object, const char *const *words, cons
     }
 }
 
+_Static_assert(LIMIT_PARAMETERS_BYTES + 1024 <= PROTO_PARAMETERS_BYTES,
+               "a mux lease fits the wire, with names of seeds");
+
+/* `shots` shots of a second, each with a motion of 4096 bytes that differs from the one before. */
+static enum error_code parse_long_shots(int shots, bool same, struct error *error) {
+    struct buffer yaml = {0};
+    struct fake fake = {0};
+    struct job_resolver resolver = fake_resolver(&fake);
+    struct job *job = NULL;
+    buffer_printf(&yaml, HEAD "  - {prompt: a, seeds: 1..3, seconds: %d, shots: [", shots);
+    for (int i = 0; i < shots; i++)
+        buffer_printf(&yaml, "%s{seconds: 1, motion: m%04095d}", i ? ", " : "", same ? 0 : i % 2);
+    buffer_add_text(&yaml, "]}\n");
+    enum error_code code = job_parse(&job, "job.yaml", yaml.data, yaml.length, &resolver, error);
+    buffer_close(&yaml);
+    job_close(&job);
+    return code;
+}
+
+static void test_provenance_fits(void **state) {
+    struct error error = {0};
+    assert_int_equal(parse_long_shots(14, false, &error), ERR_OK);
+    assert_int_equal(parse_long_shots(200, true, &error), ERR_OK);
+    assert_int_equal(parse_long_shots(15, false, &error), ERR_LIMIT);
+    assert_memory_equal(error.detail, "job.yaml:3:", 11);
+    assert_non_null(strstr(error.detail, "shots: the texts that the finished file names take"));
+    assert_non_null(strstr(error.detail, "at most 61440: shorten them, or make several videos"));
+}
+
 static void test_schema_words(void **state) {
     struct schema schema;
     open_schema(&schema);
@@ -750,11 +780,12 @@ static void test_schema_documents(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_example),      cmocka_unit_test(test_defaults_and_layers),
-        cmocka_unit_test(test_lists),        cmocka_unit_test(test_document),
-        cmocka_unit_test(test_bad_files),    cmocka_unit_test(test_bad_lists),
-        cmocka_unit_test(test_limits),       cmocka_unit_test(test_many),
-        cmocka_unit_test(test_schema_words), cmocka_unit_test(test_schema_documents),
+        cmocka_unit_test(test_example),         cmocka_unit_test(test_defaults_and_layers),
+        cmocka_unit_test(test_lists),           cmocka_unit_test(test_document),
+        cmocka_unit_test(test_bad_files),       cmocka_unit_test(test_bad_lists),
+        cmocka_unit_test(test_limits),          cmocka_unit_test(test_many),
+        cmocka_unit_test(test_schema_words),    cmocka_unit_test(test_schema_documents),
+        cmocka_unit_test(test_provenance_fits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

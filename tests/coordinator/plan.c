@@ -311,12 +311,33 @@ static void test_speed(void **state) {
     buffer_close(&yaml);
 }
 
+/* Only what changes is written of a shot, so long jobs fit a lease. */
+static void test_shots_in_provenance(void **state) {
+    struct job *job = fake_job("model: pocket\nvideos:\n"
+                               "  - {prompt: p, seconds: 4, shots: [{seconds: 1, motion: a},"
+                               " {seconds: 1, motion: a}, {seconds: 1, motion: b},"
+                               " {seconds: 1, prompt: q, motion: b}]}\n");
+    struct plan *plan = open_plan(job, 0);
+    const char *mux = plan->tasks[plan->task_count - 1].parameters;
+    assert_non_null(strstr(mux, "\"prompt\":\"p\",\"motion\":\"a\",\"negative\":\"\","
+                                "\"shots\":[{\"frames\":16},{\"frames\":16},"
+                                "{\"frames\":16,\"motion\":\"b\"},"
+                                "{\"frames\":16,\"prompt\":\"q\"}],"));
+    plan_close(&plan);
+    job_close(&job);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_frames),  cmocka_unit_test(test_plans),
-        cmocka_unit_test(test_texts),   cmocka_unit_test(test_keys),
-        cmocka_unit_test(test_golden),  cmocka_unit_test(test_parameters),
-        cmocka_unit_test(test_sharing), cmocka_unit_test(test_speed),
+        cmocka_unit_test(test_frames),
+        cmocka_unit_test(test_plans),
+        cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_golden),
+        cmocka_unit_test(test_parameters),
+        cmocka_unit_test(test_sharing),
+        cmocka_unit_test(test_speed),
+        cmocka_unit_test(test_shots_in_provenance),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

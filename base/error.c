@@ -1,5 +1,8 @@
 #include "base/error.h"
 
+#undef error_set
+#undef error_set_errno
+
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>

@@ -83,4 +83,12 @@ const char *error_sentence(enum error_code code);
 enum error_class error_class_of(enum error_code code);
 int error_exit_status(enum error_code code);
 
+#ifdef __clang_analyzer__
+/* The analyser does not see into error.c. These tell it that a code that was set is returned, and
+ * that a failed system call is never ERR_OK; else it follows paths on which an error is none. */
+#define error_set(error, code, ...) ((void)(error_set)((error), (code), __VA_ARGS__), (code))
+#define error_set_errno(error, number, ...)                                                        \
+    ((void)(error_set_errno)((error), (number), __VA_ARGS__), ERR_IO)
+#endif
+
 #endif

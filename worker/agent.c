@@ -617,8 +617,8 @@ enum error_code agent_open(struct agent **out, const struct agent_config *config
     return code;
 }
 
-void agent_close(struct agent **out) {
-    struct agent *agent = *out;
+void agent_close(struct agent **owner) {
+    struct agent *agent = *owner;
     if (!agent)
         return;
     compute_close(&agent->compute); /* before the endpoint, which it wakes */
@@ -626,5 +626,5 @@ void agent_close(struct agent **out) {
     endpoint_close(&agent->endpoint);
     buffer_close(&agent->frame);
     free(agent);
-    *out = NULL;
+    *owner = NULL;
 }

@@ -49,6 +49,6 @@ MUST_CHECK enum error_code agent_open(struct agent **out, const struct agent_con
 /* Serve until `stop`, or until the coordinator drains this worker (ERR_OK), or until a task has
  * shown that this worker cannot go on (its error). */
 MUST_CHECK enum error_code agent_run(struct agent *agent, struct error *error);
-void agent_close(struct agent **agent); /* NULL is fine */
+void agent_close(struct agent **owner); /* NULL is fine */
 
 #endif

@@ -42,9 +42,11 @@ struct work *work_new(int input_count) {
         return NULL;
     work->inputs = calloc((size_t)input_count + 1, sizeof *work->inputs);
     work->input_count = input_count;
-    if (!work->inputs)
+    if (!work->inputs) {
         work_free(work);
-    return work->inputs ? work : NULL;
+        return NULL;
+    }
+    return work;
 }
 
 void work_free(struct work *work) {
@@ -208,8 +210,8 @@ static void free_list(struct work *work) {
     }
 }
 
-void compute_close(struct compute **out) {
-    struct compute *compute = *out;
+void compute_close(struct compute **owner) {
+    struct compute *compute = *owner;
     if (!compute)
         return;
     if (compute->started) {
@@ -229,7 +231,7 @@ void compute_close(struct compute **out) {
     pthread_cond_destroy(&compute->changed);
     pthread_mutex_destroy(&compute->lock);
     free(compute);
-    *out = NULL;
+    *owner = NULL;
 }
 
 void compute_device_info(const struct compute *compute, struct device_info *out) {

@@ -63,7 +63,7 @@ struct compute_config {
 MUST_CHECK enum error_code compute_open(struct compute **out, const struct compute_config *config,
                                         struct error *error);
 /* Stops the task at hand, drops what waits, joins the thread. NULL is fine. */
-void compute_close(struct compute **compute);
+void compute_close(struct compute **owner);
 
 void compute_device_info(const struct compute *compute, struct device_info *out);
 /* Where artifacts are; to be called before the first compute_add, again when the coordinator names

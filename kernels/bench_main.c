@@ -12,7 +12,7 @@ int main(int argc, char **argv) {
         if (strcmp(argv[i], "quick") == 0) {
             config.quick = true;
         } else {
-            config.threads = atoi(argv[i]);
+            config.threads = (int)strtol(argv[i], NULL, 10);
         }
     }
     struct error error = {0};

@@ -656,8 +656,9 @@ static bool is_valid(const struct schema *schema, const struct json *rule,
         } else if (!strcmp(key, "not")) {
             if (is_valid(schema, word, node))
                 return false;
-        } else if (strcmp(key, "description") && strcmp(key, "additionalProperties") &&
-                   strcmp(key, "title") && strcmp(key, "$schema") && strcmp(key, "$defs")) {
+        } else if (strcmp(key, "description") != 0 && strcmp(key, "additionalProperties") != 0 &&
+                   strcmp(key, "title") != 0 && strcmp(key, "$schema") != 0 &&
+                   strcmp(key, "$defs") != 0) {
             print_error("the schema uses \"%s\", which this test does not know\n", key);
             fail();
         }

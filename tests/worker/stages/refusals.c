@@ -22,7 +22,8 @@ static void refuse_all(struct chain *chain, const struct task *task, const char 
         task_refused(chain, &changed, bad[i].code, "");
     }
 }
-#define REFUSE(chain, task, keys, bad) refuse_all(chain, task, keys, bad, sizeof bad / sizeof *bad)
+#define REFUSE(chain, task, keys, bad)                                                             \
+    refuse_all(chain, task, keys, bad, sizeof(bad) / sizeof *(bad))
 
 static void text(void **state) {
     struct chain *chain = *state;

@@ -235,7 +235,7 @@ static int staging_files(const struct chain *chain) {
 static void stopped_half_way(void **state) {
     struct chain *chain = *state;
     const struct task *const tasks[] = {&chain->keyframe, &chain->window[1], &chain->decode[0]};
-    for (size_t i = 0; i < sizeof tasks / sizeof *tasks; i++) {
+    for (size_t i = 0; i < 3; i++) {
         const int stop_at = tasks[i]->stage == stage_decode ? 1 : 2;
         struct watcher watcher = {.stop_at = stop_at};
         struct task task = *tasks[i];

@@ -1659,12 +1659,18 @@ static void video_publish(struct scheduler *self, struct job_entry *job, int vid
     news(self, job->id, video, VIDEO_PUBLISHING, ERR_OK, NULL);
 }
 
+static double work_seconds(const struct scheduler *self, const struct lease_entry *lease,
+                           const struct scheduler_outcome *outcome) {
+    double age = (double)(self->core - lease->granted) / (double)CLOCK_S;
+    return outcome->seconds > 0 && outcome->seconds < age ? outcome->seconds : age;
+}
+
 static void accept_result(struct scheduler *self, struct lease_entry *lease,
                           const struct scheduler_outcome *outcome) {
     struct node *node = lease->node;
     struct worker *worker = lease->worker;
     struct job_entry *job = map_get(&self->jobs_by_id, lease->job);
-    double seconds = (double)(self->core - lease->granted) / (double)CLOCK_S;
+    double seconds = work_seconds(self, lease, outcome);
     worker->done++;
     attempt_add(self, lease, ERR_OK, NULL);
     self->accepted[self->accepted_at++ % EPOCHS_KEPT] = lease->epoch;

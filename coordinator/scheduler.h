@@ -236,6 +236,9 @@ struct scheduler_outcome {
      * it is done again, nobody is blamed. */
     bool object_missing;
     struct hash object;
+    /* Of work, as the worker measured them: without the time that the lease waited in its queue. 0,
+     * or more than the lease is old: not known, the lease's age counts. */
+    double seconds;
     int64_t wall_ns;
 };
 void scheduler_worker_result(struct scheduler *self, uint64_t id,

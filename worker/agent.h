@@ -34,7 +34,7 @@ struct agent_config {
     const struct ops *ops;
     struct device_config device;
     enum dtype dtype;          /* compute type: DTYPE_BF16 or DTYPE_F32 */
-    unsigned kinds;            /* task kinds to take: bit (1 << PROTO_KIND_…); 0: all */
+    unsigned kinds;            /* task kinds to take: bits 1 << enum work_kind; 0: all */
     struct log *log;           /* may be NULL */
     const atomic_bool *stop;   /* finish the task at hand, say bye, return */
     const atomic_bool *cancel; /* stop the task at hand as well; may be NULL */

@@ -1,0 +1,207 @@
+#include "worker/model/vae_coder.h"
+
+#include <math.h>
+
+#include "worker/model/vae_layers.h"
+
+/* out = conv(history ‖ x) + residual: 3×3×3, as many frames as x. */
+static void causal_conv(struct vae_stream *stream, void *out, const struct volume *x,
+                        const struct filter *filter, const void *residual) {
+    size_t frame = volume_frame_bytes(stream, x);
+    uint8_t *start = x->data - VAE_HISTORY * frame;
+    history_load(stream, start, VAE_HISTORY, frame);
+    run_conv(stream->runtime, filter,
+             &(struct conv_args){out, start, residual, x->frames + VAE_HISTORY, x->height, x->width,
+                                 1, 1, 1, 1});
+    history_save(stream, x->data + (size_t)x->frames * frame, VAE_HISTORY, frame);
+}
+
+/* 1×1×1, or 1×1 on every frame. */
+static void point_conv(struct vae_stream *stream, void *out, const struct volume *x,
+                       const struct filter *filter, const void *residual) {
+    run_conv(
+        stream->runtime, filter,
+        &(struct conv_args){out, x->data, residual, x->frames, x->height, x->width, 0, 0, 0, 0});
+}
+
+static void norm(struct vae_stream *stream, void *out, const struct volume *x, const float *gamma,
+                 enum activation activation) {
+    stream->runtime->ops->channel_norm(stream->runtime->device, out, x->data, gamma, volume_rows(x),
+                                       x->channels, activation, stream->runtime->dtype);
+}
+
+static void run_resnet(struct vae_stream *stream, struct volume *x, const struct resnet *res) {
+    struct volume in = volume_make_like(stream, ROLE_IN, x, res->in), y = *x;
+    struct volume middle = volume_make_like(stream, ROLE_MIDDLE, x, res->out);
+    norm(stream, in.data, x, res->norm1, ACTIVATION_SILU);
+    causal_conv(stream, middle.data, &in, &res->conv1, NULL);
+    norm(stream, middle.data, &middle, res->norm2, ACTIVATION_SILU);
+    if (res->in != res->out) {
+        y = volume_make_like(stream, role_other(x->role), x, res->out);
+        point_conv(stream, y.data, x, &res->shortcut, NULL);
+    }
+    causal_conv(stream, y.data, &middle, &res->conv2, y.data);
+    *x = y;
+}
+
+/* Every frame attends to itself, with one head as wide as the channels. */
+static void run_attention_block(struct vae_stream *stream, struct volume *x,
+                                const struct middle *block) {
+    struct volume in = volume_make_like(stream, ROLE_IN, x, x->channels);
+    struct volume qkv = volume_make_like(stream, ROLE_MIDDLE, x, 3 * x->channels);
+    norm(stream, in.data, x, block->norm, ACTIVATION_NONE);
+    point_conv(stream, qkv.data, &in, &block->qkv, NULL);
+    size_t part = (size_t)x->channels * dtype_bytes(stream->runtime->dtype);
+    for (int64_t f = 0; f < x->frames; f++) {
+        const uint8_t *q = qkv.data + (size_t)f * volume_frame_bytes(stream, &qkv);
+        run_attention(
+            stream->runtime,
+            &(struct attention_args){.q = q,
+                                     .k = q + part,
+                                     .v = q + 2 * part,
+                                     .out = in.data + (size_t)f * volume_frame_bytes(stream, &in),
+                                     .q_stride = 3 * x->channels,
+                                     .k_stride = 3 * x->channels,
+                                     .v_stride = 3 * x->channels,
+                                     .out_stride = x->channels,
+                                     .q_length = x->height * x->width,
+                                     .k_length = x->height * x->width,
+                                     .heads = 1,
+                                     .head_dim = x->channels,
+                                     .scale = 1 / sqrtf((float)x->channels),
+                                     .dtype = stream->runtime->dtype});
+    }
+    point_conv(stream, x->data, &in, &block->proj, x->data);
+}
+
+static void run_middle(struct vae_stream *stream, struct volume *x, const struct middle *middle) {
+    run_resnet(stream, x, &middle->before);
+    run_attention_block(stream, x, middle);
+    run_resnet(stream, x, &middle->after);
+}
+
+/* Twice the frames. The first frame of a video stays one, and the convolution does not see it. */
+static struct volume time_up(struct vae_stream *stream, const struct volume *x,
+                             const struct resample *up) {
+    const struct ops *ops = stream->runtime->ops;
+    struct device *device = stream->runtime->device;
+    int64_t alone = stream->first ? 1 : 0, rest = x->frames - alone;
+    size_t frame = volume_frame_bytes(stream, x);
+    struct volume out =
+        volume_make(stream, ROLE_MIDDLE, alone + 2 * rest, x->height, x->width, x->channels);
+    ops->copy(device, out.data, x->data, (size_t)alone * frame);
+    uint8_t *start = x->data + (size_t)alone * frame - VAE_HISTORY * frame;
+    history_load(stream, start, VAE_HISTORY, frame); /* over the first frame, which is copied */
+    if (rest > 0) {
+        struct volume twice =
+            volume_make(stream, ROLE_IN, rest, x->height, x->width, 2 * x->channels);
+        run_conv(stream->runtime, &up->time,
+                 &(struct conv_args){twice.data, start, NULL, rest + VAE_HISTORY, x->height,
+                                     x->width, 0, 0, 0, 0});
+        ops->interleave_frames(device, out.data + (size_t)alone * frame, twice.data, rest,
+                               x->height * x->width, x->channels, stream->runtime->dtype);
+    }
+    history_save(stream, start + (size_t)(rest + VAE_HISTORY) * frame, VAE_HISTORY, frame);
+    return out;
+}
+
+/* Nearest ×2 in space and a 3×3 convolution, a few frames at a time so that the enlarged picture is
+ * still in the cache when it is read. */
+static void run_up(struct vae_stream *stream, struct volume *x, const struct resample *up) {
+    struct volume from = up->in_time ? time_up(stream, x, up) : *x;
+    struct volume to = volume_make(stream, role_other(x->role), from.frames, 2 * from.height,
+                                   2 * from.width, up->space.shape.out_channels);
+    int64_t piece = VAE_CHUNK_BYTES / 2 / (int64_t)(4 * volume_frame_bytes(stream, &from));
+    piece = piece < 1 ? 1 : piece > from.frames ? from.frames : piece;
+    struct volume large =
+        volume_make(stream, ROLE_IN, piece, 2 * from.height, 2 * from.width, from.channels);
+    for (int64_t f = 0; f < from.frames; f += piece) {
+        int64_t count = from.frames - f < piece ? from.frames - f : piece;
+        stream->runtime->ops->upsample(stream->runtime->device, large.data,
+                                       from.data + (size_t)f * volume_frame_bytes(stream, &from),
+                                       count, from.height, from.width, from.channels,
+                                       stream->runtime->dtype);
+        run_conv(stream->runtime, &up->space,
+                 &(struct conv_args){to.data + (size_t)f * volume_frame_bytes(stream, &to),
+                                     large.data, NULL, count, large.height, large.width, 1, 1, 1,
+                                     1});
+    }
+    *x = to;
+}
+
+/* Half the frames: the first of a video stays, then every three overlapping by one become one. */
+static struct volume time_down(struct vae_stream *stream, const struct volume *x,
+                               const struct resample *down) {
+    const struct ops *ops = stream->runtime->ops;
+    int64_t alone = stream->first ? 1 : 0;
+    size_t frame = volume_frame_bytes(stream, x);
+    int64_t frames = stream->first ? 1 + (x->frames - 1) / 2 : x->frames / 2;
+    struct volume out =
+        volume_make(stream, role_other(x->role), frames, x->height, x->width, x->channels);
+    ops->copy(stream->runtime->device, out.data, x->data, (size_t)alone * frame);
+    /* One frame of history; at the start of a video there is none, and the taps begin at frame 0.
+     */
+    const uint8_t *start = stream->first ? x->data : x->data - frame;
+    history_load(stream, x->data - frame, 1, frame);
+    if (frames > alone)
+        run_conv(stream->runtime, &down->time,
+                 &(struct conv_args){out.data + (size_t)alone * frame, start, NULL,
+                                     x->frames + 1 - alone, x->height, x->width, 0, 0, 0, 0});
+    history_save(stream, x->data + (size_t)x->frames * frame, 1, frame);
+    return out;
+}
+
+static void run_down(struct vae_stream *stream, struct volume *x, const struct resample *down) {
+    struct volume half = volume_make(stream, role_other(x->role), x->frames, x->height / 2,
+                                     x->width / 2, down->space.shape.out_channels);
+    run_conv(
+        stream->runtime, &down->space,
+        &(struct conv_args){half.data, x->data, NULL, x->frames, x->height, x->width, 0, 1, 0, 1});
+    *x = down->in_time ? time_down(stream, &half, down) : half;
+}
+
+static void run_levels(struct vae_stream *stream, struct volume *x, const struct coder *coder) {
+    for (int i = 0; i < stream->vae->config.levels; i++) {
+        const struct level *level = &coder->level[i];
+        for (int r = 0; r < level->count; r++)
+            run_resnet(stream, x, &level->res[r]);
+        if (level->resample.present && stream->encode)
+            run_down(stream, x, &level->resample);
+        else if (level->resample.present)
+            run_up(stream, x, &level->resample);
+    }
+}
+
+/* Norm, SiLU, convolution: the end of both. */
+static struct volume run_head(struct vae_stream *stream, const struct volume *x,
+                              const struct coder *coder) {
+    struct volume in = volume_make_like(stream, ROLE_IN, x, x->channels);
+    struct volume out =
+        volume_make_like(stream, ROLE_MIDDLE, x, coder->conv_out.shape.out_channels);
+    norm(stream, in.data, x, coder->norm_out, ACTIVATION_SILU);
+    causal_conv(stream, out.data, &in, &coder->conv_out, NULL);
+    return out;
+}
+
+struct volume vae_decode_chunk(struct vae_stream *stream, const struct volume *raw) {
+    const struct coder *coder = &stream->vae->decoder;
+    struct volume in = volume_make_like(stream, ROLE_IN, raw, raw->channels);
+    point_conv(stream, in.data, raw, &coder->quant, NULL);
+    struct volume x = volume_make_like(stream, ROLE_X, &in, coder->conv_in.shape.out_channels);
+    causal_conv(stream, x.data, &in, &coder->conv_in, NULL);
+    run_middle(stream, &x, &coder->middle);
+    run_levels(stream, &x, coder);
+    return run_head(stream, &x, coder);
+}
+
+struct volume vae_encode_chunk(struct vae_stream *stream, const struct volume *in) {
+    const struct coder *coder = &stream->vae->encoder;
+    struct volume x = volume_make_like(stream, ROLE_X, in, coder->conv_in.shape.out_channels);
+    causal_conv(stream, x.data, in, &coder->conv_in, NULL);
+    run_levels(stream, &x, coder);
+    run_middle(stream, &x, &coder->middle);
+    struct volume head = run_head(stream, &x, coder);
+    struct volume out = volume_make_like(stream, ROLE_X, &head, head.channels);
+    point_conv(stream, out.data, &head, &coder->quant, NULL);
+    return out;
+}

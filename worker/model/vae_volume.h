@@ -1,0 +1,45 @@
+/* Activations on their way through the coder, and what causal convolutions keep of them from one
+ * chunk to the next. Inside worker/model/vae*.c only.
+ *
+ * A few buffers serve every activation (roles); a cache belongs to one convolution, and they are
+ * taken in the order in which a chunk meets them. Both get their sizes from a dry run. */
+#ifndef VIDLOOM_WORKER_MODEL_VAE_VOLUME_H
+#define VIDLOOM_WORKER_MODEL_VAE_VOLUME_H
+
+#include "worker/model/vae.h"
+
+#define VAE_HISTORY 2 /* frames that a causal convolution of 3 looks back */
+
+/* Activations of one chunk and one convolution are kept at about this size: small enough for a
+ * shared cache, large enough to keep every core busy. */
+#define VAE_CHUNK_BYTES ((int64_t)16 << 20)
+
+/* Where an activation lives. X and Y take turns as the stream between blocks; IN is what the next
+ * convolution reads; MIDDLE is between a block's two. */
+enum role { ROLE_X, ROLE_Y, ROLE_IN, ROLE_MIDDLE };
+
+/* An activation with room for VAE_HISTORY frames before it, so that history and chunk are one
+ * contiguous input without a copy of the chunk. */
+struct volume {
+    enum role role;
+    uint8_t *data;
+    int64_t frames, height, width;
+    int channels;
+};
+
+size_t volume_frame_bytes(const struct vae_stream *stream, const struct volume *x);
+int64_t volume_rows(const struct volume *x);
+
+/* Replaces what was in the role. A dry run only notes the size. */
+struct volume volume_make(struct vae_stream *stream, enum role role, int64_t frames, int64_t height,
+                          int64_t width, int channels);
+struct volume volume_make_like(struct vae_stream *stream, enum role role, const struct volume *x,
+                               int channels);
+enum role role_other(enum role role);
+
+/* Put the frames that the cache kept before x, or zeros at the start of a video. */
+void history_load(struct vae_stream *stream, uint8_t *to, int frames, size_t frame);
+/* Keep the last frames before `end` for the next chunk, and go on to the next cache. */
+void history_save(struct vae_stream *stream, const uint8_t *end, int frames, size_t frame);
+
+#endif

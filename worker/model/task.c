@@ -1,0 +1,62 @@
+#include "worker/model/task.h"
+
+#include <string.h>
+
+enum error_code measured_open(struct measured *measured, const char *folder, int stages,
+                              enum dtype dtype, struct error *error) {
+    memset(measured, 0, sizeof *measured);
+    measured->runtime = (struct runtime){
+        .ops = ops_measure(), .dtype = dtype, .params = &measured->params, .work = &measured->work};
+    arena_open_measuring(&measured->params);
+    arena_open_measuring(&measured->work);
+    const struct device_config config = {0};
+    enum error_code code =
+        measured->runtime.ops->device_open(&measured->runtime.device, &config, error);
+    if (code == ERR_OK)
+        code = parts_open(&measured->parts, &measured->runtime, folder, stages, error);
+    if (code != ERR_OK && measured->runtime.device != NULL)
+        measured->runtime.ops->device_close(&measured->runtime.device);
+    return code;
+}
+
+void measured_close(struct measured *measured) {
+    parts_close(&measured->parts, &measured->runtime);
+    measured->runtime.ops->device_close(&measured->runtime.device);
+    arena_close(&measured->params);
+    arena_close(&measured->work);
+}
+
+/* Work memory of a task, by running it on the table that computes nothing. */
+static enum error_code measure_task(size_t *bytes, const struct model *model, task_body *body,
+                                    void *request, struct error *error) {
+    struct arena work;
+    arena_open_measuring(&work);
+    struct runtime dry = model->runtime;
+    dry.ops = ops_measure();
+    dry.work = &work;
+    struct parts parts = model->parts; /* its weights are not looked at */
+    enum error_code code = body(&parts, &dry, request, error);
+    *bytes = work.peak;
+    arena_close(&work);
+    return code;
+}
+
+/* Make room, refuse if there is none, run. */
+enum error_code model_run(struct model *model, task_body *body, void *request,
+                          struct error *error) {
+    size_t bytes;
+    enum error_code code = measure_task(&bytes, model, body, request, error);
+    if (code == ERR_OK && bytes > model->work.capacity) {
+        model->work_peak = model_work_peak(model);
+        arena_close(&model->work);
+        code = model->runtime.ops->arena_open(model->runtime.device, &model->work, bytes, error);
+    }
+    if (code != ERR_OK)
+        return code;
+    arena_reset(&model->work, 0);
+    code = body(&model->parts, &model->runtime, request, error);
+    enum error_code status =
+        model->runtime.ops->status(model->runtime.device, code == ERR_OK ? error : NULL);
+    arena_reset(&model->work, 0);
+    return code != ERR_OK ? code : status;
+}

@@ -1,0 +1,70 @@
+/* An open model from the inside, and how its tasks run: planned, given room, run.
+ *
+ * A task is a body that runs alike on the real device and on the measuring table, where it touches
+ * no host buffer of its request. Running one plans it first, so that it is refused before it starts
+ * when there is no room. One file a kind of task: text.c, denoise.c, decode.c; plan.c runs them
+ * dry. */
+#ifndef VIDLOOM_WORKER_MODEL_TASK_H
+#define VIDLOOM_WORKER_MODEL_TASK_H
+
+#include "worker/model/model.h"
+#include "worker/model/parts.h"
+#include "worker/model/sampler.h"
+
+struct model {
+    struct parts parts;
+    struct model_info info;
+    struct runtime runtime;
+    struct arena params, work;
+    size_t work_peak; /* over arenas that were since replaced, too */
+};
+
+/* What the configuration says of the folder; all but the hash. */
+void model_fill_info(struct model_info *out, const struct parts *parts);
+
+/* A model on the measuring table. */
+struct measured {
+    struct runtime runtime;
+    struct arena params, work;
+    struct parts parts;
+};
+
+MUST_CHECK enum error_code measured_open(struct measured *measured, const char *folder, int stages,
+                                         enum dtype dtype, struct error *error);
+void measured_close(struct measured *measured);
+
+typedef enum error_code task_body(struct parts *parts, struct runtime *runtime, void *request,
+                                  struct error *error);
+
+/* Make room, refuse if there is none, run. */
+MUST_CHECK enum error_code model_run(struct model *model, task_body *body, void *request,
+                                     struct error *error);
+
+/* -- the bodies and what they take ----------------------------------------------------------- */
+
+struct text_task {
+    float *rows;
+    const int32_t *ids;
+    int count;
+};
+
+struct denoise_task {
+    const struct denoise_request *request;
+    float *latents;      /* host, out; holds the noise before */
+    const uint8_t *tail; /* host; NULL: a keyframe */
+    int tail_frames;
+    int text_length;
+    struct schedule schedule;
+    enum window_condition condition;
+};
+
+struct decode_task {
+    const float *latents;
+    int latent_frames, width, height;
+    frame_sink sink;
+    void *user;
+};
+
+task_body text_body, denoise_body, decode_body;
+
+#endif

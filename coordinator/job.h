@@ -59,6 +59,7 @@ enum job_words {
     JOB_KEYS_VIDEO,
     JOB_KEYS_FILE, /* an entry of `videos` that names a prompt list */
     JOB_KEYS_SHOT,
+    JOB_KEYS_CSV, /* columns of a prompt list */
     JOB_VALUES_CODEC,
     JOB_VALUES_SAMPLER,
     JOB_WORDS_COUNT

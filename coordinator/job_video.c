@@ -1,0 +1,264 @@
+/* Settings to videos: what a video's layers say together, checked against its models, once for each
+ * of its seeds. */
+#include "coordinator/job_reader.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "coordinator/plan.h"
+
+static const char *get_video_name(const struct reader *reader, uint32_t index) {
+    return reader->videos[index].name;
+}
+static const char *get_video_path(const struct reader *reader, uint32_t index) {
+    return reader->videos[index].output.path;
+}
+static const char *get_image_name(const struct reader *reader, uint32_t index) {
+    return reader->file_names[index];
+}
+
+/* -- images ----------------------------------------------------------------------------------- */
+
+static bool images_have_room(struct reader *reader) {
+    if (reader->file_count < reader->file_capacity)
+        return true;
+    int capacity = reader->file_capacity ? 2 * reader->file_capacity : 16;
+    const char **names = realloc(reader->file_names, (size_t)capacity * sizeof *names);
+    if (names)
+        reader->file_names = names;
+    struct job_file *files = realloc(reader->files, (size_t)capacity * sizeof *files);
+    if (files)
+        reader->files = files;
+    if (names && files)
+        reader->file_capacity = capacity;
+    return names && files;
+}
+
+static enum error_code find_image(struct reader *reader, struct job_video *video,
+                                  const struct setting *image) {
+    if (!images_have_room(reader))
+        return job_no_memory(reader);
+    uint32_t index = UINT32_MAX;
+    reader->file_names[reader->file_count] = job_keep(reader, image->text);
+    if (!reader->file_names[reader->file_count])
+        return job_no_memory(reader);
+    enum error_code code = job_name_set_add(reader, &reader->images, get_image_name, image->text,
+                                            (uint32_t)reader->file_count, &index);
+    if (code)
+        return code;
+    if (index == UINT32_MAX) {
+        struct job_file *file = &reader->files[index = (uint32_t)reader->file_count];
+        *file = (struct job_file){0};
+        if (!reader->resolver->find_image)
+            return job_fail(reader, image->at, ERR_UNSUPPORTED,
+                            "image: images cannot be read here");
+        code = reader->resolver->find_image(reader->resolver->user, file, &reader->job->arena,
+                                            image->text, reader->error);
+        if (code)
+            return error_prefix(reader->error, "%s:%d:%d: image: ", image->at.file, image->at.line,
+                                image->at.column);
+        reader->file_count++;
+    }
+    /* The files move as they grow: the index stands for the address until the job is whole. */
+    video->image = (const struct job_file *)(uintptr_t)(index + 1);
+    video->image_name = reader->file_names[index];
+    return ERR_OK;
+}
+
+/* -- what the models can make ----------------------------------------------------------------- */
+
+static int nearest_side(const struct model_facts *facts, int64_t side) {
+    int multiple = facts->size_multiple > 0 ? facts->size_multiple : 1;
+    int64_t least = (facts->size_min + multiple - 1) / multiple * multiple;
+    int64_t most = facts->size_max / multiple * multiple;
+    int64_t near = (side + multiple / 2) / multiple * multiple;
+    return (int)(near < least ? least : near > most ? most : near);
+}
+
+static enum error_code check_size(struct reader *reader, const struct job_model *model,
+                                  const struct job_output *output, struct place at) {
+    const struct model_facts *facts = &model->facts;
+    int width = nearest_side(facts, output->width), height = nearest_side(facts, output->height);
+    if (width == output->width && height == output->height)
+        return ERR_OK;
+    return job_fail(reader, at, ERR_SHAPE,
+                    "size: model %s cannot make %dx%d; its sides are multiples of %d from %d to %d "
+                    "pixels, the nearest is %dx%d",
+                    model->spec, output->width, output->height, facts->size_multiple,
+                    facts->size_min, facts->size_max, width, height);
+}
+
+enum error_code job_check_ability(struct reader *reader, const struct job_model *model,
+                                  struct place at, int ability, const char *what) {
+    if ((model->facts.abilities & ability) == ability)
+        return ERR_OK;
+    return job_fail(reader, at, ERR_UNSUPPORTED, "model: %s (%s) cannot %s", model->spec,
+                    model->facts.family, what);
+}
+
+/* Whether the window model makes the size, and who makes the first frame. */
+static enum error_code check_models(struct reader *reader, struct job_video *video,
+                                    const struct settings *settings, struct place at) {
+    const struct job *job = reader->job;
+    struct place size_at = settings->width.set ? settings->width.at : at;
+    enum error_code code = check_size(reader, &job->window, &video->output, size_at);
+    if (code)
+        return code;
+    if (settings->image.set)
+        return find_image(reader, video, &settings->image);
+    code = job_check_ability(reader, &job->keyframe, at,
+                             MODEL_CAN_KEYFRAME | MODEL_CAN_TEXT | MODEL_CAN_VAE,
+                             "make a keyframe; give the videos an image, or name a model that can");
+    return code ? code : check_size(reader, &job->keyframe, &video->output, size_at);
+}
+
+static struct job_sampling sampling_of(const struct model_facts *facts,
+                                       const struct settings *settings) {
+    return (struct job_sampling){
+        .steps = settings->steps.set ? (int)settings->steps.integer : facts->steps,
+        .sampler =
+            settings->sampler.set ? (enum job_sampler)settings->sampler.integer : facts->sampler,
+        .guidance = settings->guidance.set ? settings->guidance.number : facts->guidance,
+        .shift = settings->shift.set ? settings->shift.number : facts->shift,
+    };
+}
+
+/* -- adding ----------------------------------------------------------------------------------- */
+
+/* A mux lease carries all texts of a video. Measured once an entry: its seeds differ by names and
+ * numbers alone, for which the bound leaves room. */
+static enum error_code check_provenance(struct reader *reader, const struct job_video *video,
+                                        const char *name, struct place at) {
+    struct job_video measured = *video;
+    struct job_file image;
+    struct buffer text = {0};
+    measured.name = name;
+    if (video->image) { /* an index until the job is whole */
+        image = reader->files[(uintptr_t)video->image - 1];
+        measured.image = &image;
+    }
+    plan_mux_body(&text, reader->job, &measured);
+    size_t length = text.length;
+    bool failed = text.failed;
+    buffer_close(&text);
+    if (failed)
+        return job_no_memory(reader);
+    if (length > LIMIT_PARAMETERS_BYTES)
+        return job_fail(reader, at, ERR_LIMIT,
+                        "%sthe texts that the finished file names take %zu bytes; at most %u: "
+                        "shorten them, or make several videos of it",
+                        video->shot_count > 1 ? "shots: " : "", length, LIMIT_PARAMETERS_BYTES);
+    return ERR_OK;
+}
+
+static bool videos_have_room(struct reader *reader) {
+    if (reader->count < reader->capacity)
+        return true;
+    int capacity = reader->capacity ? 2 * reader->capacity : 64;
+    struct job_video *videos = realloc(reader->videos, (size_t)capacity * sizeof *videos);
+    if (videos)
+        reader->videos = videos;
+    struct place *places = realloc(reader->places, (size_t)capacity * sizeof *places);
+    if (places)
+        reader->places = places;
+    if (videos && places)
+        reader->capacity = capacity;
+    return videos && places;
+}
+
+/* No two videos share a name or a path. */
+static enum error_code check_distinct(struct reader *reader, const struct job_video *video,
+                                      struct place at, struct place path_at) {
+    uint32_t there = UINT32_MAX, own = (uint32_t)reader->count;
+    enum error_code code =
+        job_name_set_add(reader, &reader->names, get_video_name, video->name, own, &there);
+    if (code)
+        return code;
+    if (there != UINT32_MAX) {
+        struct place other = reader->places[there];
+        return job_fail(reader, at, ERR_USAGE,
+                        "two videos are called \"%s\"; the other is at %s:%d:%d", video->name,
+                        other.file, other.line, other.column);
+    }
+    code =
+        job_name_set_add(reader, &reader->paths, get_video_path, video->output.path, own, &there);
+    if (code)
+        return code;
+    if (there != UINT32_MAX)
+        return job_fail(reader, path_at, ERR_USAGE,
+                        "path: videos \"%s\" and \"%s\" would both be written to %s; put {video} "
+                        "into the path",
+                        reader->videos[there].name, video->name, video->output.path);
+    return ERR_OK;
+}
+
+static enum error_code add_one(struct reader *reader, const struct job_video *video,
+                               const struct settings *settings, struct place at, const char *name,
+                               uint64_t seed) {
+    if (strlen(name) > LIMIT_NAME_BYTES)
+        return job_fail(reader, at, ERR_LIMIT, "name: \"%s\" has more than %d bytes", name,
+                        LIMIT_NAME_BYTES);
+    if (reader->count == LIMIT_VIDEOS)
+        return job_fail(reader, at, ERR_LIMIT, "more than %d videos in one job", LIMIT_VIDEOS);
+    if (!videos_have_room(reader))
+        return job_no_memory(reader);
+    struct job_video *put = &reader->videos[reader->count];
+    *put = *video;
+    put->seed = seed;
+    put->name = job_keep(reader, name);
+    reader->places[reader->count] = at;
+    if (!put->name)
+        return job_no_memory(reader);
+    enum error_code code = job_fill_path(reader, &put->output, settings, at, name, seed);
+    if (!code)
+        code = check_distinct(reader, put, at, settings->path.set ? settings->path.at : at);
+    if (!code)
+        reader->count++;
+    return code;
+}
+
+static enum error_code add_seeds(struct reader *reader, const struct job_video *video,
+                                 const struct settings *settings, struct place at,
+                                 const char *name) {
+    if (!settings->seeds)
+        return add_one(reader, video, settings, at, name, (uint64_t)settings->seed.integer);
+    for (int i = 0; i < settings->seed_ranges; i++)
+        for (int64_t seed = settings->seeds[i].first;; seed++) {
+            char with_seed[LIMIT_NAME_BYTES + 64];
+            snprintf(with_seed, sizeof with_seed, "%s-s%lld", name, (long long)seed);
+            enum error_code code = add_one(reader, video, settings, at, with_seed, (uint64_t)seed);
+            if (code)
+                return code;
+            if (seed == settings->seeds[i].last)
+                break;
+        }
+    return ERR_OK;
+}
+
+enum error_code job_add_video(struct reader *reader, const struct settings *own,
+                              const struct settings *entry, const char *name) {
+    const struct job *job = reader->job;
+    struct place at = own->name.set ? own->name.at : own->at;
+    struct settings settings = reader->top_output;
+    job_settings_lay(&settings, &reader->defaults);
+    if (entry)
+        job_settings_lay(&settings, entry);
+    job_settings_lay(&settings, own);
+
+    struct job_video video = {
+        .noise = settings.noise.number,
+        .negative = settings.negative.set ? job_keep(reader, settings.negative.text) : "",
+        .keyframe = sampling_of(&job->keyframe.facts, &settings),
+        .window = sampling_of(&job->window.facts, &settings),
+    };
+    if (!video.negative)
+        return job_no_memory(reader);
+    job_fill_output(&video.output, &settings, &job->window.facts);
+    enum error_code code = check_models(reader, &video, &settings, at);
+    if (!code)
+        code = job_fill_length(reader, &video, &settings, at);
+    if (!code)
+        code = check_provenance(reader, &video, name, settings.shots ? settings.shots_at : at);
+    return code ? code : add_seeds(reader, &video, &settings, at, name);
+}

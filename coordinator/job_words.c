@@ -1,0 +1,89 @@
+/* Every word of a job file. */
+#include "coordinator/job_reader.h"
+
+static const char *const codec_names[] = {"h264", "hevc",   "av1", "vp9",
+                                          "ffv1", "prores", "png", NULL};
+static const char *const container_names[] = {"mp4", "mkv", "webm", "mov", "folder", NULL};
+static const char *const sampler_names[] = {"euler", "unipc", "renoise", NULL};
+
+const char *job_codec_name(enum job_codec codec) {
+    return codec_names[codec];
+}
+const char *job_container_name(enum job_container container) {
+    return container_names[container];
+}
+const char *job_sampler_name(enum job_sampler sampler) {
+    return sampler_names[sampler];
+}
+
+/* What goes into what; the first codec of a container is its default. */
+static const struct {
+    enum job_container container;
+    enum job_codec codec;
+} pairs[] = {
+    {JOB_CONTAINER_MP4, JOB_CODEC_H264},   {JOB_CONTAINER_MP4, JOB_CODEC_HEVC},
+    {JOB_CONTAINER_MP4, JOB_CODEC_AV1},    {JOB_CONTAINER_MP4, JOB_CODEC_VP9},
+    {JOB_CONTAINER_MKV, JOB_CODEC_H264},   {JOB_CONTAINER_MKV, JOB_CODEC_HEVC},
+    {JOB_CONTAINER_MKV, JOB_CODEC_AV1},    {JOB_CONTAINER_MKV, JOB_CODEC_VP9},
+    {JOB_CONTAINER_MKV, JOB_CODEC_FFV1},   {JOB_CONTAINER_MKV, JOB_CODEC_PRORES},
+    {JOB_CONTAINER_MKV, JOB_CODEC_PNG},    {JOB_CONTAINER_WEBM, JOB_CODEC_VP9},
+    {JOB_CONTAINER_WEBM, JOB_CODEC_AV1},   {JOB_CONTAINER_MOV, JOB_CODEC_H264},
+    {JOB_CONTAINER_MOV, JOB_CODEC_HEVC},   {JOB_CONTAINER_MOV, JOB_CODEC_PRORES},
+    {JOB_CONTAINER_FOLDER, JOB_CODEC_PNG},
+};
+
+int job_container_codecs(enum job_codec out[JOB_CODEC_COUNT], enum job_container container) {
+    int count = 0;
+    for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++)
+        if (pairs[i].container == container)
+            out[count++] = pairs[i].codec;
+    return count;
+}
+
+static const char *const keys_top[] = {"job", "model", "output", "defaults", "videos", NULL};
+static const char *const keys_model[] = {"keyframe", "window", NULL};
+static const char *const keys_output[] = {"path",    "size",      "fps", "codec",
+                                          "quality", "overwrite", NULL};
+static const char *const keys_defaults[] = {"prompt",  "motion", "negative", "image", "seconds",
+                                            "frames",  "seed",   "seeds",    "steps", "guidance",
+                                            "sampler", "shift",  "noise",    "shots", NULL};
+static const char *const keys_video[] = {
+    "name",  "prompt",   "motion",  "negative", "image", "seconds", "frames", "seed", "seeds",
+    "steps", "guidance", "sampler", "shift",    "noise", "shots",   "output", NULL};
+/* `name` is put in front of the rows' generated names. */
+static const char *const keys_file[] = {
+    "file",  "name",  "prompt",   "motion",  "negative", "image", "seconds", "frames", "seed",
+    "seeds", "steps", "guidance", "sampler", "shift",    "noise", "shots",   "output", NULL};
+static const char *const keys_shot[] = {"seconds", "prompt", "motion", NULL};
+/* What one field can say. */
+static const char *const keys_csv[] = {"name",     "prompt",  "motion", "negative", "image",
+                                       "seconds",  "frames",  "seed",   "seeds",    "steps",
+                                       "guidance", "sampler", "shift",  "noise",    NULL};
+
+const char *const *job_words(enum job_words words) {
+    switch (words) {
+    case JOB_KEYS_TOP:
+        return keys_top;
+    case JOB_KEYS_MODEL:
+        return keys_model;
+    case JOB_KEYS_OUTPUT:
+        return keys_output;
+    case JOB_KEYS_DEFAULTS:
+        return keys_defaults;
+    case JOB_KEYS_VIDEO:
+        return keys_video;
+    case JOB_KEYS_FILE:
+        return keys_file;
+    case JOB_KEYS_SHOT:
+        return keys_shot;
+    case JOB_KEYS_CSV:
+        return keys_csv;
+    case JOB_VALUES_CODEC:
+        return codec_names;
+    case JOB_VALUES_SAMPLER:
+        return sampler_names;
+    case JOB_WORDS_COUNT:
+        break;
+    }
+    return NULL;
+}

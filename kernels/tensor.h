@@ -15,6 +15,16 @@ enum dtype {
     DTYPE_I64,
     DTYPE_I32,
     DTYPE_U8,
+    /* Narrow floats of weight files. */
+    DTYPE_F8_E4M3, /* no infinities; the largest is 448 */
+    DTYPE_F8_E5M2,
+    /* Blocks of GGUF files, along a row, whose length is a multiple of the block's:
+     * kernels/blocks.h has their layouts. */
+    DTYPE_Q8_0,
+    DTYPE_Q4_0,
+    DTYPE_Q4_K,
+    DTYPE_Q5_K,
+    DTYPE_Q6_K,
     DTYPE_COUNT
 };
 
@@ -26,8 +36,11 @@ struct tensor {
     int64_t dim[TENSOR_RANK_MAX];
 };
 
-size_t dtype_bytes(enum dtype dtype);
-const char *dtype_name(enum dtype dtype); /* safetensors' names: "F32", "BF16", … */
+size_t dtype_bytes(enum dtype dtype);     /* of an element; not of a type in blocks */
+int dtype_block(enum dtype dtype);        /* elements of a block; 1 of a type without blocks */
+size_t dtype_align(enum dtype dtype);     /* of data; blocks are read byte by byte */
+const char *dtype_name(enum dtype dtype); /* safetensors' names: "F32", "BF16", …; GGUF's: "Q4_K" */
 int64_t tensor_elements(const struct tensor *tensor);
+size_t tensor_bytes(const struct tensor *tensor); /* of data, whatever the type */
 
 #endif

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "worker/model/safetensors.h"
 
 enum error_code stage_int(int64_t *out, const struct stage_task *task, const char *key, int64_t min,
                           int64_t max, struct error *error) {
@@ -116,7 +117,7 @@ static enum error_code find_input(const struct stage_artifact **out, const struc
     return error_set(error, ERR_FORMAT, "the lease has no input \"%s\"", name);
 }
 
-enum error_code stage_tensor(struct safetensors **file, const struct tensor **out,
+enum error_code stage_tensor(struct weights **file, const struct tensor **out,
                              struct stage_context *context, const struct stage_task *task,
                              const char *input, const char *name, enum dtype dtype, int rank,
                              const int64_t *dims, struct stage_result *result,
@@ -126,16 +127,16 @@ enum error_code stage_tensor(struct safetensors **file, const struct tensor **ou
     enum error_code code = find_input(&artifact, task, input, error);
     if (code == ERR_OK)
         code = stage_artifact_path(path, context, artifact, result, error);
-    if (code == ERR_OK && (code = safetensors_open(file, path, error)) == ERR_MISSING)
+    if (code == ERR_OK && (code = weights_open(file, path, error)) == ERR_MISSING)
         stage_object_missing(artifact, result); /* removed in this moment */
     if (code != ERR_OK)
         return code;
-    const struct tensor *tensor = safetensors_find(*file, name);
+    const struct tensor *tensor = weights_find(*file, name);
     bool fits = tensor && tensor->dtype == dtype && tensor->rank == rank;
     for (int i = 0; fits && i < rank; i++)
         fits = dims[i] == -1 || tensor->dim[i] == dims[i];
     if (!fits) {
-        safetensors_close(file);
+        weights_close(file);
         return error_set(error, ERR_SHAPE,
                          "the input \"%s\" holds no tensor \"%s\" of the type and shape that the "
                          "task needs",
@@ -179,7 +180,7 @@ enum error_code stage_put_tensor(struct stage_context *context, const struct sta
 /* -- denoising
  * ------------------------------------------------------------------------------------- */
 
-static enum error_code read_text(struct safetensors **file, struct model_text *out,
+static enum error_code read_text(struct weights **file, struct model_text *out,
                                  struct stage_context *context, const struct stage_task *task,
                                  const char *input, const struct model_info *info,
                                  struct stage_result *result, struct error *error) {
@@ -190,7 +191,7 @@ static enum error_code read_text(struct safetensors **file, struct model_text *o
     if (code != ERR_OK)
         return code;
     if (rows->dim[0] > info->text_length) {
-        safetensors_close(file);
+        weights_close(file);
         return error_set(error, ERR_SHAPE, "the input \"%s\" has %lld rows, the model takes %d",
                          input, (long long)rows->dim[0], info->text_length);
     }
@@ -251,6 +252,6 @@ enum error_code stage_denoise_open(struct stage_denoise *out, struct stage_conte
 }
 
 void stage_denoise_close(struct stage_denoise *denoise) {
-    safetensors_close(&denoise->positive);
-    safetensors_close(&denoise->negative);
+    weights_close(&denoise->positive);
+    weights_close(&denoise->negative);
 }

@@ -17,7 +17,7 @@
 #include "base/json.h"
 #include "kernels/ops.h"
 #include "worker/media/media.h"
-#include "worker/model/safetensors.h"
+#include "worker/model/weights.h"
 #include "worker/models.h"
 #include "worker/store/store.h"
 
@@ -109,10 +109,10 @@ MUST_CHECK enum error_code stage_artifact_path(char path[4096], struct stage_con
 /* What ERR_MISSING with this input means to the coordinator. */
 void stage_object_missing(const struct stage_artifact *artifact, struct stage_result *result);
 /* The input's one tensor, called `name` in its file too, of this type; dims[i] of -1 take anything.
- * Mapped until safetensors_close. Errors: as stage_artifact_path; ERR_FORMAT (the lease has no such
+ * Mapped until weights_close. Errors: as stage_artifact_path; ERR_FORMAT (the lease has no such
  * input); ERR_SHAPE. */
 MUST_CHECK enum error_code
-stage_tensor(struct safetensors **file, const struct tensor **out, struct stage_context *context,
+stage_tensor(struct weights **file, const struct tensor **out, struct stage_context *context,
              const struct stage_task *task, const char *input, const char *name, enum dtype dtype,
              int rank, const int64_t *dims, struct stage_result *result, struct error *error);
 /* Put a tensor into the store as output `name`. */
@@ -129,7 +129,7 @@ MUST_CHECK enum error_code stage_put_file(struct stage_context *context, const c
  * files stay mapped until stage_denoise_close. */
 struct stage_denoise {
     struct denoise_request request;
-    struct safetensors *positive, *negative;
+    struct weights *positive, *negative;
 };
 MUST_CHECK enum error_code stage_denoise_open(struct stage_denoise *out,
                                               struct stage_context *context,

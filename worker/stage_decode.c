@@ -101,7 +101,7 @@ enum error_code stage_decode(struct stage_context *context, const struct stage_t
 
     const int64_t dims[] = {info->latent_channels, (sink.frames - 1) / info->time_stride + 1,
                             spec.height / info->space_stride, spec.width / info->space_stride};
-    struct safetensors *file = NULL;
+    struct weights *file = NULL;
     const struct tensor *latents;
     code = stage_tensor(&file, &latents, context, task, "latents", "latents", DTYPE_F32, 4, dims,
                         result, error);
@@ -112,6 +112,6 @@ enum error_code stage_decode(struct stage_context *context, const struct stage_t
             sink.tail, DTYPE_U8, 4, {sink.tail_frames, spec.height, spec.width, 3}};
         code = stage_put_tensor(context, task, "frames", &tail, result, error);
     }
-    safetensors_close(&file);
+    weights_close(&file);
     return code;
 }

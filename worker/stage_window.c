@@ -18,7 +18,7 @@ enum error_code stage_window(struct stage_context *context, const struct stage_t
     struct model *model;
     int64_t tail_frames, frames;
     struct stage_denoise denoise;
-    struct safetensors *tail_file = NULL;
+    struct weights *tail_file = NULL;
     const struct tensor *tail;
     enum error_code code = stage_int(&tail_frames, task, "tail", 1, 1 << 12, error);
     if (code == ERR_OK)
@@ -56,7 +56,7 @@ enum error_code stage_window(struct stage_context *context, const struct stage_t
         code = model_window(model, data, tail->data, (int)tail_frames, &denoise.request, error);
     if (code == ERR_OK)
         code = stage_put_tensor(context, task, "latents", &latents, result, error);
-    safetensors_close(&tail_file);
+    weights_close(&tail_file);
     stage_denoise_close(&denoise);
     return code;
 }

@@ -7,10 +7,8 @@ static void embed_rows(const void *args_pointer, int64_t begin, int64_t end) {
     int64_t width = args->table->dim[1];
     for (int64_t r = begin; r < end; r++) {
         assert(args->ids[r] >= 0 && args->ids[r] < args->table->dim[0]);
-        for (int64_t i = 0; i < width; i++) {
-            args->out[r * width + i] =
-                float_load(args->table->data, args->table->dtype, args->ids[r] * width + i);
-        }
+        float_row(args->out + r * width, args->table->data, args->table->dtype,
+                  args->ids[r] * width, width);
     }
 }
 

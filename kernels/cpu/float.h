@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "kernels/blocks.h"
 #include "kernels/tensor.h"
 
 typedef uint16_t bf16;
@@ -70,12 +71,17 @@ static inline float float_load(const void *x, enum dtype dtype, int64_t i) {
         return f16_to_float(((const uint16_t *)x)[i]);
     case DTYPE_F64:
         return (float)((const double *)x)[i];
+    case DTYPE_F8_E4M3:
+        return f8_e4m3_to_float(((const uint8_t *)x)[i]);
+    case DTYPE_F8_E5M2:
+        return f8_e5m2_to_float(((const uint8_t *)x)[i]);
     default:
         return 0;
     }
 }
 
-/* Elements at..at+count-1; the types of weights without a choice in the loop. */
+/* Elements at..at+count-1, of types in blocks too; the types of weights without a choice in the
+ * loop. */
 static inline void float_row(float *out, const void *x, enum dtype dtype, int64_t at,
                              int64_t count) {
     if (dtype == DTYPE_F32) {
@@ -84,6 +90,8 @@ static inline void float_row(float *out, const void *x, enum dtype dtype, int64_
         for (int64_t i = 0; i < count; i++) {
             out[i] = bf16_to_float(((const bf16 *)x)[at + i]);
         }
+    } else if (dtype_block(dtype) > 1) {
+        blocks_to_float(out, x, dtype, at, count);
     } else {
         for (int64_t i = 0; i < count; i++) {
             out[i] = float_load(x, dtype, at + i);

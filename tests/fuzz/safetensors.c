@@ -2,25 +2,25 @@
  */
 #include <string.h>
 
-#include "worker/model/safetensors.h"
+#include "worker/model/weights.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length);
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
-    struct safetensors *file;
+    struct weights *file;
     struct error error;
-    if (safetensors_open_memory(&file, bytes, length, "fuzz", &error) != ERR_OK)
+    if (weights_open_memory(&file, bytes, length, "fuzz", &error) != ERR_OK)
         return 0;
     volatile uint8_t sum = 0;
-    for (size_t i = 0; i < safetensors_count(file); i++) {
-        const struct tensor *tensor = safetensors_tensor(file, i);
+    for (size_t i = 0; i < weights_count(file); i++) {
+        const struct tensor *tensor = weights_tensor(file, i);
         const uint8_t *data = tensor->data;
         size_t size = (size_t)tensor_elements(tensor) * dtype_bytes(tensor->dtype);
-        if (safetensors_find(file, safetensors_name(file, i)) != tensor)
+        if (weights_find(file, weights_name(file, i)) != tensor)
             __builtin_trap();
         for (size_t k = 0; k < size; k++)
             sum = (uint8_t)(sum + data[k]);
     }
-    safetensors_close(&file);
+    weights_close(&file);
     return 0;
 }

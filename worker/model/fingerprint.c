@@ -21,11 +21,11 @@ static void add_samples(struct hash_state *state, const uint8_t *bytes, size_t b
     (void)madvise((void *)(uintptr_t)bytes, size, MADV_NORMAL);
 }
 
-static void add_weights(struct hash_state *state, const struct safetensors *file) {
-    hash_add_u64(state, (uint64_t)safetensors_shards(file));
-    for (int i = 0; i < safetensors_shards(file); i++) {
+static void add_weights(struct hash_state *state, const struct weights *file) {
+    hash_add_u64(state, (uint64_t)weights_shards(file));
+    for (int i = 0; i < weights_shards(file); i++) {
         size_t size, header;
-        const uint8_t *bytes = safetensors_shard(file, i, &size, &header);
+        const uint8_t *bytes = weights_shard(file, i, &size, &header);
         hash_add_u64(state, size);
         if (size <= FINGERPRINT_WHOLE) {
             hash_add(state, bytes, size);
@@ -51,8 +51,7 @@ static enum error_code add_file(struct hash_state *state, const char *folder, co
 }
 
 enum error_code fingerprint(struct hash *out, const char *folder, const char *const *names,
-                            const struct safetensors *const *files, int count,
-                            struct error *error) {
+                            const struct weights *const *files, int count, struct error *error) {
     struct hash_state state;
     hash_start(&state);
     hash_add_text(&state, "vidloom model 1");

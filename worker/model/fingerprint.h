@@ -7,15 +7,14 @@
 
 #include "base/error.h"
 #include "base/hash.h"
-#include "worker/model/safetensors.h"
+#include "worker/model/weights.h"
 
 #define FINGERPRINT_WHOLE (UINT64_C(1) << 30)
 
 /* files[0..count) may hold NULLs; names (relative to the folder, ends with NULL) are small files,
  * and one that is not there counts as such. A build without libsodium gives zeros. */
 MUST_CHECK enum error_code fingerprint(struct hash *out, const char *folder,
-                                       const char *const *names,
-                                       const struct safetensors *const *files, int count,
-                                       struct error *error);
+                                       const char *const *names, const struct weights *const *files,
+                                       int count, struct error *error);
 
 #endif

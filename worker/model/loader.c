@@ -10,14 +10,14 @@
 
 #define STACK_MAX 3 /* tensors in one packed layer: q, k, v */
 
-void loader_start(struct loader *loader, struct runtime *runtime, const struct safetensors *file,
+void loader_start(struct loader *loader, struct runtime *runtime, const struct weights *file,
                   enum names_component component, struct error *error) {
     memset(loader, 0, sizeof *loader);
     loader->runtime = runtime;
     loader->file = file;
     loader->component = component;
     loader->error = error;
-    loader->original = safetensors_find(file, names_original_mark(component)) != NULL;
+    loader->original = weights_find(file, names_original_mark(component)) != NULL;
 }
 
 /* printf into a buffer that is large enough for every name of ours. */
@@ -38,14 +38,13 @@ void loader_enter(struct loader *loader, const char *format, ...) {
     va_end(args);
 }
 
-static void make_name(struct loader *loader, char out[SAFETENSORS_NAME_MAX], const char *format,
-                      ...) PRINTF_LIKE(3, 4);
+static void make_name(struct loader *loader, char out[WEIGHTS_NAME_MAX], const char *format, ...)
+    PRINTF_LIKE(3, 4);
 
-static void make_name(struct loader *loader, char out[SAFETENSORS_NAME_MAX], const char *format,
-                      ...) {
+static void make_name(struct loader *loader, char out[WEIGHTS_NAME_MAX], const char *format, ...) {
     va_list args;
     va_start(args, format);
-    print_name(loader, out, SAFETENSORS_NAME_MAX, format, args);
+    print_name(loader, out, WEIGHTS_NAME_MAX, format, args);
     va_end(args);
 }
 
@@ -59,30 +58,29 @@ static void shape_text(char out[128], int rank, const int64_t *dim) {
 
 /* By prefix + name; NULL after an error. */
 static const struct tensor *find(struct loader *loader, const char *name,
-                                 char full[SAFETENSORS_NAME_MAX]) {
+                                 char full[WEIGHTS_NAME_MAX]) {
     if (loader->code != ERR_OK)
         return NULL;
-    char diffusers[SAFETENSORS_NAME_MAX];
+    char diffusers[WEIGHTS_NAME_MAX];
     make_name(loader, diffusers, "%s%s", loader->prefix, name);
     if (!loader->original)
         memcpy(full, diffusers, sizeof diffusers);
-    else if (!names_to_original(full, SAFETENSORS_NAME_MAX, diffusers, loader->component))
+    else if (!names_to_original(full, WEIGHTS_NAME_MAX, diffusers, loader->component))
         loader->code = error_set(loader->error, ERR_INTERNAL, "a tensor name is too long");
     if (loader->code != ERR_OK)
         return NULL;
-    const struct tensor *tensor = safetensors_find(loader->file, full);
+    const struct tensor *tensor = weights_find(loader->file, full);
     if (tensor == NULL) {
         loader->code =
             error_set(loader->error, ERR_MISSING,
                       "%s: tensor '%s' is missing; the configuration beside it asks for it",
-                      safetensors_path(loader->file), full);
+                      weights_path(loader->file), full);
         return NULL;
     }
-    if (tensor->dtype != DTYPE_F32 && tensor->dtype != DTYPE_BF16 && tensor->dtype != DTYPE_F16 &&
-        tensor->dtype != DTYPE_F64) {
+    if (tensor->dtype == DTYPE_I64 || tensor->dtype == DTYPE_I32 || tensor->dtype == DTYPE_U8) {
         loader->code = error_set(loader->error, ERR_UNSUPPORTED,
                                  "%s: tensor '%s' is of type %s; expected floating point",
-                                 safetensors_path(loader->file), full, dtype_name(tensor->dtype));
+                                 weights_path(loader->file), full, dtype_name(tensor->dtype));
         return NULL;
     }
     loader->used++;
@@ -95,12 +93,12 @@ static void wrong_shape(struct loader *loader, const char *full, const struct te
     char is[128];
     shape_text(is, tensor->rank, tensor->dim);
     loader->code = error_set(loader->error, ERR_SHAPE, "%s: tensor '%s' is %s; expected %s",
-                             safetensors_path(loader->file), full, is, expected);
+                             weights_path(loader->file), full, is, expected);
 }
 
 const struct tensor *loader_tensor(struct loader *loader, const char *name, int rank,
                                    const int64_t *dim) {
-    char full[SAFETENSORS_NAME_MAX], expected[128];
+    char full[WEIGHTS_NAME_MAX], expected[128];
     const struct tensor *tensor = find(loader, name, full);
     if (tensor == NULL)
         return NULL;
@@ -111,8 +109,22 @@ const struct tensor *loader_tensor(struct loader *loader, const char *name, int 
     return NULL;
 }
 
+/* As loader_tensor, of a type that has elements one by one: convolutions are not read in blocks. */
+static const struct tensor *plain_tensor(struct loader *loader, const char *name, int rank,
+                                         const int64_t *dim) {
+    const struct tensor *tensor = loader_tensor(loader, name, rank, dim);
+    if (tensor != NULL && dtype_block(tensor->dtype) > 1) {
+        loader->code =
+            error_set(loader->error, ERR_UNSUPPORTED,
+                      "%s: tensor '%s%s' is of type %s; expected one without blocks",
+                      weights_path(loader->file), loader->prefix, name, dtype_name(tensor->dtype));
+        return NULL;
+    }
+    return tensor;
+}
+
 const float *loader_vector(struct loader *loader, const char *name, int64_t count) {
-    char full[SAFETENSORS_NAME_MAX], expected[128];
+    char full[WEIGHTS_NAME_MAX], expected[128];
     const struct tensor *tensor = find(loader, name, full);
     if (tensor == NULL)
         return NULL;
@@ -131,14 +143,14 @@ const float *loader_vector(struct loader *loader, const char *name, int64_t coun
     free(host);
     if (out == NULL)
         loader->code = error_set(loader->error, ERR_MEMORY, "%s: no memory for '%s'",
-                                 safetensors_path(loader->file), full);
+                                 weights_path(loader->file), full);
     return out;
 }
 
 void loader_linear(struct loader *loader, struct layer *layer, const char *const *names, int count,
                    int64_t in, int64_t out, bool bias, enum dtype dtype) {
     const struct tensor *weights[STACK_MAX] = {0}, *biases[STACK_MAX] = {0};
-    char name[SAFETENSORS_NAME_MAX];
+    char name[WEIGHTS_NAME_MAX];
     assert(count <= STACK_MAX);
     for (int i = 0; i < count; i++) {
         make_name(loader, name, "%s.weight", names[i]);
@@ -155,10 +167,10 @@ void loader_linear(struct loader *loader, struct layer *layer, const char *const
 
 void loader_patch(struct loader *loader, struct layer *layer, const char *name, int64_t in,
                   int64_t out, enum dtype dtype) {
-    char full[SAFETENSORS_NAME_MAX];
+    char full[WEIGHTS_NAME_MAX];
     make_name(loader, full, "%s.weight", name);
     const struct tensor *weight =
-        loader_tensor(loader, full, 5, (const int64_t[]){out, in, 1, 2, 2});
+        plain_tensor(loader, full, 5, (const int64_t[]){out, in, 1, 2, 2});
     make_name(loader, full, "%s.bias", name);
     const struct tensor *bias = loader_tensor(loader, full, 1, (const int64_t[]){out});
     *layer = (struct layer){.in = 4 * in, .out = out};
@@ -174,17 +186,17 @@ void loader_patch(struct loader *loader, struct layer *layer, const char *name, 
 
 void loader_filter(struct loader *loader, struct filter *filter, const char *name,
                    const struct conv_shape *shape, bool plane) {
-    char full[SAFETENSORS_NAME_MAX];
+    char full[WEIGHTS_NAME_MAX];
     make_name(loader, full, "%s.weight", name);
     const int64_t volume_dim[] = {shape->out_channels, shape->in_channels, shape->kernel_t,
                                   shape->kernel_h, shape->kernel_w};
     const int64_t plane_dim[] = {shape->out_channels, shape->in_channels, shape->kernel_h,
                                  shape->kernel_w};
     const struct tensor *weight =
-        loader_tensor(loader, full, plane ? 4 : 5, plane ? plane_dim : volume_dim);
+        plain_tensor(loader, full, plane ? 4 : 5, plane ? plane_dim : volume_dim);
     make_name(loader, full, "%s.bias", name);
     const struct tensor *bias =
-        loader_tensor(loader, full, 1, (const int64_t[]){shape->out_channels});
+        plain_tensor(loader, full, 1, (const int64_t[]){shape->out_channels});
     *filter = (struct filter){.shape = *shape};
     if (loader->code == ERR_OK)
         loader->code =
@@ -197,13 +209,12 @@ enum error_code loader_finish(struct loader *loader, const char *const *ignored)
         return loader->code;
     size_t expected = loader->used;
     for (int i = 0; ignored != NULL && ignored[i] != NULL; i++)
-        expected += safetensors_find(loader->file, ignored[i]) != NULL;
-    if (expected != safetensors_count(loader->file))
-        loader->code =
-            error_set(loader->error, ERR_SHAPE,
-                      "%s has %zu tensors where the configuration beside it describes "
-                      "%zu: they are not of the same model",
-                      safetensors_path(loader->file), safetensors_count(loader->file), expected);
+        expected += weights_find(loader->file, ignored[i]) != NULL;
+    if (expected != weights_count(loader->file))
+        loader->code = error_set(loader->error, ERR_SHAPE,
+                                 "%s has %zu tensors where the configuration beside it describes "
+                                 "%zu: they are not of the same model",
+                                 weights_path(loader->file), weights_count(loader->file), expected);
     return loader->code;
 }
 

@@ -11,11 +11,11 @@
 #include "base/error.h"
 #include "worker/model/names.h"
 #include "worker/model/runtime.h"
-#include "worker/model/safetensors.h"
+#include "worker/model/weights.h"
 
 struct loader {
     struct runtime *runtime;
-    const struct safetensors *file;
+    const struct weights *file;
     enum names_component component;
     bool original;    /* the file has the original layout's names */
     size_t used;      /* tensors taken over */
@@ -25,7 +25,7 @@ struct loader {
     struct error *error;
 };
 
-void loader_start(struct loader *loader, struct runtime *runtime, const struct safetensors *file,
+void loader_start(struct loader *loader, struct runtime *runtime, const struct weights *file,
                   enum names_component component, struct error *error);
 /* Set the prefix from a format: loader_enter(loader, "blocks.%d.", i). */
 void loader_enter(struct loader *loader, const char *format, ...) PRINTF_LIKE(2, 3);

@@ -62,8 +62,8 @@ static enum error_code take_fingerprint(struct hash *out, const struct parts *pa
                                  configs[0],
                                  configs[1],
                                  NULL};
-    return fingerprint(out, folder, names, (const struct safetensors *const *)parts->file,
-                       PART_COUNT, error);
+    return fingerprint(out, folder, names, (const struct weights *const *)parts->file, PART_COUNT,
+                       error);
 }
 
 enum error_code model_read_info(struct model_info *out, const char *folder, struct error *error) {

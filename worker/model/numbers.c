@@ -6,6 +6,5 @@
 
 void numbers_to_float(float *out, const struct tensor *tensor, int64_t first, int64_t count) {
     assert(first >= 0 && count >= 0 && first + count <= tensor_elements(tensor));
-    for (int64_t i = 0; i < count; i++)
-        out[i] = float_load(tensor->data, tensor->dtype, first + i);
+    float_row(out, tensor->data, tensor->dtype, first, count);
 }

@@ -6,7 +6,7 @@
 
 #include "kernels/tensor.h"
 
-/* out[i] = element first + i of a tensor of F32, BF16, F16 or F64. */
+/* out[i] = element first + i of a tensor of any float type, in blocks or not. */
 void numbers_to_float(float *out, const struct tensor *tensor, int64_t first, int64_t count);
 
 #endif

@@ -28,7 +28,7 @@ static enum error_code open_file(struct parts *parts, enum part part, char path[
                                  const char *folder, const char *name, struct error *error) {
     const char *stem = part == PART_TEXT ? "model" : "diffusion_pytorch_model";
     enum error_code code = file_join(path, folder, name, error);
-    return code == ERR_OK ? safetensors_open_folder(&parts->file[part], path, stem, error) : code;
+    return code == ERR_OK ? weights_open_folder(&parts->file[part], path, stem, error) : code;
 }
 
 static enum error_code open_text(struct parts *parts, struct runtime *runtime, const char *folder,
@@ -161,5 +161,5 @@ void parts_close(struct parts *parts, struct runtime *runtime) {
     transformer_close(runtime, &parts->window);
     vae_close(runtime, &parts->vae);
     for (int i = 0; i < PART_COUNT; i++)
-        safetensors_close(&parts->file[i]);
+        weights_close(&parts->file[i]);
 }

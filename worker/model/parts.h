@@ -16,7 +16,7 @@ struct parts {
     struct umt5_config umt5_config;
     struct transformer_config keyframe_config, window_config;
     struct vae_config vae_config;
-    struct safetensors *file[PART_COUNT]; /* NULL: not opened */
+    struct weights *file[PART_COUNT]; /* NULL: not opened */
     struct tokenizer *tokenizer;
     struct umt5 *umt5;
     struct transformer *keyframe, *window;

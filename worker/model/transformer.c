@@ -87,7 +87,7 @@ static void load_ends(struct loader *loader, struct transformer *transformer) {
 }
 
 enum error_code transformer_open(struct transformer **out, struct runtime *runtime,
-                                 const struct safetensors *file,
+                                 const struct weights *file,
                                  const struct transformer_config *config, int64_t *elements,
                                  struct error *error) {
     *out = NULL;

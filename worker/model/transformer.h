@@ -13,12 +13,12 @@
 
 #include "worker/model/config.h"
 #include "worker/model/runtime.h"
-#include "worker/model/safetensors.h"
+#include "worker/model/weights.h"
 
 struct transformer;
 
 MUST_CHECK enum error_code transformer_open(struct transformer **out, struct runtime *runtime,
-                                            const struct safetensors *file,
+                                            const struct weights *file,
                                             const struct transformer_config *config,
                                             int64_t *elements, struct error *error);
 void transformer_close(struct runtime *runtime, struct transformer **transformer);

@@ -40,9 +40,9 @@ static void load_layer(struct loader *loader, struct layer_weights *layer,
     loader_linear(loader, &layer->ffn_out, ffn_out, 1, config->ffn, width, false, dtype);
 }
 
-enum error_code umt5_open(struct umt5 **out, struct runtime *runtime,
-                          const struct safetensors *file, const struct umt5_config *config,
-                          int64_t *elements, struct error *error) {
+enum error_code umt5_open(struct umt5 **out, struct runtime *runtime, const struct weights *file,
+                          const struct umt5_config *config, int64_t *elements,
+                          struct error *error) {
     static const char *const aliases[] = {"encoder.embed_tokens.weight", NULL};
     *out = NULL;
     struct umt5 *umt5 = calloc(1, sizeof *umt5);

@@ -7,14 +7,13 @@
 
 #include "worker/model/config.h"
 #include "worker/model/runtime.h"
-#include "worker/model/safetensors.h"
+#include "worker/model/weights.h"
 
 struct umt5;
 
 MUST_CHECK enum error_code umt5_open(struct umt5 **out, struct runtime *runtime,
-                                     const struct safetensors *file,
-                                     const struct umt5_config *config, int64_t *elements,
-                                     struct error *error);
+                                     const struct weights *file, const struct umt5_config *config,
+                                     int64_t *elements, struct error *error);
 void umt5_close(struct runtime *runtime, struct umt5 **umt5);
 
 /* rows [count,width] f32 (host) of ids [count] (host), each below the vocabulary. Work memory is

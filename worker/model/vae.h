@@ -11,13 +11,13 @@
 
 #include "worker/model/config.h"
 #include "worker/model/runtime.h"
-#include "worker/model/safetensors.h"
+#include "worker/model/weights.h"
 
 struct vae;
 
 /* *elements (may be NULL) gets the number of parameters. */
 MUST_CHECK enum error_code vae_open(struct vae **out, struct runtime *runtime,
-                                    const struct safetensors *file, const struct vae_config *config,
+                                    const struct weights *file, const struct vae_config *config,
                                     int64_t *elements, struct error *error);
 void vae_close(struct runtime *runtime, struct vae **vae);
 

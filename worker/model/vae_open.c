@@ -132,7 +132,7 @@ static void load_statistics(struct loader *loader, struct vae *vae) {
         loader->code = error_set(loader->error, ERR_MEMORY, "no device memory for parameters");
 }
 
-enum error_code vae_open(struct vae **out, struct runtime *runtime, const struct safetensors *file,
+enum error_code vae_open(struct vae **out, struct runtime *runtime, const struct weights *file,
                          const struct vae_config *config, int64_t *elements, struct error *error) {
     struct vae *vae = calloc(1, sizeof *vae);
     *out = NULL;

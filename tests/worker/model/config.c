@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "tests/worker/model/model_test.h"
 #include "worker/model/names.h"
+#include "worker/model/safetensors.h"
 
 static void expect_name(enum names_component component, const char *diffusers,
                         const char *original) {
@@ -65,29 +66,29 @@ static void original_names(void **state) {
 }
 
 /* A component's weights under their original names hold all that the diffusers ones do. */
-static struct safetensors *renamed(const char *folder, const char *name,
-                                   enum names_component component) {
+static struct weights *renamed(const char *folder, const char *name,
+                               enum names_component component) {
     char path[FILE_PATH_BYTES], *names[512];
     struct tensor tensors[512];
-    struct safetensors *from, *to;
+    struct weights *from, *to;
     struct error error = {0};
     ok(file_join(path, RANDOM_WAN, name, &error), &error);
-    ok(safetensors_open(&from, path, &error), &error);
-    size_t count = safetensors_count(from);
+    ok(weights_open(&from, path, &error), &error);
+    size_t count = weights_count(from);
     assert_true(count <= 512);
     for (size_t i = 0; i < count; i++) {
         char out[256];
-        assert_true(names_to_original(out, sizeof out, safetensors_name(from, i), component));
+        assert_true(names_to_original(out, sizeof out, weights_name(from, i), component));
         names[i] = strdup(out);
-        tensors[i] = *safetensors_tensor(from, i);
+        tensors[i] = *weights_tensor(from, i);
     }
     ok(file_join(path, folder, "renamed.safetensors", &error), &error);
     ok(safetensors_write(path, tensors, (const char *const *)names, count, &error), &error);
-    ok(safetensors_open(&to, path, &error), &error); /* so the names are unique */
-    assert_int_equal(safetensors_count(to), count);
+    ok(weights_open(&to, path, &error), &error); /* so the names are unique */
+    assert_int_equal(weights_count(to), count);
     for (size_t i = 0; i < count; i++)
         free(names[i]);
-    safetensors_close(&from);
+    weights_close(&from);
     return to;
 }
 
@@ -97,11 +98,11 @@ static void original_layout(void **state) {
     struct error error = {0};
     int64_t elements;
     bench_open(&bench, RANDOM_WAN, DTYPE_F32);
-    struct safetensors *file = renamed(folder, "text_encoder/model.safetensors", NAMES_UMT5);
+    struct weights *file = renamed(folder, "text_encoder/model.safetensors", NAMES_UMT5);
     struct umt5 *umt5;
     ok(umt5_open(&umt5, &bench.runtime, file, &bench.parts.umt5_config, &elements, &error), &error);
     umt5_close(&bench.runtime, &umt5);
-    safetensors_close(&file);
+    weights_close(&file);
 
     file = renamed(folder, "window/diffusion_pytorch_model.safetensors", NAMES_TRANSFORMER);
     struct transformer_config config, diffusers = bench.parts.window_config;
@@ -120,14 +121,14 @@ static void original_layout(void **state) {
     assert_memory_equal(&config, &diffusers, sizeof config);
     ok(transformer_open(&transformer, &bench.runtime, file, &config, &elements, &error), &error);
     transformer_close(&bench.runtime, &transformer);
-    safetensors_close(&file);
+    weights_close(&file);
 
     file = renamed(folder, "vae/diffusion_pytorch_model.safetensors", NAMES_VAE);
-    assert_non_null(safetensors_find(file, "decoder.upsamples.14.residual.6.weight"));
+    assert_non_null(weights_find(file, "decoder.upsamples.14.residual.6.weight"));
     struct vae *vae;
     ok(vae_open(&vae, &bench.runtime, file, &bench.parts.vae_config, &elements, &error), &error);
     vae_close(&bench.runtime, &vae);
-    safetensors_close(&file);
+    weights_close(&file);
     bench_close(&bench);
 }
 

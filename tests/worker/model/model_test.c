@@ -33,13 +33,13 @@ void bench_close(struct bench *bench) {
     arena_close(&bench->work);
 }
 
-const struct tensor *reference(const struct safetensors *file, const char *format, ...) {
+const struct tensor *reference(const struct weights *file, const char *format, ...) {
     char name[128];
     va_list args;
     va_start(args, format);
     (void)vsnprintf(name, sizeof name, format, args);
     va_end(args);
-    const struct tensor *tensor = safetensors_find(file, name);
+    const struct tensor *tensor = weights_find(file, name);
     if (tensor == NULL)
         fail_msg("no reference tensor '%s'", name);
     return tensor;

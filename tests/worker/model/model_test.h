@@ -28,7 +28,7 @@ void bench_close(struct bench *bench);
 void ok(enum error_code code, const struct error *error);
 
 /* A tensor of a reference file; fails the test when it is not there. */
-const struct tensor *reference(const struct safetensors *file, const char *format, ...)
+const struct tensor *reference(const struct weights *file, const char *format, ...)
     PRINTF_LIKE(2, 3);
 
 /* ‖got - expected‖ / ‖expected‖, in double. */

@@ -17,7 +17,7 @@ struct subject {
 struct state {
     const struct subject *subject;
     struct bench bench;
-    struct safetensors *reference;
+    struct weights *reference;
 };
 
 static int open_state(void **out) {
@@ -31,7 +31,7 @@ static int open_state(void **out) {
     }
     state->subject = subject;
     bench_open(&state->bench, subject->folder, subject->dtype);
-    ok(safetensors_open(&state->reference, subject->tensors, &error), &error);
+    ok(weights_open(&state->reference, subject->tensors, &error), &error);
     *out = state;
     return 0;
 }
@@ -39,7 +39,7 @@ static int open_state(void **out) {
 static int close_state(void **out) {
     struct state *state = *out;
     if (state != NULL) {
-        safetensors_close(&state->reference);
+        weights_close(&state->reference);
         bench_close(&state->bench);
     }
     free(state);
@@ -168,10 +168,10 @@ static void time_groups(void **argument) {
     const struct tensor *text = reference(state->reference, "keyframe.0.text");
     float time = *(const float *)reference(state->reference, "keyframe.0.timestep")->data;
     struct error error = {0};
-    struct safetensors *times;
+    struct weights *times;
     struct transformer_grid grid;
     struct transformer_text keys;
-    ok(safetensors_open(&times, "tests/worker/model/vectors/times.safetensors", &error), &error);
+    ok(weights_open(&times, "tests/worker/model/vectors/times.safetensors", &error), &error);
     ok(transformer_grid_open(&grid, transformer, runtime, input->dim[1], input->dim[2],
                              input->dim[3], &error),
        &error);
@@ -184,7 +184,7 @@ static void time_groups(void **argument) {
     const struct transformer_time when = {.value = {time, 0}, .count = 2, .group = group};
     transformer_forward(transformer, runtime, out, input->data, NULL, &grid, &keys, &when);
     close_enough("time groups", out, reference(times, "velocity"), state->subject->dtype);
-    safetensors_close(&times);
+    weights_close(&times);
 }
 
 /* The keyframe's whole trajectory: Euler with guidance, as its scheduler says. */
@@ -231,7 +231,7 @@ static void trajectory(void **argument) {
         sampler_step(&run, x, v);
         char name[32];
         (void)snprintf(name, sizeof name, "sampler.step%d", i);
-        const struct tensor *expected = safetensors_find(state->reference, name);
+        const struct tensor *expected = weights_find(state->reference, name);
         if (expected != NULL)
             close_enough(name, x, expected, state->subject->dtype);
     }

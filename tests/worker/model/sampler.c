@@ -15,7 +15,7 @@
 struct fixture {
     struct runtime runtime;
     struct arena work;
-    struct safetensors *file;
+    struct weights *file;
 };
 
 static int open_fixture(void **state) {
@@ -25,14 +25,14 @@ static int open_fixture(void **state) {
     f.runtime = (struct runtime){.ops = ops_cpu(), .dtype = DTYPE_F32, .work = &f.work};
     ok(f.runtime.ops->device_open(&f.runtime.device, &config, &error), &error);
     ok(arena_open(&f.work, 1 << 20, &error), &error);
-    ok(safetensors_open(&f.file, VECTORS, &error), &error);
+    ok(weights_open(&f.file, VECTORS, &error), &error);
     *state = &f;
     return 0;
 }
 
 static int close_fixture(void **state) {
     struct fixture *f = *state;
-    safetensors_close(&f->file);
+    weights_close(&f->file);
     f->runtime.ops->device_close(&f->runtime.device);
     arena_close(&f->work);
     return 0;

@@ -9,8 +9,8 @@
 
 #define SPIECE RANDOM_WAN "/tokenizer/spiece.model"
 
-static void expect_ids(struct tokenizer *tokenizer, const struct safetensors *file,
-                       const char *name, const char *text) {
+static void expect_ids(struct tokenizer *tokenizer, const struct weights *file, const char *name,
+                       const char *text) {
     const struct tensor *expected = reference(file, "%s.ids", name);
     struct error error = {0};
     int32_t ids[64];
@@ -22,10 +22,10 @@ static void expect_ids(struct tokenizer *tokenizer, const struct safetensors *fi
 
 static void ids_of_the_reference(void **state) {
     struct tokenizer *tokenizer;
-    struct safetensors *file;
+    struct weights *file;
     struct error error = {0};
     ok(tokenizer_open(&tokenizer, SPIECE, &error), &error);
-    ok(safetensors_open(&file, RANDOM_WAN "/reference.safetensors", &error), &error);
+    ok(weights_open(&file, RANDOM_WAN "/reference.safetensors", &error), &error);
     expect_ids(tokenizer, file, "text.0",
                "a red hot air balloon over the sea at night, mountains behind");
     expect_ids(tokenizer, file, "text.0.joined",
@@ -33,7 +33,7 @@ static void ids_of_the_reference(void **state) {
     expect_ids(tokenizer, file, "text.1",
                "White bird above a snowfield at dawn in the rain, zyx\xc3\xbc");
     expect_ids(tokenizer, file, "text.empty", "");
-    safetensors_close(&file);
+    weights_close(&file);
     tokenizer_close(&tokenizer);
 }
 

@@ -18,17 +18,17 @@ static void must(enum error_code code, const struct error *error) {
 
 static void has_tensor(struct chain *chain, const struct stage_artifact *output, const char *name,
                        enum dtype dtype, int rank, const int64_t *dims) {
-    struct safetensors *file;
+    struct weights *file;
     struct error error = {0};
     assert_string_equal(output->name, name);
-    must(safetensors_open(&file, output_path(chain, output), &error), &error);
-    const struct tensor *tensor = safetensors_find(file, name);
+    must(weights_open(&file, output_path(chain, output), &error), &error);
+    const struct tensor *tensor = weights_find(file, name);
     assert_non_null(tensor);
     assert_int_equal(tensor->dtype, dtype);
     assert_int_equal(tensor->rank, rank);
     for (int i = 0; i < rank; i++)
         assert_int_equal(tensor->dim[i], dims[i]);
-    safetensors_close(&file);
+    weights_close(&file);
 }
 
 static void outputs(void **state) {
@@ -36,10 +36,10 @@ static void outputs(void **state) {
     struct media_info info;
     struct error error = {0};
     const struct stage_artifact *text = &chain->text_result.outputs[0];
-    struct safetensors *file;
-    must(safetensors_open(&file, output_path(chain, text), &error), &error);
-    int64_t rows = safetensors_find(file, "rows")->dim[0];
-    safetensors_close(&file);
+    struct weights *file;
+    must(weights_open(&file, output_path(chain, text), &error), &error);
+    int64_t rows = weights_find(file, "rows")->dim[0];
+    weights_close(&file);
     assert_in_range(rows, 2, 64);
     has_tensor(chain, text, "rows", DTYPE_F32, 2, (int64_t[]){rows, 40});
     has_tensor(chain, &chain->keyframe_result.outputs[0], "frames", DTYPE_U8, 4,

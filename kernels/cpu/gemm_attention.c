@@ -5,7 +5,9 @@
 
 #include "kernels/cpu/linear.h"
 
-#define QUERIES        256 /* of a piece, at most; fewer for wide heads */
+#define QUERIES        256 /* of a piece, at most; fewer for wide heads and little work */
+#define QUERIES_MIN    64  /* each piece packs all keys and values: 5 % of its work at 64 */
+#define PIECES         8   /* that are wanted, for the threads to share */
 #define QUERY_ROWS     24  /* at a time: a multiple of the tiles' rows */
 #define KEYS           256 /* of a block, at most; a multiple of every panel */
 #define BLOCK_ELEMENTS 32768
@@ -120,6 +122,9 @@ void attention_gemm(struct device *device, const struct attention_args *args,
     }
     int64_t queries = 2 * BLOCK_ELEMENTS / args->head_dim;
     queries = queries > QUERIES ? QUERIES : queries;
+    int64_t share = (args->heads * args->q_length + PIECES - 1) / PIECES;
+    share = share < QUERIES_MIN ? QUERIES_MIN : share;
+    queries = queries > share ? share : queries;
     int64_t keys = BLOCK_ELEMENTS / args->head_dim / GEMM_PANEL_MAX * GEMM_PANEL_MAX;
     keys = keys > KEYS ? KEYS : keys < GEMM_PANEL_MAX ? GEMM_PANEL_MAX : keys;
     struct attention_loop loop = {.device = device,

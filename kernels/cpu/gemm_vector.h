@@ -5,47 +5,67 @@
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/vector.h"
 
-static inline __attribute__((always_inline)) void
-finish_as(const struct gemm_finish *f, enum activation activation, const float *sums, int64_t ld,
-          int64_t row, int64_t column, int rows, int64_t columns) {
-    for (int r = 0; r < rows; r++) {
-        int64_t at = (row + r) * f->stride + column;
-        const float *gate = f->gate;
+/* A vector of a row on its way out; `more` says whether there is a gate, a residual or a sum to add
+ * to. The struct is a copy, so that the compiler need not read it again after every store. */
+static inline __attribute__((always_inline)) void finish_vector(const struct gemm_finish f,
+                                                                enum activation activation,
+                                                                bool more, vf y, const float *gate,
+                                                                int64_t at, int64_t n) {
+    y = OPERAND_BF16 ? vf_activate_rough(y, activation) : vf_activate(y, activation);
+    if (more) {
         if (gate != NULL) {
-            gate += (f->group != NULL ? f->group[row + r] * f->stride : 0) + column;
+            y = y * vf_read(gate, DTYPE_F32, 0, n);
         }
-        for (int64_t i = 0; i < columns; i += LANES) {
-            int64_t n = columns - i < LANES ? columns - i : LANES;
-            vf y = vf_load(sums + r * ld + i) + vf_read(f->bias, DTYPE_F32, column + i, n);
-            y = OPERAND_BF16 ? vf_activate_rough(y, activation) : vf_activate(y, activation);
-            if (gate != NULL) {
-                y = y * vf_read(gate, DTYPE_F32, i, n);
-            }
-            if (f->residual != NULL) {
-                y = y + vf_read(f->residual, f->out_dtype, at + i, n);
-            }
-            if (f->accumulate) {
-                y = y + vf_read(f->out, DTYPE_F32, at + i, n);
-            }
-            vf_write(f->out, f->out_dtype, at + i, n, y);
+        if (f.residual != NULL) {
+            y = y + vf_read(f.residual, f.out_dtype, at, n);
+        }
+        if (f.accumulate) {
+            y = y + vf_read(f.out, DTYPE_F32, at, n);
+        }
+    }
+    vf_write(f.out, f.out_dtype, at, n, y);
+}
+
+static inline __attribute__((always_inline)) void
+finish_as(const struct gemm_finish f, enum activation activation, bool more, const float *sums,
+          int64_t ld, int64_t row, int64_t column, int rows, int64_t columns) {
+    for (int r = 0; r < rows; r++, sums += ld) {
+        int64_t at = (row + r) * f.stride + column, i = 0;
+        const float *gate = f.gate;
+        if (gate != NULL) {
+            gate += (f.group != NULL ? f.group[row + r] * f.stride : 0) + column;
+        }
+        for (; i + LANES <= columns; i += LANES) {
+            vf y = vf_load(sums + i) + vf_load(f.bias + column + i);
+            finish_vector(f, activation, more, y, gate != NULL ? gate + i : NULL, at + i, LANES);
+        }
+        if (i < columns) {
+            vf y = vf_load(sums + i) + vf_load_some(f.bias + column + i, columns - i);
+            finish_vector(f, activation, more, y, gate != NULL ? gate + i : NULL, at + i,
+                          columns - i);
         }
     }
 }
 
 static void finish(const struct gemm_finish *f, const float *sums, int64_t ld, int64_t row,
                    int64_t column, int rows, int64_t columns) {
+    bool more = f->gate != NULL || f->residual != NULL || f->accumulate;
     switch (f->activation) {
     case ACTIVATION_NONE:
-        finish_as(f, ACTIVATION_NONE, sums, ld, row, column, rows, columns);
+        if (more) {
+            finish_as(*f, ACTIVATION_NONE, true, sums, ld, row, column, rows, columns);
+        } else {
+            finish_as(*f, ACTIVATION_NONE, false, sums, ld, row, column, rows, columns);
+        }
         break;
     case ACTIVATION_SILU:
-        finish_as(f, ACTIVATION_SILU, sums, ld, row, column, rows, columns);
+        finish_as(*f, ACTIVATION_SILU, more, sums, ld, row, column, rows, columns);
         break;
     case ACTIVATION_GELU_TANH:
-        finish_as(f, ACTIVATION_GELU_TANH, sums, ld, row, column, rows, columns);
+        finish_as(*f, ACTIVATION_GELU_TANH, more, sums, ld, row, column, rows, columns);
         break;
     case ACTIVATION_GELU_ERF:
-        finish_as(f, ACTIVATION_GELU_ERF, sums, ld, row, column, rows, columns);
+        finish_as(*f, ACTIVATION_GELU_ERF, more, sums, ld, row, column, rows, columns);
         break;
     }
 }

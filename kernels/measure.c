@@ -159,6 +159,8 @@ static void measure_interleave_frames(struct device *device, void *out, const vo
                                       int64_t frames, int64_t pixels, int64_t channels,
                                       enum dtype dtype) {}
 
+static void measure_fold(struct device *device, const struct fold_args *args) {}
+
 static void measure_from_pixels(struct device *device, void *out, const uint8_t *rgb, int64_t count,
                                 enum dtype dtype) {}
 
@@ -218,6 +220,8 @@ const struct ops *ops_measure(void) {
         .to_channels_first = measure_to_channels_first,
         .upsample = measure_upsample,
         .interleave_frames = measure_interleave_frames,
+        .fold = measure_fold,
+        .unfold = measure_fold,
         .from_pixels = measure_from_pixels,
         .to_pixels = measure_to_pixels,
     };

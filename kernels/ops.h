@@ -88,6 +88,20 @@ struct conv_args {
     int pad_top, pad_bottom, pad_left, pad_right; /* zeros */
 };
 
+/* Blocks of ft frames and fs×fs pixels of the fine side [T,H,W,C] are pixels of the coarse side
+ * [⌈T/ft⌉,H/fs,W/fs,D]. Where ft does not divide T, it is the first block that lacks its first
+ * `lack` = ⌈T/ft⌉·ft-T frames: the first frame of a video is a latent frame by itself. */
+struct fold_args {
+    void *out;
+    const void *x;                 /* out and x: the fine and the coarse side, or the reverse */
+    int64_t frames, height, width; /* T, H, W */
+    int channels, folded;          /* C, D; D divides C·ft·fs² */
+    int factor_t, factor_s;        /* ft, fs; ft·fs² at most 64 */
+    bool columns_first;            /* a block's order is (t,column,row) instead of (t,row,column) */
+    bool accumulate;               /* out += instead of out = */
+    enum dtype dtype;
+};
+
 #define OPS_COMBINE_MAX 6
 
 struct ops {
@@ -204,6 +218,13 @@ struct ops {
     /* [T,H,W,2C] to [2T,H,W,C]: first C channels are the even frames, last C the odd ones. */
     void (*interleave_frames)(struct device *device, void *out, const void *x, int64_t frames,
                               int64_t pixels, int64_t channels, enum dtype dtype);
+    /* Fine to coarse: with v[(c·ft+a)·fs²+b·fs+e] = x[ft·t+a-lack,fs·y+b,fs·x+e,c], or 0 where a
+     * frame is lacking, and r = C·ft·fs²/D: out[t,y,x,d] is the mean of v[d·r..(d+1)·r). Averages
+     * (Wan2.2's AvgDown) or, where r is 1, a patch of pixels to channels. 1e-6 f32, 4e-3 bf16. */
+    void (*fold)(struct device *device, const struct fold_args *args);
+    /* Coarse to fine: out[ft·t+a-lack,fs·y+b,fs·x+e,c] is x[t,y,x,⌊((c·ft+a)·fs²+b·fs+e)/r⌋], each
+     * value r = C·ft·fs²/D times (Wan2.2's DupUp). */
+    void (*unfold)(struct device *device, const struct fold_args *args);
     /* Pixels: u8 0..255 to -1..1 and back (clamped, rounded to nearest even). */
     void (*from_pixels)(struct device *device, void *out, const uint8_t *rgb, int64_t count,
                         enum dtype dtype);

@@ -234,6 +234,8 @@ void cpu_upsample(struct device *device, void *out, const void *x, int64_t frame
                   int64_t width, int64_t channels, enum dtype dtype);
 void cpu_interleave_frames(struct device *device, void *out, const void *x, int64_t frames,
                            int64_t pixels, int64_t channels, enum dtype dtype);
+void cpu_fold(struct device *device, const struct fold_args *args);
+void cpu_unfold(struct device *device, const struct fold_args *args);
 void cpu_from_pixels(struct device *device, void *out, const uint8_t *rgb, int64_t count,
                      enum dtype dtype);
 void cpu_to_pixels(struct device *device, uint8_t *rgb, const void *x, int64_t count,

@@ -173,6 +173,8 @@ const struct ops *ops_cpu(void) {
         .to_channels_first = cpu_to_channels_first,
         .upsample = cpu_upsample,
         .interleave_frames = cpu_interleave_frames,
+        .fold = cpu_fold,
+        .unfold = cpu_unfold,
         .from_pixels = cpu_from_pixels,
         .to_pixels = cpu_to_pixels,
     };

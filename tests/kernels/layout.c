@@ -172,6 +172,83 @@ static void upsample_and_interleave(void **state) {
     }
 }
 
+static void run_fold(const struct ops *ops, struct device *device, void *out, void *context) {
+    struct fold_args *c = context;
+    struct fold_args args = *c;
+    int64_t frames = (c->frames + c->factor_t - 1) / c->factor_t, area = c->height * c->width;
+    args.out = out;
+    for (int64_t i = 0; i < frames * area / c->factor_s / c->factor_s * c->folded; i++) {
+        float_store(out, c->dtype, i, 0.25f);
+    }
+    ops->fold(device, &args);
+}
+
+static void run_unfold(const struct ops *ops, struct device *device, void *out, void *context) {
+    struct fold_args *c = context;
+    struct fold_args args = *c;
+    args.out = out;
+    for (int64_t i = 0; i < c->frames * c->height * c->width * c->channels; i++) {
+        float_store(out, c->dtype, i, 0.25f);
+    }
+    ops->unfold(device, &args);
+}
+
+/* Both ways by walking over the fine side: which channel of which coarse pixel it is a part of. */
+static void check_fold(struct fold_args c) {
+    int64_t s = c.factor_s, cells = c.factor_t * s * s, share = c.channels * cells / c.folded;
+    int64_t frames = (c.frames + c.factor_t - 1) / c.factor_t;
+    int64_t lack = frames * c.factor_t - c.frames;
+    int64_t fine = c.frames * c.height * c.width * c.channels;
+    int64_t coarse = frames * (c.height / s) * (c.width / s) * c.folded;
+    const void *folded = random_buffer(coarse, c.dtype, 1);
+    const void *whole = random_buffer(fine, c.dtype, 1);
+    double *down = buffer_of((size_t)coarse * sizeof *down);
+    double *up = buffer_of((size_t)fine * sizeof *up), before = c.accumulate ? 0.25 : 0;
+    for (int64_t i = 0; i < coarse; i++) {
+        down[i] = before;
+    }
+    for (int64_t i = 0; i < fine; i++) {
+        int64_t ch = i % c.channels, pixel = i / c.channels, line = pixel / c.width;
+        int64_t x = pixel % c.width, y = line % c.height, t = line / c.height + lack;
+        int64_t block = c.columns_first ? x % s * s + y % s : y % s * s + x % s;
+        int64_t channel = ((ch * c.factor_t + t % c.factor_t) * s * s + block) / share;
+        int64_t at = (t / c.factor_t * (c.height / s) + y / s) * (c.width / s) + x / s;
+        at = at * c.folded + channel;
+        down[at] += (double)float_load(whole, c.dtype, i) / (double)share;
+        up[i] = before + (double)float_load(folded, c.dtype, at);
+    }
+    double tolerance = c.dtype == DTYPE_F32 ? 1e-6 : 4e-3;
+    c.x = whole;
+    check_against("fold", run_fold, &c, down, coarse, c.dtype, tolerance);
+    c.x = folded;
+    check_against("unfold", run_unfold, &c, up, fine, c.dtype, c.accumulate ? tolerance : 0);
+    buffers_free(NULL);
+}
+
+static void fold_and_back(void **state) {
+    (void)state;
+    random_start(7);
+    /* The shapes of Wan2.2's shortcuts and patches, then others; frames that do and do not fit. */
+    static const struct fold_args shapes[] = {
+        {.channels = 20, .folded = 20, .factor_t = 1, .factor_s = 2, .accumulate = true},
+        {.channels = 5, .folded = 10, .factor_t = 2, .factor_s = 2, .accumulate = true},
+        {.channels = 20, .folded = 20, .factor_t = 1, .factor_s = 1, .accumulate = true},
+        {.channels = 8, .folded = 8, .factor_t = 2, .factor_s = 2, .accumulate = true},
+        {.channels = 8, .folded = 16, .factor_t = 1, .factor_s = 2, .accumulate = true},
+        {.channels = 3, .folded = 12, .factor_t = 1, .factor_s = 2, .columns_first = true},
+        {.channels = 7, .folded = 63, .factor_t = 3, .factor_s = 3, .columns_first = true},
+        {.channels = 65, .folded = 1, .factor_t = 4, .factor_s = 4, .accumulate = true},
+    };
+    for (size_t i = 0; i < 4 * sizeof shapes / sizeof *shapes; i++) {
+        struct fold_args c = shapes[i / 4];
+        c.frames = random_range(1, 6);
+        c.height = c.factor_s * random_range(1, 9);
+        c.width = c.factor_s * random_range(1, 9);
+        c.dtype = i % 2 == 0 ? DTYPE_F32 : DTYPE_BF16;
+        check_fold(c);
+    }
+}
+
 static void run_from_pixels(const struct ops *ops, struct device *device, void *out,
                             void *context) {
     struct layout_case *c = context;
@@ -275,6 +352,7 @@ int main(void) {
         cmocka_unit_test_teardown(patchify_and_back, buffers_free),
         cmocka_unit_test_teardown(channels_last_and_first, buffers_free),
         cmocka_unit_test_teardown(upsample_and_interleave, buffers_free),
+        cmocka_unit_test_teardown(fold_and_back, buffers_free),
         cmocka_unit_test_teardown(pixels_and_back, buffers_free),
         cmocka_unit_test_teardown(embed_rows, buffers_free),
         cmocka_unit_test_teardown(copy_and_zero, buffers_free),

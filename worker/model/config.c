@@ -132,6 +132,16 @@ static void read_floats(struct reader *reader, const char *key, float *out, int 
                       reader->path, key, max);
 }
 
+static bool read_bool(struct reader *reader, const char *key, bool fallback) {
+    const struct json *value = field(reader, key);
+    if (value == NULL)
+        return fallback;
+    if (value->type != JSON_BOOL)
+        reader->code = error_set(reader->error, ERR_FORMAT, "%s: '%s' must be true or false",
+                                 reader->path, key);
+    return value->boolean;
+}
+
 /* A setting that only has one value here: refuse others by name. */
 static void must_be_text(struct reader *reader, const char *key, const char *only) {
     const struct json *value = field(reader, key);
@@ -282,12 +292,55 @@ static void read_statistics(struct reader *reader, struct vae_config *out) {
                                  reader->path, out->latent_channels);
 }
 
+/* A shortcut gives each channel a whole number of others: averaged on the way down, repeated on the
+ * way up. */
+static bool shortcuts_divide(const struct vae_config *config) {
+    int last = config->levels - 1;
+    for (int i = 0; i <= last; i++) {
+        int from = i == 0 ? 1 : config->multiple[i - 1];
+        int factor = i == last ? 1 : config->time_down[i] ? 8 : 4;
+        if (from * factor % config->multiple[i] != 0)
+            return false;
+    }
+    for (int i = 0; i < last; i++) {
+        int from = config->multiple[i == 0 ? last : last - i + 1];
+        int factor = config->time_down[last - 1 - i] ? 8 : 4;
+        if (config->multiple[last - i] * factor % from != 0)
+            return false;
+    }
+    return true;
+}
+
+/* What the layers ask of the numbers of channels. */
+static void check_vae_widths(struct reader *reader, const struct vae_config *config) {
+    int last = config->multiple[config->levels - 1];
+    int middle[] = {config->width * last, config->decoder_width * last};
+    for (int i = 0; i < 2 && reader->code == ERR_OK; i++)
+        if (middle[i] % 4 != 0 || middle[i] > 1024)
+            reader->code =
+                error_set(reader->error, ERR_UNSUPPORTED,
+                          "%s: a middle of %d channels; it must be a multiple of 4 up to "
+                          "1024",
+                          reader->path, middle[i]);
+    if (reader->code == ERR_OK && config->residual && !shortcuts_divide(config))
+        reader->code = error_set(
+            reader->error, ERR_UNSUPPORTED,
+            "%s: 'dim_mult' leaves shortcuts ('is_residual') a part of a channel", reader->path);
+    /* Without shortcuts, up-sampling halves the width, and the next level multiplies it. */
+    for (int i = 1; reader->code == ERR_OK && !config->residual && i < config->levels; i++)
+        if (config->decoder_width * config->multiple[i] % 2 != 0)
+            reader->code = error_set(reader->error, ERR_UNSUPPORTED,
+                                     "%s: level %d has an odd number of channels", reader->path, i);
+}
+
 enum error_code config_read_vae(struct vae_config *out, const char *folder, struct error *error) {
     struct reader reader;
     open_reader(&reader, folder, "config.json", error);
     must_be_text(&reader, "_class_name", "AutoencoderKLWan");
-    must_be_bool(&reader, "is_residual", false);
     memset(out, 0, sizeof *out);
+    out->residual = read_bool(&reader, "is_residual", false);
+    out->patch = read_int(&reader, "patch_size", 1, 1, 2);
+    out->space_stride = 8 * out->patch;
     out->width = read_int(&reader, "base_dim", 96, 1, 1024);
     out->decoder_width = read_int(&reader, "decoder_base_dim", out->width, 1, 1024);
     out->latent_channels = read_int(&reader, "z_dim", 16, 1, CONFIG_CHANNELS_MAX);
@@ -298,21 +351,15 @@ enum error_code config_read_vae(struct vae_config *out, const char *folder, stru
     read_ints(&reader, "dim_mult", out->multiple, &out->levels, CONFIG_LEVELS_MAX, 1, 64);
     int none[1], attentions = 0;
     read_ints(&reader, "attn_scales", none, &attentions, 0, 0, 0);
-    (void)read_int(&reader, "in_channels", 3, 3, 3);
-    (void)read_int(&reader, "out_channels", 3, 3, 3);
-    (void)read_int(&reader, "patch_size", 1, 1, 1);
+    int channels = 3 * out->patch * out->patch, stride = out->space_stride;
+    (void)read_int(&reader, "in_channels", 3, channels, channels);
+    (void)read_int(&reader, "out_channels", 3, channels, channels);
     (void)read_int(&reader, "scale_factor_temporal", 4, 4, 4);
-    (void)read_int(&reader, "scale_factor_spatial", 8, 8, 8);
+    (void)read_int(&reader, "scale_factor_spatial", stride, stride, stride);
     if (reader.code == ERR_OK && out->levels != 4)
-        reader.code = error_set(error, ERR_UNSUPPORTED,
-                                "%s: 'dim_mult' has %d levels; only 4 (a space stride of 8) are "
-                                "supported",
-                                reader.path, out->levels);
-    /* The decoder halves its width at every up-sampling, then multiplies: both must agree. */
-    for (int i = 1; reader.code == ERR_OK && i < out->levels; i++)
-        if (out->decoder_width * out->multiple[i] % 2 != 0)
-            reader.code = error_set(error, ERR_UNSUPPORTED,
-                                    "%s: level %d has an odd number of channels", reader.path, i);
+        reader.code =
+            error_set(error, ERR_UNSUPPORTED, "%s: 'dim_mult' has %d levels; only 4 are supported",
+                      reader.path, out->levels);
     if (reader.code == ERR_OK)
         read_time_down(&reader, out);
     int strides = 0;
@@ -322,6 +369,7 @@ enum error_code config_read_vae(struct vae_config *out, const char *folder, stru
         reader.code = error_set(error, ERR_UNSUPPORTED,
                                 "%s: 'temperal_downsample' must be true twice (a time stride of 4)",
                                 reader.path);
+    check_vae_widths(&reader, out);
     if (reader.code == ERR_OK)
         read_statistics(&reader, out);
     return close_reader(&reader);

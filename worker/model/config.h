@@ -40,6 +40,9 @@ struct vae_config {
     int levels, multiple[CONFIG_LEVELS_MAX];
     int res_blocks;
     bool time_down[CONFIG_LEVELS_MAX]; /* of levels - 1 */
+    bool residual;                     /* Wan2.2: a shortcut around every level */
+    int patch;                         /* pixels a side that are one of the outermost level: 1, 2 */
+    int space_stride;                  /* pixels a side of a latent: 8·patch */
     float mean[CONFIG_CHANNELS_MAX], deviation[CONFIG_CHANNELS_MAX];
 };
 

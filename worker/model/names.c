@@ -49,7 +49,8 @@ static const struct row transformer_rows[] = {
     {NULL, NULL},
 };
 
-/* Of the published shape: two residual blocks a level in the encoder, three in the decoder. */
+/* Of the published shape: two residual blocks a level in the encoder, three in the decoder. Wan2.1
+ * numbers them through, Wan2.2 by level. */
 static const struct row vae_rows[] = {
     {"quant_conv", "conv1"},
     {"post_quant_conv", "conv2"},
@@ -83,12 +84,43 @@ static const struct row vae_rows[] = {
     {NULL, NULL},
 };
 
+static const struct row residual_vae_rows[] = {
+    {"quant_conv", "conv1"},
+    {"post_quant_conv", "conv2"},
+    {"conv_in", "conv1"},
+    {"norm_out", "head.0"},
+    {"conv_out", "head.2"},
+    {"mid_block.resnets.0", "middle.0"},
+    {"mid_block.attentions.0", "middle.1"},
+    {"mid_block.resnets.1", "middle.2"},
+    {"down_blocks.0.resnets", "downsamples.0.downsamples"},
+    {"down_blocks.1.resnets", "downsamples.1.downsamples"},
+    {"down_blocks.2.resnets", "downsamples.2.downsamples"},
+    {"down_blocks.3.resnets", "downsamples.3.downsamples"},
+    {"down_blocks", "downsamples"},
+    {"downsampler", "downsamples.2"},
+    {"up_blocks.0.resnets", "upsamples.0.upsamples"},
+    {"up_blocks.1.resnets", "upsamples.1.upsamples"},
+    {"up_blocks.2.resnets", "upsamples.2.upsamples"},
+    {"up_blocks.3.resnets", "upsamples.3.upsamples"},
+    {"up_blocks", "upsamples"},
+    {"upsampler", "upsamples.3"},
+    {"norm1", "residual.0"},
+    {"conv1", "residual.2"},
+    {"norm2", "residual.3"},
+    {"conv2", "residual.6"},
+    {"conv_shortcut", "shortcut"},
+    {NULL, NULL},
+};
+
 static const struct row *rows_of(enum names_component component) {
     switch (component) {
     case NAMES_UMT5:
         return umt5_rows;
     case NAMES_TRANSFORMER:
         return transformer_rows;
+    case NAMES_VAE_RESIDUAL:
+        return residual_vae_rows;
     default:
         return vae_rows;
     }
@@ -100,6 +132,8 @@ const char *names_original_mark(enum names_component component) {
         return "token_embedding.weight";
     case NAMES_TRANSFORMER:
         return "time_projection.1.weight";
+    case NAMES_VAE_RESIDUAL:
+        return "decoder.upsamples.0.upsamples.0.residual.0.gamma";
     default:
         return "decoder.upsamples.0.residual.0.gamma";
     }

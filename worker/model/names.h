@@ -5,7 +5,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum names_component { NAMES_UMT5, NAMES_TRANSFORMER, NAMES_VAE };
+/* The VAE of Wan2.1, and that of Wan2.2 with shortcuts around its levels. */
+enum names_component { NAMES_UMT5, NAMES_TRANSFORMER, NAMES_VAE, NAMES_VAE_RESIDUAL };
 
 /* The original name of a diffusers name. False when the result does not fit. */
 bool names_to_original(char *out, size_t bytes, const char *diffusers,

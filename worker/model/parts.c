@@ -91,6 +91,10 @@ static enum error_code open_vae(struct parts *parts, struct runtime *runtime, co
     enum error_code code = open_file(parts, PART_VAE, path, folder, "vae", error);
     if (code == ERR_OK)
         code = config_read_vae(&parts->vae_config, path, error);
+    if (code == ERR_OK && parts->vae_config.space_stride != 8)
+        code = error_set(error, ERR_UNSUPPORTED,
+                         "%s: a VAE of stride %d; models of another than 8 are not supported yet",
+                         path, parts->vae_config.space_stride);
     if (code == ERR_OK)
         code = vae_open(&parts->vae, runtime, parts->file[PART_VAE], &parts->vae_config, &elements,
                         error);

@@ -6,8 +6,8 @@
 #include "worker/model/vae_coder.h"
 #include "worker/model/vae_layers.h"
 
-#define STRIDE      8 /* pixels of a latent, a side */
 #define TIME_STRIDE 4
+#define LEVEL_SIDE  8 /* pixels of the outermost level that are a latent's, a side */
 
 /* Frames of video that `count` latent frames are, from `first` on. */
 static int64_t pictures(bool first, int64_t count) {
@@ -21,11 +21,13 @@ static void begin_chunk(struct vae_stream *stream, int64_t count) {
 }
 
 static struct volume chunk_input(struct vae_stream *stream, int64_t count) {
+    const struct vae_config *config = &stream->vae->config;
     if (!stream->encode)
         return volume_make(stream, ROLE_MIDDLE, count, stream->height, stream->width,
-                           stream->vae->config.latent_channels);
-    return volume_make(stream, ROLE_IN, pictures(stream->first, count), STRIDE * stream->height,
-                       STRIDE * stream->width, VAE_PICTURE);
+                           config->latent_channels);
+    return volume_make(stream, config->patch > 1 ? ROLE_MIDDLE : ROLE_IN,
+                       pictures(stream->first, count), config->space_stride * stream->height,
+                       config->space_stride * stream->width, VAE_PICTURE);
 }
 
 /* Run a chunk on the table that computes nothing, noting what every role and cache takes. */
@@ -48,7 +50,7 @@ static void measure_chunk(struct vae_stream *stream, int64_t done, int64_t count
 
 static int64_t usual_chunk(const struct vae_stream *stream) {
     int64_t width = stream->encode ? stream->vae->config.width : stream->vae->config.decoder_width;
-    int64_t frame = stream->height * stream->width * STRIDE * STRIDE * width *
+    int64_t frame = stream->height * stream->width * LEVEL_SIDE * LEVEL_SIDE * width *
                     (int64_t)dtype_bytes(stream->runtime->dtype);
     int64_t chunk = VAE_CHUNK_BYTES / (TIME_STRIDE * frame);
     return chunk < 1 ? 1 : chunk;
@@ -60,6 +62,7 @@ void vae_stream_open(struct vae_stream *stream, const struct vae *vae, struct ru
     stream->runtime = runtime;
     stream->vae = vae;
     stream->encode = encode;
+    stream->held = -1;
     stream->frames = frames;
     stream->height = height;
     stream->width = width;

@@ -30,17 +30,21 @@ static void norm(struct vae_stream *stream, void *out, const struct volume *x, c
                                        x->channels, activation, stream->runtime->dtype);
 }
 
+/* In place, unless the width changes or a shortcut still wants what came in. */
 static void run_resnet(struct vae_stream *stream, struct volume *x, const struct resnet *res) {
     struct volume in = volume_make_like(stream, ROLE_IN, x, res->in), y = *x;
     struct volume middle = volume_make_like(stream, ROLE_MIDDLE, x, res->out);
     norm(stream, in.data, x, res->norm1, ACTIVATION_SILU);
     causal_conv(stream, middle.data, &in, &res->conv1, NULL);
     norm(stream, middle.data, &middle, res->norm2, ACTIVATION_SILU);
+    const uint8_t *residual = x->data;
+    if (res->in != res->out || (int)x->role == stream->held)
+        y = volume_make_like(stream, role_next(stream, x->role), x, res->out);
     if (res->in != res->out) {
-        y = volume_make_like(stream, role_other(x->role), x, res->out);
         point_conv(stream, y.data, x, &res->shortcut, NULL);
+        residual = y.data;
     }
-    causal_conv(stream, y.data, &middle, &res->conv2, y.data);
+    causal_conv(stream, y.data, &middle, &res->conv2, residual);
     *x = y;
 }
 
@@ -109,7 +113,7 @@ static struct volume time_up(struct vae_stream *stream, const struct volume *x,
  * still in the cache when it is read. */
 static void run_up(struct vae_stream *stream, struct volume *x, const struct resample *up) {
     struct volume from = up->in_time ? time_up(stream, x, up) : *x;
-    struct volume to = volume_make(stream, role_other(x->role), from.frames, 2 * from.height,
+    struct volume to = volume_make(stream, role_next(stream, x->role), from.frames, 2 * from.height,
                                    2 * from.width, up->space.shape.out_channels);
     int64_t piece = VAE_CHUNK_BYTES / 2 / (int64_t)(4 * volume_frame_bytes(stream, &from));
     piece = piece < 1 ? 1 : piece > from.frames ? from.frames : piece;
@@ -137,7 +141,7 @@ static struct volume time_down(struct vae_stream *stream, const struct volume *x
     size_t frame = volume_frame_bytes(stream, x);
     int64_t frames = stream->first ? 1 + (x->frames - 1) / 2 : x->frames / 2;
     struct volume out =
-        volume_make(stream, role_other(x->role), frames, x->height, x->width, x->channels);
+        volume_make(stream, role_next(stream, x->role), frames, x->height, x->width, x->channels);
     ops->copy(stream->runtime->device, out.data, x->data, (size_t)alone * frame);
     /* One frame of history; at the start of a video there is none, and the taps begin at frame 0.
      */
@@ -152,7 +156,7 @@ static struct volume time_down(struct vae_stream *stream, const struct volume *x
 }
 
 static void run_down(struct vae_stream *stream, struct volume *x, const struct resample *down) {
-    struct volume half = volume_make(stream, role_other(x->role), x->frames, x->height / 2,
+    struct volume half = volume_make(stream, role_next(stream, x->role), x->frames, x->height / 2,
                                      x->width / 2, down->space.shape.out_channels);
     run_conv(
         stream->runtime, &down->space,
@@ -160,16 +164,40 @@ static void run_down(struct vae_stream *stream, struct volume *x, const struct r
     *x = down->in_time ? time_down(stream, &half, down) : half;
 }
 
+/* x += what came into the level, averaged over the pixels that became one, or repeated. */
+static void add_shortcut(struct vae_stream *stream, const struct volume *x,
+                         const struct volume *entry, const struct level *level) {
+    const struct ops *ops = stream->runtime->ops;
+    const struct volume *fine = stream->encode ? entry : x, *coarse = stream->encode ? x : entry;
+    const struct fold_args args = {.out = x->data,
+                                   .x = entry->data,
+                                   .frames = fine->frames,
+                                   .height = fine->height,
+                                   .width = fine->width,
+                                   .channels = fine->channels,
+                                   .folded = coarse->channels,
+                                   .factor_t = level->resample.in_time ? 2 : 1,
+                                   .factor_s = level->resample.present ? 2 : 1,
+                                   .accumulate = true,
+                                   .dtype = stream->runtime->dtype};
+    (stream->encode ? ops->fold : ops->unfold)(stream->runtime->device, &args);
+}
+
 static void run_levels(struct vae_stream *stream, struct volume *x, const struct coder *coder) {
     for (int i = 0; i < stream->vae->config.levels; i++) {
         const struct level *level = &coder->level[i];
+        const struct volume entry = *x;
+        stream->held = level->shortcut ? (int)entry.role : -1;
         for (int r = 0; r < level->count; r++)
             run_resnet(stream, x, &level->res[r]);
         if (level->resample.present && stream->encode)
             run_down(stream, x, &level->resample);
         else if (level->resample.present)
             run_up(stream, x, &level->resample);
+        if (level->shortcut)
+            add_shortcut(stream, x, &entry, level);
     }
+    stream->held = -1;
 }
 
 /* Norm, SiLU, convolution: the end of both. */
@@ -183,6 +211,32 @@ static struct volume run_head(struct vae_stream *stream, const struct volume *x,
     return out;
 }
 
+/* Patches of pixels to channels, (channel, column, row), and back. */
+static struct volume run_patches(struct vae_stream *stream, enum role role,
+                                 const struct volume *x) {
+    const struct ops *ops = stream->runtime->ops;
+    int patch = stream->vae->config.patch, folded = VAE_PICTURE * patch * patch;
+    const struct volume out =
+        stream->encode
+            ? volume_make(stream, role, x->frames, x->height / patch, x->width / patch, folded)
+            : volume_make(stream, role, x->frames, x->height * patch, x->width * patch,
+                          VAE_PICTURE);
+    const struct volume *fine = stream->encode ? x : &out;
+    const struct fold_args args = {.out = out.data,
+                                   .x = x->data,
+                                   .frames = fine->frames,
+                                   .height = fine->height,
+                                   .width = fine->width,
+                                   .channels = VAE_PICTURE,
+                                   .folded = folded,
+                                   .factor_t = 1,
+                                   .factor_s = patch,
+                                   .columns_first = true,
+                                   .dtype = stream->runtime->dtype};
+    (stream->encode ? ops->fold : ops->unfold)(stream->runtime->device, &args);
+    return out;
+}
+
 struct volume vae_decode_chunk(struct vae_stream *stream, const struct volume *raw) {
     const struct coder *coder = &stream->vae->decoder;
     struct volume in = volume_make_like(stream, ROLE_IN, raw, raw->channels);
@@ -191,13 +245,17 @@ struct volume vae_decode_chunk(struct vae_stream *stream, const struct volume *r
     causal_conv(stream, x.data, &in, &coder->conv_in, NULL);
     run_middle(stream, &x, &coder->middle);
     run_levels(stream, &x, coder);
-    return run_head(stream, &x, coder);
+    struct volume out = run_head(stream, &x, coder);
+    return stream->vae->config.patch > 1 ? run_patches(stream, ROLE_IN, &out) : out;
 }
 
-struct volume vae_encode_chunk(struct vae_stream *stream, const struct volume *in) {
+struct volume vae_encode_chunk(struct vae_stream *stream, const struct volume *pictures) {
     const struct coder *coder = &stream->vae->encoder;
-    struct volume x = volume_make_like(stream, ROLE_X, in, coder->conv_in.shape.out_channels);
-    causal_conv(stream, x.data, in, &coder->conv_in, NULL);
+    struct volume in = *pictures;
+    if (stream->vae->config.patch > 1)
+        in = run_patches(stream, ROLE_IN, pictures);
+    struct volume x = volume_make_like(stream, ROLE_X, &in, coder->conv_in.shape.out_channels);
+    causal_conv(stream, x.data, &in, &coder->conv_in, NULL);
     run_levels(stream, &x, coder);
     run_middle(stream, &x, &coder->middle);
     struct volume head = run_head(stream, &x, coder);

@@ -6,7 +6,8 @@
 
 /* Latent frames, raw values in ROLE_MIDDLE, to pictures. */
 struct volume vae_decode_chunk(struct vae_stream *stream, const struct volume *raw);
-/* Pictures in ROLE_IN to moments [count,h,w,2C]. */
-struct volume vae_encode_chunk(struct vae_stream *stream, const struct volume *in);
+/* Pictures in ROLE_IN, or in ROLE_MIDDLE where they are to be patched, to moments [count,h,w,2C].
+ */
+struct volume vae_encode_chunk(struct vae_stream *stream, const struct volume *pictures);
 
 #endif

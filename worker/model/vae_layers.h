@@ -29,7 +29,8 @@ struct resample {
 
 struct level {
     struct resnet res[VAE_RES_MAX];
-    int count;
+    int count, in, out;       /* blocks; channels before and after */
+    bool shortcut;            /* around all of it */
     struct resample resample; /* after the residual blocks */
 };
 

@@ -49,11 +49,11 @@ static void load_down(struct loader *loader, struct resample *down, int width, b
         loader_filter(loader, &down->time, "time_conv", &time, false);
 }
 
-static void load_up(struct loader *loader, struct resample *up, int width, bool in_time) {
+static void load_up(struct loader *loader, struct resample *up, int width, int out, bool in_time) {
     const struct conv_shape time = {3, 1, 1, 1, 1, 1, width, 2 * width};
     up->present = true;
     up->in_time = in_time;
-    load_plane(loader, &up->space, "resample.1", 3, 1, width, width / 2);
+    load_plane(loader, &up->space, "resample.1", 3, 1, width, out);
     if (in_time)
         loader_filter(loader, &up->time, "time_conv", &time, false);
 }
@@ -67,25 +67,40 @@ static void load_ends(struct loader *loader, struct coder *coder, const char *na
     coder->width_out = last;
 }
 
+static int picture_channels(const struct vae_config *config) {
+    return VAE_PICTURE * config->patch * config->patch;
+}
+
+/* Wan2.1 numbers the encoder's blocks through, Wan2.2 by level. */
+static void enter_down_block(struct loader *loader, const struct vae_config *config, int level,
+                             int block) {
+    if (!config->residual)
+        loader_enter(loader, "encoder.down_blocks.%d.", level * (config->res_blocks + 1) + block);
+    else if (block < config->res_blocks)
+        loader_enter(loader, "encoder.down_blocks.%d.resnets.%d.", level, block);
+    else
+        loader_enter(loader, "encoder.down_blocks.%d.downsampler.", level);
+}
+
 static void load_encoder(struct loader *loader, struct coder *coder,
                          const struct vae_config *config) {
-    int width = config->width, index = 0,
-        last = config->width * config->multiple[config->levels - 1];
-    load_ends(loader, coder, "encoder", VAE_PICTURE, width, last, 2 * config->latent_channels);
+    int width = config->width, last = config->width * config->multiple[config->levels - 1];
+    load_ends(loader, coder, "encoder", picture_channels(config), width, last,
+              2 * config->latent_channels);
     for (int i = 0; i < config->levels; i++) {
         struct level *level = &coder->level[i];
-        int out = config->width * config->multiple[i];
-        level->count = config->res_blocks;
+        *level = (struct level){.count = config->res_blocks,
+                                .in = width,
+                                .out = config->width * config->multiple[i],
+                                .shortcut = config->residual};
         for (int r = 0; r < level->count; r++) {
-            loader_enter(loader, "encoder.down_blocks.%d.", index++);
-            load_resnet(loader, &level->res[r], r == 0 ? width : out, out);
+            enter_down_block(loader, config, i, r);
+            load_resnet(loader, &level->res[r], r == 0 ? level->in : level->out, level->out);
         }
-        width = out;
-        loader_enter(loader, "encoder.down_blocks.%d.", index);
-        if (i < config->levels - 1) {
-            load_down(loader, &level->resample, width, config->time_down[i]);
-            index++;
-        }
+        enter_down_block(loader, config, i, level->count);
+        if (i < config->levels - 1)
+            load_down(loader, &level->resample, level->out, config->time_down[i]);
+        width = level->out;
     }
     load_middle(loader, &coder->middle, "encoder", last);
     loader_enter(loader, "%s", "");
@@ -97,20 +112,24 @@ static void load_decoder(struct loader *loader, struct coder *coder,
                          const struct vae_config *config) {
     int levels = config->levels, width = config->decoder_width * config->multiple[levels - 1];
     load_ends(loader, coder, "decoder", config->latent_channels, width,
-              config->decoder_width * config->multiple[0], VAE_PICTURE);
+              config->decoder_width * config->multiple[0], picture_channels(config));
     load_middle(loader, &coder->middle, "decoder", width);
     for (int i = 0; i < levels; i++) {
         struct level *level = &coder->level[i];
         int out = config->decoder_width * config->multiple[levels - 1 - i];
-        level->count = config->res_blocks + 1;
+        *level = (struct level){.count = config->res_blocks + 1,
+                                .in = width,
+                                .out = out,
+                                .shortcut = config->residual && i < levels - 1};
         for (int r = 0; r < level->count; r++) {
             loader_enter(loader, "decoder.up_blocks.%d.resnets.%d.", i, r);
             load_resnet(loader, &level->res[r], r == 0 ? width : out, out);
         }
-        loader_enter(loader, "decoder.up_blocks.%d.upsamplers.0.", i);
+        width = config->residual ? out : out / 2; /* Wan2.1 halves it on the way up */
+        loader_enter(loader, "decoder.up_blocks.%d.%s.", i,
+                     config->residual ? "upsampler" : "upsamplers.0");
         if (i < levels - 1)
-            load_up(loader, &level->resample, out, config->time_down[levels - 2 - i]);
-        width = out / 2; /* up-sampling halves the width */
+            load_up(loader, &level->resample, out, width, config->time_down[levels - 2 - i]);
     }
     loader_enter(loader, "%s", "");
     load_cube(loader, &coder->quant, "post_quant_conv", 1, config->latent_channels,
@@ -140,7 +159,7 @@ enum error_code vae_open(struct vae **out, struct runtime *runtime, const struct
         return error_set(error, ERR_MEMORY, "no memory for a VAE");
     vae->config = *config;
     struct loader loader;
-    loader_start(&loader, runtime, file, NAMES_VAE, error);
+    loader_start(&loader, runtime, file, config->residual ? NAMES_VAE_RESIDUAL : NAMES_VAE, error);
     load_encoder(&loader, &vae->encoder, config);
     load_decoder(&loader, &vae->decoder, config);
     load_statistics(&loader, vae);

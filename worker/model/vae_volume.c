@@ -27,8 +27,11 @@ struct volume volume_make_like(struct vae_stream *stream, enum role role, const 
     return volume_make(stream, role, x->frames, x->height, x->width, channels);
 }
 
-enum role role_other(enum role role) {
-    return role == ROLE_X ? ROLE_Y : ROLE_X;
+enum role role_next(const struct vae_stream *stream, enum role role) {
+    enum role next = ROLE_X;
+    while (next == role || (int)next == stream->held)
+        next++;
+    return next;
 }
 
 void history_load(struct vae_stream *stream, uint8_t *to, int frames, size_t frame) {

@@ -14,9 +14,9 @@
  * shared cache, large enough to keep every core busy. */
 #define VAE_CHUNK_BYTES ((int64_t)16 << 20)
 
-/* Where an activation lives. X and Y take turns as the stream between blocks; IN is what the next
- * convolution reads; MIDDLE is between a block's two. */
-enum role { ROLE_X, ROLE_Y, ROLE_IN, ROLE_MIDDLE };
+/* Where an activation lives. X, Y and Z take turns as the stream between blocks, one of them held
+ * for a shortcut; IN is what the next convolution reads; MIDDLE is between a block's two. */
+enum role { ROLE_X, ROLE_Y, ROLE_Z, ROLE_IN, ROLE_MIDDLE };
 
 /* An activation with room for VAE_HISTORY frames before it, so that history and chunk are one
  * contiguous input without a copy of the chunk. */
@@ -35,7 +35,8 @@ struct volume volume_make(struct vae_stream *stream, enum role role, int64_t fra
                           int64_t width, int channels);
 struct volume volume_make_like(struct vae_stream *stream, enum role role, const struct volume *x,
                                int channels);
-enum role role_other(enum role role);
+/* The role of the stream that is next after `role`. */
+enum role role_next(const struct vae_stream *stream, enum role role);
 
 /* Put the frames that the cache kept before x, or zeros at the start of a video. */
 void history_load(struct vae_stream *stream, uint8_t *to, int frames, size_t frame);

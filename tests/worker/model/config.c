@@ -61,8 +61,44 @@ static void original_names(void **state) {
                 "decoder.upsamples.9.residual.3.gamma");
     expect_name(v, "decoder.up_blocks.1.upsamplers.0.resample.1.weight",
                 "decoder.upsamples.7.resample.1.weight");
+    const enum names_component r = NAMES_VAE_RESIDUAL;
+    expect_name(r, "encoder.down_blocks.3.resnets.1.conv_shortcut.weight",
+                "encoder.downsamples.3.downsamples.1.shortcut.weight");
+    expect_name(r, "encoder.down_blocks.1.downsampler.time_conv.bias",
+                "encoder.downsamples.1.downsamples.2.time_conv.bias");
+    expect_name(r, "decoder.up_blocks.2.resnets.0.norm1.gamma",
+                "decoder.upsamples.2.upsamples.0.residual.0.gamma");
+    expect_name(r, "decoder.up_blocks.2.upsampler.resample.1.weight",
+                "decoder.upsamples.2.upsamples.3.resample.1.weight");
+    expect_name(r, "decoder.mid_block.resnets.1.conv1.bias", "decoder.middle.2.residual.2.bias");
     char small[8];
     assert_false(names_to_original(small, sizeof small, "blocks.3.norm2.weight", t));
+}
+
+/* Every tensor of the published Wan2.2 VAE: lines of layout, name, dimensions. The name that each
+ * diffusers one becomes is there, with the same dimensions. */
+static void wan22_vae_names(void **state) {
+    (void)state;
+    static char lines[512][256];
+    FILE *file = fopen("tests/worker/model/vectors/wan22_vae.txt", "r");
+    assert_non_null(file);
+    int count = 0, found = 0, asked = 0;
+    while (count < 512 && fgets(lines[count], sizeof lines[count], file) != NULL)
+        count++;
+    assert_int_equal(fclose(file), 0);
+    for (int i = 0; i < count && strncmp(lines[i], "vae ", 4) == 0; i++) {
+        char *name = lines[i] + 4, *end = strchr(name, ' '), original[256], line[512];
+        assert_non_null(end);
+        *end = 0;
+        assert_true(names_to_original(original, sizeof original, name, NAMES_VAE_RESIDUAL));
+        (void)snprintf(line, sizeof line, "original %s %s", original, end + 1);
+        for (int k = i + 1; k < count; k++)
+            found += strcmp(lines[k], line) == 0;
+        if (found != ++asked)
+            fail_msg("%s is not %s", name, original);
+    }
+    assert_int_equal(asked, 196);
+    assert_int_equal(count, 2 * asked);
 }
 
 /* A component's weights under their original names hold all that the diffusers ones do. */
@@ -232,8 +268,14 @@ static void contradictions(void **state) {
            "cross_attn_norm");
     expect(d, "text_encoder/config.json", "\"umt5\"", "\"bert\"", ERR_UNSUPPORTED, "bert");
     expect(d, "text_encoder/config.json", "\"d_ff\": 56", "\"d_ff\": 60", ERR_SHAPE, "wi_0");
-    expect(d, "vae/config.json", "\"is_residual\": false", "\"is_residual\": true", ERR_UNSUPPORTED,
-           "is_residual");
+    expect(d, "vae/config.json", "\"is_residual\": false", "\"is_residual\": true", ERR_MISSING,
+           "down_blocks.0.resnets.0.");
+    expect(d, "vae/config.json", "\"patch_size\": null", "\"patch_size\": 2", ERR_FORMAT,
+           "in_channels");
+    expect(d, "vae/config.json", "\"patch_size\": null", "\"patch_size\": 4", ERR_FORMAT, "1 to 2");
+    expect(d, "vae/config.json", "\"base_dim\": 8", "\"base_dim\": 512", ERR_UNSUPPORTED, "middle");
+    expect(d, "vae/config.json", "\"is_residual\": false", "\"is_residual\": 1", ERR_FORMAT,
+           "true");
     expect(d, "vae/config.json", "\"z_dim\": 16", "\"z_dim\": 8", ERR_FORMAT, "latents_mean");
     expect(d, "vae/config.json", "\"base_dim\": 8", "\"base_dim\": 16", ERR_SHAPE, "conv_in");
     expect(d, "vae/config.json", "2.8184", "0", ERR_FORMAT, "above 0");
@@ -287,9 +329,9 @@ static void fingerprints(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(original_names), cmocka_unit_test(original_layout),
-        cmocka_unit_test(contradictions), cmocka_unit_test(missing_files),
-        cmocka_unit_test(fingerprints),
+        cmocka_unit_test(original_names),  cmocka_unit_test(wan22_vae_names),
+        cmocka_unit_test(original_layout), cmocka_unit_test(contradictions),
+        cmocka_unit_test(missing_files),   cmocka_unit_test(fingerprints),
     };
     return cmocka_run_group_tests(tests, make_copy, remove_copy);
 }

@@ -14,7 +14,7 @@ void ok(enum error_code code, const struct error *error) {
         fail_msg("%s: %s", error_name(code), error->detail);
 }
 
-void bench_open(struct bench *bench, const char *folder, enum dtype dtype) {
+void bench_start(struct bench *bench, enum dtype dtype) {
     struct error error = {0};
     memset(bench, 0, sizeof *bench);
     bench->runtime = (struct runtime){
@@ -23,6 +23,11 @@ void bench_open(struct bench *bench, const char *folder, enum dtype dtype) {
     ok(bench->runtime.ops->device_open(&bench->runtime.device, &config, &error), &error);
     ok(arena_open(&bench->params, WORK_BYTES, &error), &error);
     ok(arena_open(&bench->work, WORK_BYTES, &error), &error);
+}
+
+void bench_open(struct bench *bench, const char *folder, enum dtype dtype) {
+    struct error error = {0};
+    bench_start(bench, dtype);
     ok(parts_open(&bench->parts, &bench->runtime, folder, -1, &error), &error);
 }
 

@@ -21,6 +21,7 @@ struct bench {
     struct parts parts;
 };
 
+void bench_start(struct bench *bench, enum dtype dtype); /* without parts */
 void bench_open(struct bench *bench, const char *folder, enum dtype dtype);
 void bench_close(struct bench *bench);
 

@@ -1,5 +1,5 @@
-/* Every component against tensors that the published classes gave, in f32 and bf16: of a tiny model
- * with random weights and odd sizes, and of the pocket family where it is. */
+/* Text encoder and transformer against tensors that the published classes gave, in f32 and bf16: of
+ * a tiny model with random weights and odd sizes, and of the pocket family where it is. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -237,96 +237,12 @@ static void trajectory(void **argument) {
     }
 }
 
-static float *decode(struct state *state, const float *latents, int64_t frames, int64_t height,
-                     int64_t width, int64_t chunk) {
-    struct runtime *runtime = &state->bench.runtime;
-    struct vae_stream stream;
-    size_t mark = runtime->work->used;
-    int64_t total = (4 * (frames - 1) + 1) * height * width * 64, at = 0, count;
-    float *all = malloc((size_t)total * 3 * sizeof *all);
-    vae_stream_open(&stream, state->bench.parts.vae, runtime, false, frames, height, width, chunk);
-    const void *pixels;
-    while ((pixels = vae_decode_next(&stream, latents, &count)) != NULL) {
-        float *some = widened(pixels, count * height * width * 64 * 3, runtime->dtype);
-        memcpy(all + at * 3, some, (size_t)(count * height * width * 64) * 3 * sizeof *all);
-        at += count * height * width * 64;
-        free(some);
-    }
-    assert_int_equal(at, total);
-    arena_reset(runtime->work, mark);
-    float *out = channels_first(all, 3, total);
-    free(all);
-    for (int64_t i = 0; i < total * 3; i++)
-        out[i] = fminf(fmaxf(out[i], -1), 1);
-    return out;
-}
-
-/* In chunks of every size the same pixels, and those of the reference. */
-static void vae_decode(void **argument) {
-    struct state *state = state_of(argument);
-    const struct tensor *latents = reference(state->reference, "vae.decode.normalised");
-    const struct tensor *pixels = reference(state->reference, "vae.decode.pixels");
-    int64_t frames = latents->dim[1];
-    float *whole = decode(state, latents->data, frames, latents->dim[2], latents->dim[3], frames);
-    close_enough("vae.decode", whole, pixels, state->subject->dtype);
-    for (int64_t chunk = 1; chunk < frames; chunk++) {
-        float *parts =
-            decode(state, latents->data, frames, latents->dim[2], latents->dim[3], chunk);
-        double error = relative_error(parts, whole, tensor_elements(pixels));
-        print_message("%-24s %-4s %.2e from the whole\n", "vae.decode in chunks",
-                      dtype_name(state->subject->dtype), error);
-        assert_true(error <= (state->subject->dtype == DTYPE_F32 ? 1e-6 : 4e-3));
-        free(parts);
-    }
-    free(whole);
-}
-
-static void vae_encode_pixels(void **argument) {
-    struct state *state = state_of(argument);
-    struct runtime *runtime = &state->bench.runtime;
-    const struct tensor *pixels = reference(state->reference, "vae.encode.pixels");
-    const struct tensor *latents = reference(state->reference, "vae.encode.normalised");
-    int64_t count = tensor_elements(pixels), frames = latents->dim[1];
-    float *last = channels_last(pixels->data, 3, count / 3);
-    void *in = narrowed(&state->bench, last, count);
-    float *out = work_floats(runtime, tensor_elements(latents));
-    for (int64_t chunk = 1; chunk <= frames; chunk++) {
-        vae_encode(state->bench.parts.vae, runtime, out, in, pixels->dim[1], frames,
-                   latents->dim[2], latents->dim[3], chunk);
-        close_enough("vae.encode", out, latents, state->subject->dtype);
-    }
-    free(last);
-}
-
-/* Grey after the given frames is the same as grey frames that are given. */
-static void vae_encode_grey(void **argument) {
-    struct state *state = state_of(argument);
-    struct runtime *runtime = &state->bench.runtime;
-    const struct tensor *pixels = reference(state->reference, "vae.encode.pixels");
-    const struct tensor *latents = reference(state->reference, "vae.encode.normalised");
-    int64_t count = tensor_elements(pixels), frame = count / pixels->dim[1];
-    int64_t frames = latents->dim[1], elements = tensor_elements(latents);
-    float *last = channels_last(pixels->data, 3, count / 3);
-    memset(last + 5 * frame, 0, (size_t)(count - 5 * frame) * sizeof *last);
-    void *in = narrowed(&state->bench, last, count);
-    float *all = work_floats(runtime, elements), *some = work_floats(runtime, elements);
-    vae_encode(state->bench.parts.vae, runtime, all, in, pixels->dim[1], frames, latents->dim[2],
-               latents->dim[3], 0);
-    vae_encode(state->bench.parts.vae, runtime, some, in, 5, frames, latents->dim[2],
-               latents->dim[3], 1);
-    double error = relative_error(some, all, elements);
-    assert_true(error <= (runtime->dtype == DTYPE_F32 ? 1e-6 : 4e-3));
-    free(last);
-}
-
 static int run_subject(const struct subject *subject) {
     void *initial = (void *)(uintptr_t)subject;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(text_encoder),    cmocka_unit_test(keyframe_forward),
-        cmocka_unit_test(window_forward),  cmocka_unit_test(text_padding),
-        cmocka_unit_test(time_groups),     cmocka_unit_test(trajectory),
-        cmocka_unit_test(vae_decode),      cmocka_unit_test(vae_encode_pixels),
-        cmocka_unit_test(vae_encode_grey),
+        cmocka_unit_test(text_encoder),   cmocka_unit_test(keyframe_forward),
+        cmocka_unit_test(window_forward), cmocka_unit_test(text_padding),
+        cmocka_unit_test(time_groups),    cmocka_unit_test(trajectory),
     };
     void *state = initial;
     struct CMUnitTest with_state[sizeof tests / sizeof *tests];

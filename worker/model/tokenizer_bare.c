@@ -1,5 +1,10 @@
-/* The tokenizer of a build without SentencePiece: rows of text come from elsewhere. */
+/* The text path of a build without SentencePiece and utf8proc: rows of text come from elsewhere. */
+#include "worker/model/text_clean.h"
 #include "worker/model/tokenizer.h"
+
+enum error_code text_clean(struct buffer *out, const char *text, struct error *error) {
+    return error_set(error, ERR_UNSUPPORTED, "this build cleans no texts");
+}
 
 enum error_code tokenizer_open_memory(struct tokenizer **out, const void *bytes, size_t length,
                                       const char *name, struct error *error) {

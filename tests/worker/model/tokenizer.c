@@ -1,11 +1,10 @@
-/* Ids equal the reference's; cleaning of text equals Python's; hostile model files are refused. */
+/* Ids equal the reference's; hostile model files are refused. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
 #include "tests/worker/model/model_test.h"
-#include "worker/model/text_clean.h"
 
 #define SPIECE RANDOM_WAN "/tokenizer/spiece.model"
 
@@ -54,52 +53,6 @@ static void a_cut_keeps_the_end(void **state) {
         ids[max - 1] = 0;
     }
     tokenizer_close(&tokenizer);
-}
-
-static void expect_clean(const char *text, const char *expected) {
-    struct buffer out = {0};
-    struct error error = {0};
-    ok(text_clean(&out, text, &error), &error);
-    assert_string_equal(out.data, expected);
-    buffer_close(&out);
-}
-
-/* Expectations are what Python's html.unescape, re and str.strip give. */
-static void cleaning(void **state) {
-    expect_clean("", "");
-    expect_clean("  a \t\n b\r\n", "a b");
-    expect_clean("\xe3\x80\x80"
-                 "a\xc2\xa0\xe2\x80\x89"
-                 "b\xc2\x85",
-                 "a b");
-    expect_clean("zero\xe2\x80\x8bwidth", "zero\xe2\x80\x8bwidth"); /* U+200B is no space */
-    expect_clean("fish &amp; chips", "fish & chips");
-    expect_clean("fish &amp;amp; chips", "fish & chips"); /* twice */
-    expect_clean("fish &amp;amp;amp; chips", "fish &amp; chips");
-    expect_clean("&ampx &notit; &notin; &nosuch; &", "&x \xc2\xacit; \xe2\x88\x89 &nosuch; &");
-    expect_clean("&lt;b&gt;", "<b>");
-    expect_clean("&#65;&#x42;&#X43 &#;&#x; &#xzz", "ABC &#;&#x; &#xzz");
-    expect_clean("&#0;&#xd800;&#x110000;&#99999999999;",
-                 "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd");
-    expect_clean("&#128;&#150;&#1;&#xfffe;|", "\xe2\x82\xac\xe2\x80\x93|");
-    expect_clean("&nbsp;a&nbsp;&nbsp;b&nbsp;", "a b");
-    expect_clean("&CounterClockwiseContourIntegral;", "\xe2\x88\xb3");
-    expect_clean("&NotEqualTilde;", "\xe2\x89\x82\xcc\xb8"); /* two code points */
-}
-
-static void text_is_bounded(void **state) {
-    struct buffer out = {0};
-    struct error error = {0};
-    assert_int_equal(text_clean(&out, "a\xff", &error), ERR_FORMAT);
-    assert_non_null(strstr(error.detail, "byte 1"));
-    char *huge = malloc(TEXT_BYTES_MAX + 2);
-    memset(huge, 'a', TEXT_BYTES_MAX + 1);
-    huge[TEXT_BYTES_MAX + 1] = 0;
-    assert_int_equal(text_clean(&out, huge, &error), ERR_LIMIT);
-    huge[TEXT_BYTES_MAX] = 0;
-    ok(text_clean(&out, huge, &error), &error);
-    free(huge);
-    buffer_close(&out);
 }
 
 static void refuse(const void *bytes, size_t length, const char *why) {
@@ -169,8 +122,6 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ids_of_the_reference),
         cmocka_unit_test(a_cut_keeps_the_end),
-        cmocka_unit_test(cleaning),
-        cmocka_unit_test(text_is_bounded),
         cmocka_unit_test(hostile_models),
         cmocka_unit_test(damaged_models),
     };

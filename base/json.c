@@ -201,6 +201,8 @@ static enum error_code parse_number(struct parser *parser, struct json *out) {
     memcpy(copy, parser->text + start, length);
     copy[length] = '\0';
     out->type = JSON_NUMBER;
+    out->string = parser->text + start;
+    out->length = length;
     out->number = strtod(copy, NULL);
     if (!isfinite(out->number))
         return fail(parser, ERR_FORMAT, start, "a number that is too large");

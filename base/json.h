@@ -19,8 +19,9 @@ enum json_type { JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSO
 struct json {
     enum json_type type;
     const char *key;    /* of an object's member; NULL otherwise */
-    const char *string; /* JSON_STRING: decoded UTF-8, NUL-terminated; a \u0000 is refused */
-    size_t length;      /* JSON_STRING: bytes; JSON_ARRAY, JSON_OBJECT: number of children */
+    const char *string; /* JSON_STRING: decoded UTF-8, NUL-terminated; a \u0000 is refused;
+                           JSON_NUMBER: as written, in the text that was parsed, no NUL */
+    size_t length;      /* of `string` in bytes; JSON_ARRAY, JSON_OBJECT: number of children */
     double number;      /* JSON_NUMBER */
     int64_t integer;    /* JSON_NUMBER that is_integer */
     bool is_integer;    /* written without fraction or exponent, and fits int64_t */

@@ -57,6 +57,7 @@ static enum error_code take_fingerprint(struct hash *out, const struct parts *pa
                                  "scheduler/scheduler_config.json",
                                  "tokenizer/tokenizer_config.json",
                                  "tokenizer/spiece.model",
+                                 "tokenizer/tokenizer.json",
                                  "text_encoder/config.json",
                                  "vae/config.json",
                                  configs[0],

@@ -44,13 +44,14 @@ static enum error_code open_text(struct parts *parts, struct runtime *runtime, c
     parts->elements += elements;
     if (code != ERR_OK)
         return code;
-    if (!is_there(folder, "tokenizer/spiece.model"))
-        return error_set(error, ERR_MISSING, "%s/tokenizer/spiece.model is not there", folder);
-    if (runtime->params->measuring)
-        return ERR_OK;
-    code = file_join(path, folder, "tokenizer/spiece.model", error);
-    if (code == ERR_OK)
-        code = tokenizer_open(&parts->tokenizer, path, error);
+    if (!is_there(folder, "tokenizer/tokenizer.json") &&
+        !is_there(folder, "tokenizer/spiece.model"))
+        return error_set(error, ERR_MISSING,
+                         "%s/tokenizer has neither tokenizer.json nor spiece.model", folder);
+    code = file_join(path, folder, "tokenizer", error);
+    if (code != ERR_OK || runtime->params->measuring)
+        return code;
+    code = tokenizer_open_folder(&parts->tokenizer, path, error);
     if (code == ERR_UNSUPPORTED) /* a bare build: texts come as rows */
         code = tokenizer_pieces(NULL) == 0 ? ERR_OK : code;
     if (code == ERR_OK && parts->tokenizer != NULL &&

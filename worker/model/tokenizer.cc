@@ -4,27 +4,46 @@
 #include <new>
 #include <sentencepiece_processor.h>
 #include <string>
+#include <unistd.h>
 #include <vector>
 
 extern "C" {
 #include "base/arena.h"
 #include "base/file.h"
 #include "worker/model/tokenizer.h"
+#include "worker/model/unigram.h"
 }
 
 struct tokenizer {
+    struct unigram *unigram = nullptr; /* of a tokenizer.json; else the processor is used */
     sentencepiece::SentencePieceProcessor processor;
+
+    ~tokenizer() {
+        unigram_close(&unigram);
+    }
 };
+
+static bool is_json(const char *name) {
+    size_t length = strlen(name);
+    return length >= 5 && strcmp(name + length - 5, ".json") == 0;
+}
 
 extern "C" enum error_code tokenizer_open_memory(struct tokenizer **out, const void *bytes,
                                                  size_t length, const char *name,
                                                  struct error *error) {
     *out = nullptr;
-    enum error_code code = tokenizer_check(bytes, length, name, error);
+    struct unigram *unigram = nullptr;
+    enum error_code code = is_json(name) ? unigram_open(&unigram, bytes, length, name, error)
+                                         : tokenizer_check(bytes, length, name, error);
     if (code != ERR_OK)
         return code;
     try {
         auto *made = new tokenizer;
+        made->unigram = unigram;
+        if (unigram != nullptr) {
+            *out = made;
+            return ERR_OK;
+        }
         auto status =
             made->processor.LoadFromSerializedProto(std::string((const char *)bytes, length));
         if (!status.ok()) {
@@ -42,6 +61,8 @@ extern "C" enum error_code tokenizer_open_memory(struct tokenizer **out, const v
             *out = made;
         return code;
     } catch (const std::exception &exception) {
+        if (*out == nullptr)
+            unigram_close(&unigram);
         return error_set(error, ERR_MEMORY, "%s: %.200s", name, exception.what());
     }
 }
@@ -61,18 +82,39 @@ extern "C" enum error_code tokenizer_open(struct tokenizer **out, const char *pa
     return code;
 }
 
+extern "C" enum error_code tokenizer_open_folder(struct tokenizer **out, const char *folder,
+                                                 struct error *error) {
+    *out = nullptr;
+    char path[FILE_PATH_BYTES];
+    for (const char *name : {"tokenizer.json", "spiece.model"}) {
+        enum error_code code = file_join(path, folder, name, error);
+        if (code != ERR_OK)
+            return code;
+        if (access(path, F_OK) == 0)
+            return tokenizer_open(out, path, error);
+    }
+    return error_set(error, ERR_MISSING, "%s has neither tokenizer.json nor spiece.model", folder);
+}
+
 extern "C" void tokenizer_close(struct tokenizer **tokenizer) {
     delete *tokenizer;
     *tokenizer = nullptr;
 }
 
 extern "C" int tokenizer_pieces(const struct tokenizer *tokenizer) {
-    return tokenizer->processor.GetPieceSize();
+    return tokenizer->unigram != nullptr ? tokenizer->unigram->ids
+                                         : tokenizer->processor.GetPieceSize();
 }
 
 extern "C" enum error_code tokenizer_encode(const struct tokenizer *tokenizer, int32_t *ids,
                                             int *count, int max, const char *text, size_t length,
                                             struct error *error) {
+    if (tokenizer->unigram != nullptr) {
+        enum error_code code =
+            unigram_encode(tokenizer->unigram, ids, count, max - 1, text, length, error);
+        ids[(*count)++] = TOKENIZER_END;
+        return code;
+    }
     try {
         std::vector<int> pieces;
         auto status = tokenizer->processor.Encode(std::string(text, length), &pieces);

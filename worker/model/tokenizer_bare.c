@@ -16,6 +16,11 @@ enum error_code tokenizer_open(struct tokenizer **out, const char *path, struct 
     return tokenizer_open_memory(out, NULL, 0, path, error);
 }
 
+enum error_code tokenizer_open_folder(struct tokenizer **out, const char *folder,
+                                      struct error *error) {
+    return tokenizer_open_memory(out, NULL, 0, folder, error);
+}
+
 void tokenizer_close(struct tokenizer **tokenizer) {
     *tokenizer = NULL;
 }

@@ -5,9 +5,7 @@
 
 #include "base/text.h"
 #include "worker/model/tokenizer.h"
-
-#define PIECE_BYTES_MAX 512
-#define PIECES_MAX      (1 << 20)
+#include "worker/model/unigram.h"
 
 enum wire { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_FIXED32 = 5 };
 
@@ -121,28 +119,32 @@ static enum error_code check_piece(struct check *check, struct span span) {
 
 /* u32 size of a double-array trie, the trie (u32 units), and NUL-terminated texts that its values
  * point into. A walk goes from unit i to i ^ offset(i) ^ label, 0 <= label < 256. */
-static enum error_code check_map(struct check *check, struct span map) {
-    size_t length = (size_t)(map.end - map.at);
-    if (length == 0)
-        return ERR_OK;
-    uint32_t trie = length > 4 ? word(map.at) : 0;
-    if (trie == 0 || trie % 1024 != 0 || trie >= length - 4 || map.end[-1] != 0)
-        return bad(check, "its character map is cut short");
-    const uint8_t *unit = map.at + 4;
+enum error_code tokenizer_check_map(const void *bytes, size_t length, const char *name,
+                                    struct error *error) {
+    struct check check = {.name = name, .error = error};
+    const uint8_t *map = bytes;
+    uint32_t trie = length > 4 ? word(map) : 0;
+    if (trie == 0 || trie % 1024 != 0 || trie >= length - 4 || map[length - 1] != 0)
+        return bad(&check, "its character map is cut short");
+    const uint8_t *unit = map + 4, *text = unit + trie;
     uint32_t count = trie / 4, texts = (uint32_t)(length - 4 - trie);
+    if (!text_is_utf8((const char *)text, texts, NULL))
+        return bad(&check, "its character map does not give UTF-8");
     for (uint32_t i = 0; i < count; i++) {
         uint32_t u = word(unit + 4 * (size_t)i);
         if (u >> 31 != 0) { /* a value */
             if ((u & 0x7fffffffu) >= texts)
-                return bad(check, "its character map points outside of itself");
+                return bad(&check, "its character map points outside of itself");
+            if ((text[u & 0x7fffffffu] & 0xc0) == 0x80)
+                return bad(&check, "its character map points into a character");
             continue;
         }
         uint32_t offset = (u >> 10) << ((u & (1u << 9)) >> 6);
         if (((i ^ offset) | 0xffu) >= count)
-            return bad(check, "its character map jumps outside of itself");
+            return bad(&check, "its character map jumps outside of itself");
         /* has_leaf: the unit at i ^ offset is taken for a value. */
         if ((u >> 8 & 1) != 0 && word(unit + 4 * (size_t)(i ^ offset)) >> 31 == 0)
-            return bad(check, "its character map has a leaf without a value");
+            return bad(&check, "its character map has a leaf without a value");
     }
     return ERR_OK;
 }
@@ -155,7 +157,9 @@ static enum error_code check_normalizer(struct check *check, struct span span) {
             return bad(check, "its normaliser is cut short");
         if (field.number == 2 && field.wire != WIRE_BYTES)
             return bad(check, "its character map is of the wrong type");
-        enum error_code code = field.number == 2 ? check_map(check, field.bytes) : ERR_OK;
+        size_t map = field.number == 2 ? (size_t)(field.bytes.end - field.bytes.at) : 0;
+        enum error_code code =
+            map == 0 ? ERR_OK : tokenizer_check_map(field.bytes.at, map, check->name, check->error);
         if (code != ERR_OK)
             return code;
     }

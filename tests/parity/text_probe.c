@@ -1,6 +1,6 @@
 /* text_probe [TOKENIZER-FOLDER]: every line of standard input is a text in hexadecimal; for each, a
  * line with the cleaned text in hexadecimal, a space, and its ids with commas between them. What
- * fails gives "error" and the reason. For text.py, which compares with the reference. */
+ * fails gives "error" and the reason. For text_compare.py, which compares with the reference. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -34,7 +34,8 @@ def resume(folder, model, opt, ema):
         return 0, 0.0
     c = torch.load(path, map_location=next(model.parameters()).device)
     model.load_state_dict(c["model"])
-    opt.load_state_dict(c["opt"])
+    if "opt" in c:  # not so after restore.py: released weights have no optimizer state
+        opt.load_state_dict(c["opt"])
     ema.shadow = c["ema"]
     return c["step"], c["seconds"]
 

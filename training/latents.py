@@ -2,11 +2,12 @@
 
 Rerun with larger numbers to add to what is there. Keyframes are one latent frame with the actor
 wholly visible; clips are 17 frames (five latent frames) anywhere on the actor's way. Raw latents,
-bf16 kept as 16-bit integers, in memory-mapped files; attributes beside them, so captions are
-worded anew every time a sample is used. Items are independent of each other: the same item number is
+bf16 kept as 16-bit integers, in memory-mapped files; beside them the attributes, so captions are
+worded anew every time a sample is used, and where the actor is, so training can look there more. Items are independent of each other: the same item number is
 the same scene whoever draws it.
 """
 import argparse
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -27,7 +28,17 @@ def item(kind, index):
     clips = kind == "clips"
     # Two clips of five start as a keyframe does; the others are anywhere.
     start = int(rng.integers(64)) if clips and rng.random() < 0.6 else 0
-    return scene, render(scene, seed, start, KINDS[kind][0], anywhere=start > 0)
+    frames, where = render(scene, seed, start, KINDS[kind][0], anywhere=start > 0, where=True)
+    return scene, frames, near(where)
+
+
+def near(where):
+    """Boxes per frame (x, y, half width, half height in pixels) -> uint8 [T, h, w], 1 for each latent
+    pixel that the actor touches in one of its frames."""
+    boxes = np.concatenate((where[:1].repeat(4, 0), where[1:])).reshape(-1, 4, 4, 1, 1)
+    y, x = np.mgrid[0:HEIGHT // 8, 0:WIDTH // 8] * 8 + 4
+    inside = (abs(x - boxes[:, :, 0]) < boxes[:, :, 2] + 6) & (abs(y - boxes[:, :, 1]) < boxes[:, :, 3] + 6)
+    return inside.any(1).astype(np.uint8)
 
 
 def pack(z):
@@ -38,22 +49,26 @@ def unpack(a):
     return torch.from_numpy(np.ascontiguousarray(a)).view(torch.bfloat16).float()
 
 
-def paths(folder, kind):
-    return folder / f"{kind}.latents.bin", folder / f"{kind}.attributes.bin"
+def shapes(kind):
+    """What is kept of an item: file, type, shape. Raw latents, the attributes, where the actor is."""
+    grid = (KINDS[kind][1], HEIGHT // 8, WIDTH // 8)
+    return ((f"{kind}.latents.bin", np.int16, (16, *grid)), (f"{kind}.attributes.bin", np.uint8, (len(ATTRIBUTES),)),
+            (f"{kind}.actor.bin", np.uint8, grid))
+
+
+def size(dtype, shape):
+    return np.dtype(dtype).itemsize * int(np.prod(shape))
 
 
 def held(folder, kind):
     """How many items a folder holds."""
-    sizes = [p.stat().st_size if p.exists() else 0 for p in paths(folder, kind)]
-    return min(sizes[0] // (2 * 16 * KINDS[kind][1] * (HEIGHT // 8) * (WIDTH // 8)), sizes[1] // len(ATTRIBUTES))
+    return min((folder / name).stat().st_size // size(dtype, shape) if (folder / name).exists() else 0 for name, dtype, shape in shapes(kind))
 
 
 def open_store(folder, kind):
-    """Latents [N, 16, T, h, w] int16 and attributes [N, 7] uint8, memory-mapped."""
-    z, a = paths(folder, kind)
-    shape = (16, KINDS[kind][1], HEIGHT // 8, WIDTH // 8)
+    """Latents [N,16,T,h,w] int16, attributes [N,7] uint8 and the actor's place [N,T,h,w] uint8, memory-mapped."""
     n = held(folder, kind)
-    return np.memmap(z, np.int16, "r", shape=(n, *shape)), np.memmap(a, np.uint8, "r", shape=(n, len(ATTRIBUTES)))
+    return tuple(np.memmap(folder / name, dtype, "r", shape=(n, *shape)) for name, dtype, shape in shapes(kind))
 
 
 def scene_of(row):
@@ -70,23 +85,21 @@ def encode(model, frames):
 
 
 def fill(folder, model, kind, count, batch, device):
-    z_path, a_path = paths(folder, kind)
-    have = held(folder, kind)
-    per_item = 2 * 16 * KINDS[kind][1] * (HEIGHT // 8) * (WIDTH // 8)
-    started, begun, threads = time.time(), have, Threads()
-    with open(z_path, "ab") as zf, open(a_path, "ab") as af:
-        zf.truncate(have * per_item)  # a kill may have left part of a batch
-        af.truncate(have * len(ATTRIBUTES))
+    have = begun = held(folder, kind)
+    started, threads = time.time(), Threads()
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(open(folder / name, "ab")) for name, _, _ in shapes(kind)]
+        for f, (_, dtype, shape) in zip(files, shapes(kind)):
+            f.truncate(have * size(dtype, shape))  # a kill may have left part of a batch
         while have < count:
             threads.adapt()
-            items = [item(kind, i) for i in range(have, min(count, have + batch))]
-            z = encode(model, [f for _, f in items])
-            zf.write(pack(z).tobytes())
-            af.write(np.array([[ATTRIBUTES[k].index(s[k]) for k in ATTRIBUTES] for s, _ in items], np.uint8).tobytes())
-            zf.flush()
-            af.flush()
-            have += len(items)
-            if have % (batch * 50) < len(items):
+            scenes, frames, actors = zip(*(item(kind, i) for i in range(have, min(count, have + batch))))
+            attributes = np.array([[ATTRIBUTES[k].index(s[k]) for k in ATTRIBUTES] for s in scenes], np.uint8)
+            for f, rows in zip(files, (pack(encode(model, frames)), attributes, np.stack(actors))):
+                f.write(rows.tobytes())
+                f.flush()
+            have += len(scenes)
+            if have % (batch * 50) < len(scenes):
                 print(kind, have, f"{(time.time() - started) / (have - begun) * 1e3:.1f} ms each", flush=True)
 
 

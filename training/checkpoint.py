@@ -13,8 +13,8 @@ class Ema:
     @torch.no_grad()
     def update(self, model, step):
         d = min(self.decay, (1 + step) / (10 + step))
-        for k, v in model.state_dict().items():
-            self.shadow[k].lerp_(v, 1 - d)
+        own = model.state_dict()
+        torch._foreach_lerp_(list(self.shadow.values()), [own[k] for k in self.shadow], 1 - d)
 
     def load_into(self, model):
         model.load_state_dict(self.shadow)

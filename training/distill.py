@@ -17,7 +17,7 @@ from train_dit import Source, rough_condition, text_rows
 
 
 @torch.no_grad()
-def teach(teacher, x, extra, sigma, target, text, bias, empty, guidance, substeps, fn):
+def teach(teacher, x, extra, sigma, target, text, bias, empty, guidance, substeps, forward):
     """From x at sigma to target, per sample, by Euler steps of the teacher with guidance."""
     n = len(x)
     both = torch.cat((text, empty[0].expand(n, -1, -1))), torch.cat((bias, empty[1].expand(n, -1)))
@@ -25,7 +25,7 @@ def teach(teacher, x, extra, sigma, target, text, bias, empty, guidance, substep
         s = sigma + (target - sigma) * k / substeps
         y = x if extra is None else torch.cat((x, extra), 1)
         with torch.autocast(x.device.type, torch.bfloat16):
-            v, u = dit.forward(teacher, torch.cat((y, y)), 1000 * torch.cat((s, s)), *both, fn).float().chunk(2)
+            v, u = forward(teacher, torch.cat((y, y)), 1000 * torch.cat((s, s)), *both).float().chunk(2)
         x = x + ((target - sigma) / substeps).view(-1, 1, 1, 1, 1) * (u + guidance * (v - u))
     return x
 
@@ -45,7 +45,7 @@ def main():
     model = dit.build(source.channels).to(source.device)
     model.load_state_dict(teacher.state_dict())
     empty = text_rows(source.encoder, *(t.to(source.device) for t in train_text.padded(source.pieces, [""])))
-    levels, fn = torch.tensor(SIGMAS), dit.Step(True)
+    levels, forward = torch.tensor(SIGMAS), dit.compiled(source.device)
 
     def loss_of(generator, *batch):
         z, actor, text, bias = source.ready(*batch)
@@ -57,10 +57,10 @@ def main():
         # Pad the empty text to the width of the others, masked.
         width = text.shape[1] - empty[0].shape[1]
         none = torch.nn.functional.pad(empty[0], (0, 0, 0, width)), torch.nn.functional.pad(empty[1], (0, width), value=-1e9)
-        end = teach(teacher, x, extra, sigma, target, text, bias, none, a.guidance, a.substeps, fn)
+        end = teach(teacher, x, extra, sigma, target, text, bias, none, a.guidance, a.substeps, forward)
         aim = (x - end) / (sigma - target).view(-1, 1, 1, 1, 1)
         with torch.autocast(z.device.type, torch.bfloat16):
-            v = dit.forward(model, x if extra is None else torch.cat((x, extra), 1), 1000 * sigma, text, bias, fn)
+            v = forward(model, x if extra is None else torch.cat((x, extra), 1), 1000 * sigma, text, bias)
         return loop.weighted(v - aim, actor, a.focus)
 
     loop.run(a, model, 0.999, source.batches, loss_of, warmup=50, fall=0.5, every=25)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 import vae as wan
+from feed import feed
 from threads import Threads
 from world import ATTRIBUTES, FRAMES, HEIGHT, WIDTH, draw_attributes, render
 
@@ -30,6 +31,19 @@ def item(kind, index):
     start = int(rng.integers(64)) if clips and rng.random() < 0.6 else 0
     frames, where = render(scene, seed, start, KINDS[kind][0], anywhere=start > 0, where=True)
     return scene, frames, near(where)
+
+
+class Items:
+    """A batch of items: attributes, frames, the actor's place."""
+
+    def __init__(self, kind, first, size):
+        self.kind, self.first, self.size = kind, first, size
+
+    def __call__(self, step):
+        begin = self.first + step * self.size
+        scenes, frames, actors = zip(*(item(self.kind, i) for i in range(begin, begin + self.size)))
+        attributes = np.array([[ATTRIBUTES[k].index(s[k]) for k in ATTRIBUTES] for s in scenes], np.uint8)
+        return attributes, np.stack(frames), np.stack(actors)
 
 
 def near(where):
@@ -78,7 +92,7 @@ def scene_of(row):
 @torch.inference_mode()
 def encode(model, frames):
     """uint8 [B,T,H,W,3] to raw mean latents."""
-    x = torch.from_numpy(np.stack(frames)).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+    x = torch.from_numpy(frames).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
     device = next(model.parameters()).device
     with torch.autocast(device.type, torch.bfloat16):
         return wan.moments(model, x.to(device))[0].float().cpu()
@@ -91,21 +105,21 @@ def fill(folder, model, kind, count, batch, device):
         files = [stack.enter_context(open(folder / name, "ab")) for name, _, _ in shapes(kind)]
         for f, (_, dtype, shape) in zip(files, shapes(kind)):
             f.truncate(have * size(dtype, shape))  # a kill may have left part of a batch
-        while have < count:
+        for attributes, frames, actors in feed(Items(kind, begun, batch)):
+            if have >= count:
+                break
             threads.adapt()
-            scenes, frames, actors = zip(*(item(kind, i) for i in range(have, min(count, have + batch))))
-            attributes = np.array([[ATTRIBUTES[k].index(s[k]) for k in ATTRIBUTES] for s in scenes], np.uint8)
-            for f, rows in zip(files, (pack(encode(model, frames)), attributes, np.stack(actors))):
+            for f, rows in zip(files, (pack(encode(model, frames)), attributes, actors)):
                 f.write(rows.tobytes())
                 f.flush()
-            have += len(scenes)
-            if have % (batch * 50) < len(scenes):
+            have += len(frames)
+            if have % (batch * 50) < len(frames):
                 print(kind, have, f"{(time.time() - started) / (have - begun) * 1e3:.1f} ms each", flush=True)
 
 
 def measure(model, folder, count=240):
     """Mean and standard deviation of each latent channel over clips."""
-    z = np.concatenate([encode(model, [item("clips", i)[1] for i in range(k, k + 4)]).numpy() for k in range(0, count // 4, 4)])
+    z = np.concatenate([encode(model, np.stack([item("clips", i)[1] for i in range(k, k + 4)])).numpy() for k in range(0, count // 4, 4)])
     stats = dict(latents_mean=[round(float(v), 4) for v in z.mean((0, 2, 3, 4))], latents_std=[round(float(v), 4) for v in z.std((0, 2, 3, 4))])
     (folder / "latents.json").write_text(json.dumps(stats))
     print(stats, flush=True)

@@ -3,7 +3,6 @@ mean, log, checkpoints."""
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from checkpoint import Ema, log_line, resume, save
@@ -59,9 +58,9 @@ def run(a, model, decay, batches_from, loss_of, warmup, fall, every):
         opt.zero_grad(set_to_none=True)
         step += 1
         ema.update(model, step)
-        losses.append(loss.item())
+        losses.append(loss.detach())
         if step % every == 0:
-            line = dict(step=step, seconds=round(seconds), samples=step * a.batch, lr=f"{lr:.2e}", loss=f"{np.mean(losses):.5f}")
+            line = dict(step=step, seconds=round(seconds), samples=step * a.batch, lr=f"{lr:.2e}", loss=f"{torch.stack(losses).mean().item():.5f}")
             losses = []
             print(line, flush=True)
             if a.log:

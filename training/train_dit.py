@@ -7,8 +7,6 @@ Rerun the same command to go on after a kill; give a larger N to train longer (t
 to zero at N). x_t = (1-s) x0 + s e, the model predicts e - x0; s is logit-normal, shifted by 3.
 """
 import argparse
-import queue
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +19,7 @@ import transformer as dit
 import vae as wan
 from captions import joined, motion_caption, scene_caption
 from checkpoint import load_ema
+from feed import feed
 
 SHIFT = 3.0
 
@@ -37,25 +36,17 @@ def texts_for(rng, attributes, kind, dropout):
 
 
 class Batches:
-    """Latents, the actor's place and worded captions, drawn in a thread, the same after a resume."""
+    """A step's latents, the actor's place and worded captions: a function of the step's number."""
 
-    def __init__(self, kind, folder, size, pieces, seed, start, dropout=0.1):
+    def __init__(self, kind, folder, size, pieces, seed, dropout):
         self.kind, self.size, self.pieces, self.seed, self.dropout = kind, size, pieces, seed, dropout
         self.z, self.a, self.actor = store.open_store(folder, "keyframes" if kind == "keyframe" else "clips")
-        self.ready = queue.Queue(4)
-        threading.Thread(target=self.work, args=(start,), daemon=True).start()
 
-    def work(self, step):
-        while True:
-            rng = np.random.default_rng((self.seed, step))
-            pick = rng.integers(len(self.z), size=self.size)
-            texts = texts_for(rng, self.a[pick], self.kind, self.dropout)
-            self.ready.put((store.unpack(self.z[pick]), torch.from_numpy(self.actor[pick]).float(), *train_text.padded(self.pieces, texts)))
-            step += 1
-
-    def __iter__(self):
-        while True:
-            yield self.ready.get()
+    def __call__(self, step):
+        rng = np.random.default_rng((self.seed, step))
+        pick = rng.integers(len(self.z), size=self.size)
+        texts = texts_for(rng, self.a[pick], self.kind, self.dropout)
+        return store.unpack(self.z[pick]), torch.from_numpy(self.actor[pick]).float(), *train_text.padded(self.pieces, texts)
 
 
 @torch.no_grad()
@@ -94,7 +85,7 @@ class Source:
         self.channels = 16 if a.kind == "keyframe" else 36
 
     def batches(self, step):
-        return iter(Batches(self.a.kind, self.a.latents, self.a.batch, self.pieces, self.a.seed, step, self.dropout))
+        return feed(Batches(self.a.kind, self.a.latents, self.a.batch, self.pieces, self.a.seed, self.dropout), step)
 
     def ready(self, z, actor, ids, mask):
         """A batch on the device: normalised latents, the actor's place, text rows and their bias."""
@@ -119,7 +110,7 @@ def main():
         keyframe["patch_embedding.weight"] = torch.nn.functional.pad(keyframe["patch_embedding.weight"], (0, 0) * 3 + (0, 20))
         model.load_state_dict(keyframe)
     model.to(source.device)
-    fn = dit.Step(True)
+    forward = dit.compiled(source.device)
 
     def loss_of(generator, *batch):
         z, actor, text, bias = source.ready(*batch)
@@ -130,7 +121,7 @@ def main():
         if a.kind == "window":
             x = torch.cat((x, rough_condition(z, generator)), 1)
         with torch.autocast(z.device.type, torch.bfloat16):
-            v = dit.forward(model, x, 1000 * s, text, bias, fn)
+            v = forward(model, x, 1000 * s, text, bias)
         return loop.weighted(v - (e - z), actor, a.focus)
 
     loop.run(a, model, 0.9995, source.batches, loss_of, warmup=100, fall=0.4, every=50)

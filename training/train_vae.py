@@ -4,8 +4,6 @@ Rerun the same command to go on after a kill. --decoder-only keeps the encoder, 
 that was made with it, as it is.
 """
 import argparse
-import queue
-import threading
 import time
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import torch
 
 import vae as wan
 from checkpoint import Ema, log_line, resume, save
+from feed import feed
 from optim import Muon
 from threads import Threads
 from world import HEIGHT, WIDTH, draw_attributes, render
@@ -33,19 +32,16 @@ def crop(rng, t, h, w):
     return clip[:, :, ::-1] if rng.random() < 0.5 else clip
 
 
-def batches(seed, start, ahead=6):
-    """Batches by step number, drawn in a thread, the same after a resume."""
-    ready = queue.Queue(ahead)
+class Batches:
+    """A step's crops [B,3,T,H,W] u8: a function of the step's number."""
 
-    def work():
-        for step in range(start, 1 << 30):
-            rng = np.random.default_rng((seed, step))
-            t, h, w = KINDS[rng.integers(len(KINDS))]
-            ready.put(np.stack([crop(rng, t, h, w) for _ in range(BATCH[t])]))
+    def __init__(self, seed, times):
+        self.seed, self.times = seed, times
 
-    threading.Thread(target=work, daemon=True).start()
-    while True:
-        yield torch.from_numpy(ready.get()).permute(0, 4, 1, 2, 3)
+    def __call__(self, step):
+        rng = np.random.default_rng((self.seed, step))
+        t, h, w = KINDS[rng.integers(len(KINDS))]
+        return torch.from_numpy(np.stack([crop(rng, t, h, w) for _ in range(self.times * BATCH[t])])).permute(0, 4, 1, 2, 3)
 
 
 @torch.no_grad()
@@ -68,7 +64,9 @@ def psnr(model, device, count=12):
 def main():
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("folder", type=Path)
-    p.add_argument("--steps", type=int, required=True, help="the learning rate falls to zero here")
+    p.add_argument("--steps", type=int, default=1 << 30, help="the learning rate falls to zero here")
+    p.add_argument("--minutes", type=float, default=1e9, help="or after so much training time in all, if that comes before")
+    p.add_argument("--times", type=int, default=1, help="so many times the batch that suits two CPU cores")
     p.add_argument("--lr", type=float, default=5e-3)
     p.add_argument("--adamw", action="store_true")
     p.add_argument("--decoder-only", action="store_true")
@@ -86,9 +84,11 @@ def main():
     ema = Ema(model, 0.999)
     step, seconds = resume(a.folder, model, opt, ema)
     started, saved, sums, threads = time.time(), time.time(), [], Threads()
-    for x in batches(a.seed, step):
+    for x in feed(Batches(a.seed, a.times), step):
         threads.adapt()
-        lr = a.lr * min(1, (step + 1) / 100) * min(1, max(0.0, (a.steps - step) / (0.5 * a.steps)))
+        spent = seconds + time.time() - started
+        part = min(1.0, max(step / a.steps, spent / (60 * a.minutes)))
+        lr = a.lr * min(1, (step + 1) / 100) * min(1, 2 * (1 - part))
         for group in opt.param_groups:
             group["lr"] = lr
         x = (x.to(device).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last_3d)
@@ -104,20 +104,19 @@ def main():
         opt.zero_grad(set_to_none=True)
         step += 1
         ema.update(model, step)
-        sums.append((mse.item(), l1.item(), kl.item(), mean.std().item()))
+        sums.append(torch.stack((mse, l1, kl, mean.std())).detach())
         if step % 50 == 0:
-            m = np.mean(sums, 0)
+            m = torch.stack(sums).mean(0).tolist()
             sums = []
-            line = dict(step=step, seconds=round(seconds + time.time() - started), lr=f"{lr:.2e}",
+            line = dict(step=step, seconds=round(spent), lr=f"{lr:.2e}",
                         psnr=f"{-10 * np.log10(m[0] / 4):.2f}", l1=f"{m[1]:.5f}", kl=f"{m[2]:.1f}", std=f"{m[3]:.3f}")
             print(line, flush=True)
             if a.log:
                 log_line(a.log, line)
-        done = step >= a.steps
-        if time.time() - saved > 180 or done:
-            save(a.folder, model, opt, ema, step, seconds + time.time() - started)
+        if time.time() - saved > 180 or part >= 1:
+            save(a.folder, model, opt, ema, step, spent)
             saved = time.time()
-        if done:
+        if part >= 1:
             break
     ema.load_into(model)
     print(psnr(model, device))

@@ -1,0 +1,37 @@
+#!/bin/sh
+# The whole training by the clock, for a machine with a GPU: sh all.sh RUN OUT PART=MINUTES...
+# Parts, in this order: vae latents keyframe window keyframe4 window4. Each goes on from where it was; minutes are of
+# the part's training in all (latents: how many thousand keyframes, and half as many clips). Exports to OUT what there
+# is at the end. RUN begins as the released model (restore.py) if it is not there.
+#   sh all.sh RUN OUT vae=9
+#   sh all.sh RUN OUT latents=60 keyframe=3 window=5
+#   sh all.sh RUN OUT window=9 keyframe4=2 window4=4
+set -eu
+cd "$(dirname "$0")"
+run=$1 out=$2
+shift 2
+[ -d "$run" ] || python3 restore.py "$run"
+common="--latents $run/latents --vae $run/vae --text $run/text"
+few=
+
+# shellcheck disable=SC2086 # of common, a list of options is meant
+for order in "$@"; do
+    part=${order%=*} amount=${order#*=}
+    echo "== $part, $amount"
+    case $part in
+    vae) # what it made before is another encoder's
+        rm -rf "$run/vae/latents.json" "$run/latents"
+        python3 train_vae.py "$run/vae" --minutes "$amount" --times 16
+        ;;
+    latents) python3 latents.py "$run/latents" --vae "$run/vae" --keyframes $((amount * 1000)) --clips $((amount * 500)) ;;
+    keyframe | window) python3 train_dit.py "$part" "$run/$part" $common --minutes "$amount" --batch 256 ;;
+    keyframe4 | window4)
+        few=--few-steps
+        python3 distill.py "${part%4}" "$run/$part" --teacher "$run/${part%4}" $common --minutes "$amount" --batch 128
+        ;;
+    *) echo "all.sh: no part is called '$part'" >&2 && exit 2 ;;
+    esac
+done
+
+[ -f "$run/vae/latents.json" ] || exit 0 # the VAE alone has changed: its latents are not measured yet
+python3 export.py "$out" --text "$run/text" --vae "$run/vae" --keyframe "$run/keyframe${few:+4}" --window "$run/window${few:+4}" $few

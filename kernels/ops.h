@@ -75,7 +75,7 @@ struct attention_args {
 };
 
 struct conv_shape {
-    int kernel_t, kernel_h, kernel_w; /* taps; time is never padded here: causal history is input */
+    int kernel_t, kernel_h, kernel_w; /* taps */
     int stride_t, stride_h, stride_w;
     int in_channels, out_channels;
 };
@@ -84,7 +84,9 @@ struct conv_args {
     void *out;                     /* [T',H',W',Cout] compute type */
     const void *in;                /* [T,H,W,Cin] compute type */
     const void *residual;          /* like out, added; NULL: none. May be out itself */
-    int64_t frames, height, width; /* T, H, W of the input */
+    const void *history;           /* frames before those of `in`; NULL: zeros, at no cost */
+    int history_frames;            /* of it; 0: none */
+    int64_t frames, height, width; /* T, H, W of `in` */
     int pad_top, pad_bottom, pad_left, pad_right; /* zeros */
 };
 
@@ -145,7 +147,7 @@ struct ops {
                    int64_t rows, const struct linear_epilogue *epilogue);
     /* Any lengths, head_dim a multiple of 4 up to 1024. 1e-6 f32, 8e-3 bf16. */
     void (*attention)(struct device *device, const struct attention_args *args);
-    /* T' = (T-kt)/st+1, H' = (H+pads-kh)/sh+1, W' alike. 1e-6 f32, 4e-3 bf16. */
+    /* T' = (history+T-kt)/st+1, H' = (H+pads-kh)/sh+1, W' alike. 1e-6 f32, 4e-3 bf16. */
     void (*conv)(struct device *device, const struct conv *conv, const struct conv_args *args);
 
     /* -- norms ------------------------------------------------------------------------------- */

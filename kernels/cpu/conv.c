@@ -1,4 +1,4 @@
-/* Convolution over [T,H,W,C]; zeros around H and W, nothing around T. */
+/* Convolution over [T,H,W,C]; zeros around H and W, history before T. */
 #include <assert.h>
 #include <stdlib.h>
 
@@ -96,6 +96,16 @@ enum error_code cpu_conv_create(struct device *device, struct conv **out,
     return ERR_OK;
 }
 
+const void *conv_frame(const struct conv_call *call, int64_t frame) {
+    const struct conv_args *args = &call->args;
+    int64_t bytes = args->height * args->width * call->conv->shape.in_channels *
+                    (int64_t)dtype_bytes(call->conv->dtype);
+    if (frame >= args->history_frames) {
+        return (const char *)args->in + (frame - args->history_frames) * bytes;
+    }
+    return args->history != NULL ? (const char *)args->history + frame * bytes : NULL;
+}
+
 /* -- the definition ---------------------------------------------------------------------------- */
 
 static void conv_pixel(const struct conv_call *call, int64_t t, int64_t y, int64_t x) {
@@ -116,10 +126,14 @@ static void conv_pixel(const struct conv_call *call, int64_t t, int64_t y, int64
             if (iy < 0 || iy >= args->height || ix < 0 || ix >= args->width) {
                 continue;
             }
-            int64_t in = ((it * args->height + iy) * args->width + ix) * inputs;
+            const void *frame = conv_frame(call, it);
+            if (frame == NULL) {
+                continue;
+            }
+            int64_t in = (iy * args->width + ix) * inputs;
             float part[PLAIN_COLUMNS] = {0};
             for (int64_t c = 0; c < inputs; c++) {
-                float value = float_load(args->in, dtype, in + c);
+                float value = float_load(frame, dtype, in + c);
                 const float *w =
                     (const float *)call->conv->weight + (tap * inputs + c) * outputs + first;
                 for (int64_t n = 0; n < columns; n++) {
@@ -152,13 +166,15 @@ void cpu_conv(struct device *device, const struct conv *conv, const struct conv_
     const struct conv_shape *shape = &conv->shape;
     int64_t height = args->height + args->pad_top + args->pad_bottom;
     int64_t width = args->width + args->pad_left + args->pad_right;
-    assert(args->frames >= shape->kernel_t && height >= shape->kernel_h);
+    int64_t frames = args->history_frames + args->frames;
+    assert(frames >= shape->kernel_t && height >= shape->kernel_h);
+    assert(args->history_frames >= 0 && args->history_frames < shape->kernel_t);
     assert(width >= shape->kernel_w && args->pad_top >= 0 && args->pad_bottom >= 0);
     assert(args->pad_left >= 0 && args->pad_right >= 0);
     struct conv_call call = {
         .conv = conv,
         .args = *args,
-        .out_frames = (args->frames - shape->kernel_t) / shape->stride_t + 1,
+        .out_frames = (frames - shape->kernel_t) / shape->stride_t + 1,
         .out_height = (height - shape->kernel_h) / shape->stride_h + 1,
         .out_width = (width - shape->kernel_w) / shape->stride_w + 1,
         .gemm = level_gemm(&device->level, conv->dtype),

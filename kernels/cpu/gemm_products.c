@@ -8,7 +8,8 @@
 
 #include "kernels/cpu/linear.h"
 
-#define BATCH_MAX 64
+#define BATCH_MAX  64
+#define FRAMES_MAX 96 /* of the input, under one piece */
 
 /* Of a second-level cache of 1 MiB: a quarter for panels; sums and rows take as much each. */
 #define PANEL_BYTES (256 << 10)
@@ -155,16 +156,15 @@ struct conv_loop {
 
 /* The output lines of one piece, and the input lines under them. */
 struct conv_lines {
-    int64_t frame, frames; /* of the output */
-    int64_t first, lines;  /* of each frame */
-    const char *in;        /* first input line of the first input frame */
-    int64_t frame_stride;  /* bytes between input frames */
-    float *sums;           /* a tile, or all sums of a panel */
+    int64_t frame, frames;      /* of the output */
+    int64_t first, lines;       /* of each frame */
+    const char *in[FRAMES_MAX]; /* first input line of each input frame; NULL: zeros */
+    float *sums;                /* a tile, or all sums of a panel */
 };
 
-/* Input lines first_line.. of frame t, with their zeros around them, in the operand type. */
-static void copy_lines(const struct conv_loop *loop, void *out, int64_t frame, int64_t first_line,
-                       int64_t lines) {
+/* Input lines first_line.. of a frame, with their zeros around them, in the operand type. */
+static void copy_lines(const struct conv_loop *loop, void *out, const void *frame,
+                       int64_t first_line, int64_t lines) {
     const struct conv_args *args = &loop->call->args;
     const struct conv *conv = loop->call->conv;
     enum dtype operand = loop->call->gemm->operand;
@@ -178,8 +178,7 @@ static void copy_lines(const struct conv_loop *loop, void *out, int64_t frame, i
             to += width * channels * bytes; /* never read */
             continue;
         }
-        const void *from =
-            element(args->in, conv->dtype, (frame * loop->in_height + y) * loop->in_width * inputs);
+        const void *from = element(frame, conv->dtype, y * loop->in_width * inputs);
         memset(to, 0, (size_t)(args->pad_left * channels * bytes));
         to += args->pad_left * channels * bytes;
         if (channels == inputs) {
@@ -217,15 +216,16 @@ static void conv_panel(const struct conv_loop *loop, const struct conv_lines *li
             int64_t t = l / lines->lines, y = l % lines->lines;
             int64_t line = y * shape->stride_h; /* of the piece's input lines */
             int64_t above = lines->first * shape->stride_h - loop->call->args.pad_top;
-            /* Lines of zeros beyond the image add nothing; all blocks may be such lines. */
+            /* Lines of zeros beyond the image, or before the first frame, add nothing; all blocks
+             * may be such lines. */
             const char *base[BATCH_MAX];
             const void *column_block[BATCH_MAX];
             int used = 0;
             for (int64_t i = 0; i < blocks; i++) {
                 int64_t kt = (b + i) / shape->kernel_h, kh = (b + i) % shape->kernel_h;
-                if (above + line + kh >= 0 && above + line + kh < loop->in_height) {
-                    base[used] = lines->in + (t * shape->stride_t + kt) * lines->frame_stride +
-                                 (line + kh) * loop->line * bytes;
+                const char *in = lines->in[t * shape->stride_t + kt];
+                if (in != NULL && above + line + kh >= 0 && above + line + kh < loop->in_height) {
+                    base[used] = in + (line + kh) * loop->line * bytes;
                     column_block[used++] = panel + i * block_bytes;
                 }
             }
@@ -268,18 +268,17 @@ static void conv_piece(const void *context, int64_t piece, int worker) {
     lines.sums =
         scratch_floats(&scratch, lines.frames * lines.lines * loop->out_width * GEMM_PANEL_MAX);
     int64_t in_frame = lines.frame * shape->stride_t, in_first = lines.first * shape->stride_h;
-    if (loop->direct) {
-        lines.frame_stride = loop->in_height * loop->line * (int64_t)dtype_bytes(operand);
-        lines.in =
-            element(call->args.in, operand, (in_frame * loop->in_height + in_first) * loop->line);
-    } else {
-        int64_t in_lines = (lines.lines - 1) * shape->stride_h + shape->kernel_h;
-        int64_t in_frames = (lines.frames - 1) * shape->stride_t + shape->kernel_t;
-        lines.frame_stride = in_lines * loop->line * (int64_t)dtype_bytes(operand);
-        lines.in = scratch;
-        for (int64_t t = 0; t < in_frames; t++) {
-            copy_lines(loop, (char *)scratch + t * lines.frame_stride, in_frame + t, in_first,
-                       in_lines);
+    int64_t in_frames = (lines.frames - 1) * shape->stride_t + shape->kernel_t;
+    int64_t in_lines = (lines.lines - 1) * shape->stride_h + shape->kernel_h;
+    for (int64_t t = 0; t < in_frames; t++) {
+        const void *frame = conv_frame(call, in_frame + t);
+        lines.in[t] = frame;
+        if (frame != NULL && loop->direct) {
+            lines.in[t] = element(frame, operand, in_first * loop->line);
+        } else if (frame != NULL) {
+            lines.in[t] = scratch;
+            copy_lines(loop, scratch, frame, in_first, in_lines);
+            scratch = (char *)scratch + in_lines * loop->line * (int64_t)dtype_bytes(operand);
         }
     }
 
@@ -328,7 +327,7 @@ void conv_gemm(struct device *device, const struct conv_call *call) {
     loop.line = (args->pad_left + loop.in_width + args->pad_right) * loop.channels;
     int64_t batch = shape->kernel_t * shape->kernel_h, block = shape->kernel_w * loop.channels;
     int64_t bytes = (int64_t)dtype_bytes(gemm->operand);
-    assert(batch <= BATCH_MAX);
+    assert(batch <= BATCH_MAX && 3 * shape->stride_t + shape->kernel_t <= FRAMES_MAX);
 
     /* Deep kernels: a panel a piece; their lines are copied for each, which costs 2 %. */
     int64_t panel = at_most(gemm->panel, gemm_round_up(shape->out_channels, gemm->step));

@@ -27,6 +27,8 @@ struct conv_call {
     const struct gemm *gemm;
 };
 
+/* Frame `frame` of the input, history first; NULL: zeros. */
+const void *conv_frame(const struct conv_call *call, int64_t frame);
 void conv_gemm(struct device *device, const struct conv_call *call);
 
 void attention_gemm(struct device *device, const struct attention_args *args,

@@ -5,6 +5,7 @@ struct conv_case {
     struct conv_args args;
     enum dtype dtype;
     bool residual, in_place;
+    int history;        /* frames of it: 0: none; below 0: zeros */
     const void *before; /* residual */
     struct tensor weight, bias;
     int64_t frames, height, width; /* of the output */
@@ -13,7 +14,11 @@ struct conv_case {
 static void prepare(struct conv_case *c) {
     struct conv_shape *s = &c->shape;
     struct conv_args *a = &c->args;
-    c->frames = (a->frames - s->kernel_t) / s->stride_t + 1;
+    a->history_frames = abs(c->history);
+    a->history = c->history <= 0 ? NULL
+                                 : random_buffer(c->history * a->height * a->width * s->in_channels,
+                                                 c->dtype, 1);
+    c->frames = (a->history_frames + a->frames - s->kernel_t) / s->stride_t + 1;
     c->height = (a->height + a->pad_top + a->pad_bottom - s->kernel_h) / s->stride_h + 1;
     c->width = (a->width + a->pad_left + a->pad_right - s->kernel_w) / s->stride_w + 1;
     a->in = random_buffer(a->frames * a->height * a->width * s->in_channels, c->dtype, 1);
@@ -48,8 +53,14 @@ static double input(const struct conv_case *c, int64_t t, int64_t y, int64_t x, 
     if (y < 0 || y >= c->args.height || x < 0 || x >= c->args.width) {
         return 0;
     }
-    int64_t at = ((t * c->args.height + y) * c->args.width + x) * c->shape.in_channels + channel;
-    return (double)float_load(c->args.in, c->dtype, at);
+    int64_t after = t - c->args.history_frames;
+    if (after < 0 && c->args.history == NULL) {
+        return 0;
+    }
+    int64_t frame = after < 0 ? t : after;
+    int64_t at =
+        ((frame * c->args.height + y) * c->args.width + x) * c->shape.in_channels + channel;
+    return (double)float_load(after < 0 ? c->args.history : c->args.in, c->dtype, at);
 }
 
 static double pixel(const struct conv_case *c, int64_t t, int64_t y, int64_t x, int64_t n) {
@@ -134,6 +145,28 @@ static void causal_3x3x3(void **state) {
     for_both_types(causal(130, 130, 1, 3, 7)); /* depth in several parts */
     for_both_types(causal(8, 300, 1, 2, 5));   /* more columns than a piece */
     for_both_types(causal(2, 16, 1, 40, 160)); /* several pieces a frame */
+}
+
+static void history_stands_before(void **state) {
+    (void)state;
+    random_start(4);
+    static const int histories[] = {-2, -1, 1, 2};
+    for (size_t i = 0; i < sizeof histories / sizeof *histories; i++) {
+        for (int64_t frames = 1; frames < 7; frames += 2) {
+            struct conv_case c = causal(9 + (int)frames, 20, 0, random_range(1, 9), 11);
+            c.args.frames = frames + (abs(histories[i]) == 1);
+            c.history = histories[i];
+            for_both_types(c);
+            c.shape = (struct conv_shape){3, 1, 1, 1 + (int)i % 2, 1, 1, 24, 24};
+            c.args.pad_top = c.args.pad_bottom = c.args.pad_left = c.args.pad_right = 0;
+            for_both_types(c);
+        }
+    }
+    struct conv_case c =
+        causal(130, 130, 0, 3, 7); /* depth in several parts, some of zeros alone */
+    c.args.frames = 1;
+    c.history = -2;
+    for_both_types(c);
 }
 
 static void every_other_kernel_of_the_vae(void **state) {
@@ -225,6 +258,7 @@ static void a_line_too_long_for_scratch_fails(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(causal_3x3x3, buffers_free),
+        cmocka_unit_test_teardown(history_stands_before, buffers_free),
         cmocka_unit_test_teardown(every_other_kernel_of_the_vae, buffers_free),
         cmocka_unit_test_teardown(residual_is_added, buffers_free),
         cmocka_unit_test_teardown(a_line_too_long_for_scratch_fails, buffers_free),

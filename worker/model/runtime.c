@@ -34,14 +34,24 @@ void run_attention(struct runtime *runtime, const struct attention_args *args) {
     runtime->ops->attention(runtime->device, args);
 }
 
+/* Taps over time that all frames of the output take together: zeros before a video cost nothing. */
+static int64_t time_taps(const struct conv_shape *shape, const struct conv_args *args) {
+    int64_t taps = 0;
+    int64_t last = args->history_frames + args->frames - shape->kernel_t;
+    for (int64_t t = 0; t <= last; t += shape->stride_t) {
+        int64_t zeros = args->history == NULL ? args->history_frames - t : 0;
+        taps += shape->kernel_t - (zeros > 0 ? zeros : 0);
+    }
+    return taps;
+}
+
 void run_conv(struct runtime *runtime, const struct filter *filter, const struct conv_args *args) {
     const struct conv_shape *s = &filter->shape;
-    int64_t frames = (args->frames - s->kernel_t) / s->stride_t + 1;
     int64_t height =
         (args->height + args->pad_top + args->pad_bottom - s->kernel_h) / s->stride_h + 1;
     int64_t width =
         (args->width + args->pad_left + args->pad_right - s->kernel_w) / s->stride_w + 1;
-    runtime->flops += 2.0 * (double)(frames * height * width) * s->kernel_t * s->kernel_h *
+    runtime->flops += 2.0 * (double)(time_taps(s, args) * height * width) * s->kernel_h *
                       s->kernel_w * s->in_channels * s->out_channels;
     runtime->ops->conv(runtime->device, filter->conv, args);
 }

@@ -8,20 +8,32 @@
 static void causal_conv(struct vae_stream *stream, void *out, const struct volume *x,
                         const struct filter *filter, const void *residual) {
     size_t frame = volume_frame_bytes(stream, x);
-    uint8_t *start = x->data - VAE_HISTORY * frame;
-    history_load(stream, start, VAE_HISTORY, frame);
     run_conv(stream->runtime, filter,
-             &(struct conv_args){out, start, residual, x->frames + VAE_HISTORY, x->height, x->width,
-                                 1, 1, 1, 1});
-    history_save(stream, x->data + (size_t)x->frames * frame, VAE_HISTORY, frame);
+             &(struct conv_args){.out = out,
+                                 .in = x->data,
+                                 .residual = residual,
+                                 .history = history_of(stream, VAE_HISTORY, frame),
+                                 .history_frames = VAE_HISTORY,
+                                 .frames = x->frames,
+                                 .height = x->height,
+                                 .width = x->width,
+                                 .pad_top = 1,
+                                 .pad_bottom = 1,
+                                 .pad_left = 1,
+                                 .pad_right = 1});
+    history_keep(stream, x->data, x->frames, VAE_HISTORY, frame);
 }
 
 /* 1×1×1, or 1×1 on every frame. */
 static void point_conv(struct vae_stream *stream, void *out, const struct volume *x,
                        const struct filter *filter, const void *residual) {
-    run_conv(
-        stream->runtime, filter,
-        &(struct conv_args){out, x->data, residual, x->frames, x->height, x->width, 0, 0, 0, 0});
+    run_conv(stream->runtime, filter,
+             &(struct conv_args){.out = out,
+                                 .in = x->data,
+                                 .residual = residual,
+                                 .frames = x->frames,
+                                 .height = x->height,
+                                 .width = x->width});
 }
 
 static void norm(struct vae_stream *stream, void *out, const struct volume *x, const float *gamma,
@@ -94,18 +106,23 @@ static struct volume time_up(struct vae_stream *stream, const struct volume *x,
     struct volume out =
         volume_make(stream, ROLE_MIDDLE, alone + 2 * rest, x->height, x->width, x->channels);
     ops->copy(device, out.data, x->data, (size_t)alone * frame);
-    uint8_t *start = x->data + (size_t)alone * frame - VAE_HISTORY * frame;
-    history_load(stream, start, VAE_HISTORY, frame); /* over the first frame, which is copied */
+    const uint8_t *seen = x->data + (size_t)alone * frame;
+    const void *history = history_of(stream, VAE_HISTORY, frame);
     if (rest > 0) {
         struct volume twice =
             volume_make(stream, ROLE_IN, rest, x->height, x->width, 2 * x->channels);
         run_conv(stream->runtime, &up->time,
-                 &(struct conv_args){twice.data, start, NULL, rest + VAE_HISTORY, x->height,
-                                     x->width, 0, 0, 0, 0});
+                 &(struct conv_args){.out = twice.data,
+                                     .in = seen,
+                                     .history = history,
+                                     .history_frames = VAE_HISTORY,
+                                     .frames = rest,
+                                     .height = x->height,
+                                     .width = x->width});
         ops->interleave_frames(device, out.data + (size_t)alone * frame, twice.data, rest,
                                x->height * x->width, x->channels, stream->runtime->dtype);
     }
-    history_save(stream, start + (size_t)(rest + VAE_HISTORY) * frame, VAE_HISTORY, frame);
+    history_keep(stream, seen, rest, VAE_HISTORY, frame);
     return out;
 }
 
@@ -126,9 +143,15 @@ static void run_up(struct vae_stream *stream, struct volume *x, const struct res
                                        count, from.height, from.width, from.channels,
                                        stream->runtime->dtype);
         run_conv(stream->runtime, &up->space,
-                 &(struct conv_args){to.data + (size_t)f * volume_frame_bytes(stream, &to),
-                                     large.data, NULL, count, large.height, large.width, 1, 1, 1,
-                                     1});
+                 &(struct conv_args){.out = to.data + (size_t)f * volume_frame_bytes(stream, &to),
+                                     .in = large.data,
+                                     .frames = count,
+                                     .height = large.height,
+                                     .width = large.width,
+                                     .pad_top = 1,
+                                     .pad_bottom = 1,
+                                     .pad_left = 1,
+                                     .pad_right = 1});
     }
     *x = to;
 }
@@ -143,24 +166,32 @@ static struct volume time_down(struct vae_stream *stream, const struct volume *x
     struct volume out =
         volume_make(stream, role_next(stream, x->role), frames, x->height, x->width, x->channels);
     ops->copy(stream->runtime->device, out.data, x->data, (size_t)alone * frame);
-    /* One frame of history; at the start of a video there is none, and the taps begin at frame 0.
-     */
-    const uint8_t *start = stream->first ? x->data : x->data - frame;
-    history_load(stream, x->data - frame, 1, frame);
+    /* One frame of history; at the start of a video the taps begin at frame 0. */
+    const void *history = history_of(stream, 1, frame);
     if (frames > alone)
         run_conv(stream->runtime, &down->time,
-                 &(struct conv_args){out.data + (size_t)alone * frame, start, NULL,
-                                     x->frames + 1 - alone, x->height, x->width, 0, 0, 0, 0});
-    history_save(stream, x->data + (size_t)x->frames * frame, 1, frame);
+                 &(struct conv_args){.out = out.data + (size_t)alone * frame,
+                                     .in = x->data,
+                                     .history = history,
+                                     .history_frames = stream->first ? 0 : 1,
+                                     .frames = x->frames,
+                                     .height = x->height,
+                                     .width = x->width});
+    history_keep(stream, x->data, x->frames, 1, frame);
     return out;
 }
 
 static void run_down(struct vae_stream *stream, struct volume *x, const struct resample *down) {
     struct volume half = volume_make(stream, role_next(stream, x->role), x->frames, x->height / 2,
                                      x->width / 2, down->space.shape.out_channels);
-    run_conv(
-        stream->runtime, &down->space,
-        &(struct conv_args){half.data, x->data, NULL, x->frames, x->height, x->width, 0, 1, 0, 1});
+    run_conv(stream->runtime, &down->space,
+             &(struct conv_args){.out = half.data,
+                                 .in = x->data,
+                                 .frames = x->frames,
+                                 .height = x->height,
+                                 .width = x->width,
+                                 .pad_bottom = 1,
+                                 .pad_right = 1});
     *x = down->in_time ? time_down(stream, &half, down) : half;
 }
 

@@ -13,12 +13,11 @@ int64_t volume_rows(const struct volume *x) {
 struct volume volume_make(struct vae_stream *stream, enum role role, int64_t frames, int64_t height,
                           int64_t width, int channels) {
     struct volume x = {role, NULL, frames, height, width, channels};
-    size_t frame = volume_frame_bytes(stream, &x), bytes = (size_t)(frames + VAE_HISTORY) * frame;
+    size_t bytes = (size_t)frames * volume_frame_bytes(stream, &x);
     if (stream->dry && stream->role_bytes[role] < bytes)
         stream->role_bytes[role] = bytes;
     assert(bytes <= stream->role_bytes[role]);
-    uint8_t *base = stream->dry ? (uint8_t *)(uintptr_t)ARENA_ALIGN : stream->role[role];
-    x.data = base + VAE_HISTORY * frame;
+    x.data = stream->dry ? (uint8_t *)(uintptr_t)ARENA_ALIGN : stream->role[role];
     return x;
 }
 
@@ -34,22 +33,25 @@ enum role role_next(const struct vae_stream *stream, enum role role) {
     return next;
 }
 
-void history_load(struct vae_stream *stream, uint8_t *to, int frames, size_t frame) {
+const void *history_of(struct vae_stream *stream, int count, size_t frame) {
     assert(stream->cursor < VAE_CACHES_MAX);
-    size_t bytes = (size_t)frames * frame;
     if (stream->dry)
-        stream->cache_bytes[stream->cursor] = bytes;
-    if (stream->first)
-        stream->runtime->ops->zero(stream->runtime->device, to, bytes);
-    else
-        stream->runtime->ops->copy(stream->runtime->device, to, stream->cache[stream->cursor],
-                                   bytes);
+        stream->cache_bytes[stream->cursor] = (size_t)count * frame;
+    return stream->first ? NULL : stream->cache[stream->cursor];
 }
 
-void history_save(struct vae_stream *stream, const uint8_t *end, int frames, size_t frame) {
-    size_t bytes = (size_t)frames * frame;
-    if (!stream->last)
-        stream->runtime->ops->copy(stream->runtime->device, stream->cache[stream->cursor],
-                                   end - bytes, bytes);
-    stream->cursor++;
+void history_keep(struct vae_stream *stream, const uint8_t *data, int64_t frames, int count,
+                  size_t frame) {
+    const struct ops *ops = stream->runtime->ops;
+    struct device *device = stream->runtime->device;
+    uint8_t *cache = stream->cache[stream->cursor++];
+    if (stream->last || stream->dry)
+        return;
+    int kept = frames < count ? (int)frames : count, old = count - kept;
+    if (stream->first)
+        ops->zero(device, cache, (size_t)old * frame);
+    else if (kept > 0)
+        ops->copy(device, cache, cache + (size_t)kept * frame, (size_t)old * frame);
+    ops->copy(device, cache + (size_t)old * frame, data + (size_t)(frames - kept) * frame,
+              (size_t)kept * frame);
 }

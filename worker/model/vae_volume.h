@@ -18,8 +18,7 @@
  * for a shortcut; IN is what the next convolution reads; MIDDLE is between a block's two. */
 enum role { ROLE_X, ROLE_Y, ROLE_Z, ROLE_IN, ROLE_MIDDLE };
 
-/* An activation with room for VAE_HISTORY frames before it, so that history and chunk are one
- * contiguous input without a copy of the chunk. */
+/* An activation [frames,height,width,channels]. */
 struct volume {
     enum role role;
     uint8_t *data;
@@ -38,9 +37,12 @@ struct volume volume_make_like(struct vae_stream *stream, enum role role, const 
 /* The role of the stream that is next after `role`. */
 enum role role_next(const struct vae_stream *stream, enum role role);
 
-/* Put the frames that the cache kept before x, or zeros at the start of a video. */
-void history_load(struct vae_stream *stream, uint8_t *to, int frames, size_t frame);
-/* Keep the last frames before `end` for the next chunk, and go on to the next cache. */
-void history_save(struct vae_stream *stream, const uint8_t *end, int frames, size_t frame);
+/* The frames that the next cache kept of the chunk before; NULL, which stands for zeros, at the
+ * start of a video. */
+const void *history_of(struct vae_stream *stream, int count, size_t frame);
+/* Keep the last `count` frames of history and `data` for the next chunk, and go on to the next
+ * cache. */
+void history_keep(struct vae_stream *stream, const uint8_t *data, int64_t frames, int count,
+                  size_t frame);
 
 #endif

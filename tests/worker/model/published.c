@@ -126,14 +126,15 @@ static struct model_cost plan(const char *folder, enum model_stage stage, int fr
     return cost;
 }
 
-/* 4.8, 283 a forward (of 50 steps with guidance), and 275 TFLOP, in bf16's bytes. */
+/* 4.8, 283 a forward (of 50 steps with guidance), and 275 TFLOP less 2.3 for the zeros before the
+ * first frame, in bf16's bytes. */
 static void costs(void **state) {
     struct model_cost text = plan(*state, STAGE_TEXT, 1);
     struct model_cost video = plan(*state, STAGE_KEYFRAME, 81);
     struct model_cost decode = plan(*state, STAGE_VAE, 81);
     assert_float_equal(text.flops / 1e12, 4.8, 0.05);
     assert_float_equal(video.flops / 100 / 1e12, 283, 1);
-    assert_float_equal(decode.flops / 1e12, 275, 1);
+    assert_float_equal(decode.flops / 1e12, 272.7, 0.2);
     assert_true(video.weight_bytes > 2 * UINT64_C(1418996800) &&
                 video.weight_bytes < 3 * UINT64_C(1000000000));
     assert_int_equal(plan(*state, STAGE_VAE, 241).work_bytes, decode.work_bytes);

@@ -17,13 +17,13 @@
 #define YARD_CHANNELS 96
 #define YARD_FRAMES   4
 #define YARD_SIDE     128
+#define YARD_TAKES    5
 #define SAMPLES       256
 
 struct yardstick {
     struct filter filter;
     struct conv_args args;
-    double gflops[SAMPLES];
-    int count;
+    double gflops[YARD_TAKES];
 };
 
 /* Of the processor, so that what else runs on the machine does not count. */
@@ -58,14 +58,16 @@ static void yardstick_open(struct yardstick *yard, struct runtime *runtime) {
         .pad_right = 1};
     runtime->ops->zero(runtime->device, (void *)(uintptr_t)yard->args.in,
                        (size_t)((YARD_FRAMES + 2) * area * channels) * dtype_bytes(runtime->dtype));
+    for (int i = 0; i < 2; i++) /* warm */
+        runtime->ops->conv(runtime->device, yard->filter.conv, &yard->args);
 }
 
 static void yardstick_take(struct yardstick *yard, struct runtime *runtime) {
     double flops = 2.0 * 27 * YARD_CHANNELS * YARD_CHANNELS * YARD_FRAMES * YARD_SIDE * YARD_SIDE;
-    for (int i = 0; i < 5 && yard->count < SAMPLES; i++) {
+    for (int i = 0; i < YARD_TAKES; i++) {
         clock_t start = clock();
         runtime->ops->conv(runtime->device, yard->filter.conv, &yard->args);
-        yard->gflops[yard->count++] = flops / seconds_since(start) * 1e-9;
+        yard->gflops[i] = flops / seconds_since(start) * 1e-9;
     }
 }
 
@@ -79,101 +81,116 @@ static double median(double *x, int count) {
     return x[count / 2];
 }
 
-static size_t planned(const struct vae *vae, const struct runtime *runtime, int64_t frames,
-                      int64_t height, int64_t width, bool encode) {
-    struct runtime dry = *runtime;
+struct run {
+    struct bench bench;
+    struct yardstick yard;
+    int64_t pixel_height, pixel_width; /* of the video */
+    int64_t frames, height, width;     /* of the latents */
+    bool encode;
+    double rate[SAMPLES], share[SAMPLES];
+    int chunks;
+};
+
+static double planned(const struct run *run, int64_t frames) {
+    struct runtime dry = run->bench.runtime;
     struct arena work;
     struct vae_stream stream;
     arena_open_measuring(&work);
     dry.ops = ops_measure();
     dry.work = &work;
-    vae_stream_open(&stream, vae, &dry, encode, frames, height, width, 0);
-    size_t peak = work.peak;
+    vae_stream_open(&stream, run->bench.parts.vae, &dry, run->encode, frames, run->height,
+                    run->width, 0);
+    double peak = (double)work.peak;
     arena_close(&work);
-    return peak;
+    return peak / 1e6;
+}
+
+/* What was computed since `start`, with the yardstick of the same minute. */
+static void report(struct run *run, int64_t frames, clock_t start) {
+    struct runtime *runtime = &run->bench.runtime;
+    double seconds = seconds_since(start), flops = runtime->flops;
+    double pixels = (double)(frames * run->pixel_height * run->pixel_width);
+    yardstick_take(&run->yard, runtime);
+    double rate = flops / seconds * 1e-9, yard = median(run->yard.gflops, YARD_TAKES);
+    printf("%lld frames: %.2f s, %.0f GFLOP, %.0f GFLOP/s, %.0f %% of %.0f, %.1f k pixels/s\n",
+           (long long)frames, seconds, flops * 1e-9, rate, 100 * rate / yard, yard,
+           pixels / seconds * 1e-3);
+    (void)fflush(stdout);
+    run->rate[run->chunks] = rate;
+    run->share[run->chunks++] = rate / yard;
+    runtime->flops = 0;
+}
+
+static void encode(struct run *run) {
+    struct runtime *runtime = &run->bench.runtime;
+    int64_t frames = 4 * run->frames - 3, plane = run->height * run->width;
+    int64_t elements = frames * run->pixel_height * run->pixel_width * 3;
+    float *out =
+        work_floats(runtime, run->frames * plane * run->bench.parts.vae_config.latent_channels);
+    void *pixels = work_alloc(runtime, elements, runtime->dtype);
+    runtime->ops->zero(runtime->device, pixels, (size_t)elements * dtype_bytes(runtime->dtype));
+    clock_t start = clock();
+    vae_encode(run->bench.parts.vae, runtime, out, pixels, frames, run->frames, run->height,
+               run->width, 0);
+    report(run, frames, start);
+}
+
+static void decode(struct run *run) {
+    struct runtime *runtime = &run->bench.runtime;
+    int64_t count = run->frames * run->height * run->width *
+                    run->bench.parts.vae_config.latent_channels,
+            frames;
+    float *latents = malloc((size_t)count * sizeof *latents);
+    assert_non_null(latents);
+    for (int64_t i = 0; i < count; i++)
+        latents[i] = (float)((i * 7919) % 2003 - 1001) / 600;
+    struct vae_stream stream;
+    vae_stream_open(&stream, run->bench.parts.vae, runtime, false, run->frames, run->height,
+                    run->width, 0);
+    clock_t start = clock();
+    while (run->chunks < SAMPLES && vae_decode_next(&stream, latents, &frames) != NULL) {
+        report(run, frames, start);
+        start = clock();
+    }
+    free(latents);
+}
+
+static void open_run(struct run *run, const char *folder) {
+    struct error error = {0};
+    struct parts *parts = &run->bench.parts;
+    ok(weights_open_folder(&parts->file[PART_VAE], folder, "diffusion_pytorch_model", &error),
+       &error);
+    ok(config_read_vae(&parts->vae_config, folder, &error), &error);
+    ok(vae_open(&parts->vae, &run->bench.runtime, parts->file[PART_VAE], &parts->vae_config, NULL,
+                &error),
+       &error);
+    run->height = run->pixel_height / parts->vae_config.space_stride;
+    run->width = run->pixel_width / parts->vae_config.space_stride;
+    yardstick_open(&run->yard, &run->bench.runtime);
 }
 
 int main(int count, char **arguments) {
+    static struct run run;
     if (count < 5) {
-        (void)fprintf(stderr,
-                      "usage: vae_measure FOLDER HEIGHT WIDTH LATENTS [f32|bf16] [encode]\n");
+        (void)fprintf(stderr, "usage: vae_measure FOLDER HEIGHT WIDTH LATENTS [f32|bf16] "
+                              "[encode]\n");
         return 2;
     }
-    struct error error = {0};
-    struct bench bench;
-    enum dtype dtype = count > 5 && strcmp(arguments[5], "f32") == 0 ? DTYPE_F32 : DTYPE_BF16;
-    bool encode = count > 6;
-    bench_start(&bench, dtype);
-    struct runtime *runtime = &bench.runtime;
-    struct parts *parts = &bench.parts;
-    ok(weights_open_folder(&parts->file[PART_VAE], arguments[1], "diffusion_pytorch_model", &error),
-       &error);
-    ok(config_read_vae(&parts->vae_config, arguments[1], &error), &error);
-    ok(vae_open(&parts->vae, runtime, parts->file[PART_VAE], &parts->vae_config, NULL, &error),
-       &error);
-    int stride = parts->vae_config.space_stride, channels = parts->vae_config.latent_channels;
-    int64_t pixel_height = strtol(arguments[2], NULL, 10),
-            pixel_width = strtol(arguments[3], NULL, 10);
-    int64_t height = pixel_height / stride, width = pixel_width / stride;
-    int64_t frames = strtol(arguments[4], NULL, 10), latent = height * width * channels;
-    printf("planned for %lld, 6 and 81 frames: %.1f, %.1f, %.1f MB\n", (long long)(4 * frames - 3),
-           (double)planned(parts->vae, runtime, frames, height, width, encode) / 1e6,
-           (double)planned(parts->vae, runtime, 2, height, width, encode) / 1e6,
-           (double)planned(parts->vae, runtime, 21, height, width, encode) / 1e6);
-    struct yardstick yard;
-    yardstick_open(&yard, runtime);
-    yardstick_take(&yard, runtime);
-    size_t before = runtime->work->used;
-    double rate[SAMPLES], share[SAMPLES];
-    int chunks = 0;
-    if (encode) {
-        float *out = work_floats(runtime, frames * latent);
-        int64_t elements = (4 * frames - 3) * pixel_height * pixel_width * 3;
-        void *pixels = work_alloc(runtime, elements, dtype);
-        runtime->ops->zero(runtime->device, pixels, (size_t)elements * dtype_bytes(dtype));
-        runtime->flops = 0;
-        clock_t start = clock();
-        vae_encode(parts->vae, runtime, out, pixels, 4 * frames - 3, frames, height, width, 0);
-        double seconds = seconds_since(start);
-        rate[chunks] = runtime->flops / seconds * 1e-9;
-        printf("encode: %.2f s, %.0f GFLOP, %.0f GFLOP/s\n", seconds, runtime->flops * 1e-9,
-               rate[0]);
-        chunks++;
-        yardstick_take(&yard, runtime);
-        share[0] = rate[0] / median(yard.gflops, yard.count);
-    } else {
-        float *latents = calloc((size_t)(frames * latent), sizeof *latents);
-        assert_non_null(latents);
-        for (int64_t i = 0; i < frames * latent; i++)
-            latents[i] = (float)((i * 7919) % 2003 - 1001) / 600;
-        struct vae_stream stream;
-        vae_stream_open(&stream, parts->vae, runtime, false, frames, height, width, 0);
-        int64_t some;
-        for (;;) {
-            runtime->flops = 0;
-            clock_t start = clock();
-            if (vae_decode_next(&stream, latents, &some) == NULL)
-                break;
-            double seconds = seconds_since(start);
-            yard.count = 0;
-            yardstick_take(&yard, runtime);
-            double yards = median(yard.gflops, yard.count);
-            rate[chunks] = runtime->flops / seconds * 1e-9;
-            share[chunks] = rate[chunks] / yards;
-            printf("%lld frames: %.2f s, %.0f GFLOP, %.0f GFLOP/s, yardstick %.0f, %.0f %%, %.2f M "
-                   "pixels/s\n",
-                   (long long)some, seconds, runtime->flops * 1e-9, rate[chunks], yards,
-                   100 * share[chunks],
-                   (double)(some * pixel_height * pixel_width) / seconds * 1e-6);
-            (void)fflush(stdout);
-            chunks++;
-        }
-        free(latents);
-        printf("measured peak %.1f MB\n", (double)(runtime->work->peak - before) / 1e6);
-    }
-    printf("median %.0f GFLOP/s, %.0f %% of the yardstick\n", median(rate, chunks),
-           100 * median(share, chunks));
-    filter_close(runtime, &yard.filter);
-    bench_close(&bench);
+    run.pixel_height = strtol(arguments[2], NULL, 10);
+    run.pixel_width = strtol(arguments[3], NULL, 10);
+    run.frames = strtol(arguments[4], NULL, 10);
+    run.encode = count > 6 && strcmp(arguments[6], "encode") == 0;
+    bench_start(&run.bench, count > 5 && strcmp(arguments[5], "f32") == 0 ? DTYPE_F32 : DTYPE_BF16);
+    open_run(&run, arguments[1]);
+    printf("planned for 5 and 81 frames: %.1f and %.1f MB\n", planned(&run, 2), planned(&run, 21));
+    (void)fflush(stdout);
+    size_t before = run.bench.work.used;
+    run.bench.work.peak = before;
+    run.encode ? encode(&run) : decode(&run);
+    printf("peak %.1f MB; median %.0f GFLOP/s, %.0f %% of the yardstick\n",
+           (double)(run.bench.work.peak - before) / 1e6, median(run.rate, run.chunks),
+           100 * median(run.share, run.chunks));
+    filter_close(&run.bench.runtime, &run.yard.filter);
+    bench_close(&run.bench);
     return 0;
 }

@@ -25,9 +25,9 @@ static struct volume chunk_input(struct vae_stream *stream, int64_t count) {
     if (!stream->encode)
         return volume_make(stream, ROLE_MIDDLE, count, stream->height, stream->width,
                            config->latent_channels);
-    return volume_make(stream, config->patch > 1 ? ROLE_MIDDLE : ROLE_IN,
-                       pictures(stream->first, count), config->space_stride * stream->height,
-                       config->space_stride * stream->width, VAE_PICTURE);
+    return volume_make(stream, ROLE_PIXELS, pictures(stream->first, count),
+                       config->space_stride * stream->height, config->space_stride * stream->width,
+                       VAE_PICTURE);
 }
 
 /* Run a chunk on the table that computes nothing, noting what every role and cache takes. */
@@ -62,7 +62,7 @@ void vae_stream_open(struct vae_stream *stream, const struct vae *vae, struct ru
     stream->runtime = runtime;
     stream->vae = vae;
     stream->encode = encode;
-    stream->held = -1;
+    stream->held = stream->source = -1;
     stream->frames = frames;
     stream->height = height;
     stream->width = width;

@@ -23,7 +23,7 @@ MUST_CHECK enum error_code vae_open(struct vae **out, struct runtime *runtime,
 void vae_close(struct runtime *runtime, struct vae **vae);
 
 #define VAE_CACHES_MAX 96
-#define VAE_ROLES      5
+#define VAE_ROLES      7
 
 /* A video on its way through the encoder or decoder. Its memory is in the runtime's work arena from
  * vae_stream_open until the caller resets the arena. */
@@ -39,6 +39,7 @@ struct vae_stream {
     bool dry;              /* only asking for sizes */
     int cursor;            /* next cache */
     int held;              /* role of what came into a level, which its shortcut reads; or -1 */
+    int source;            /* role of what is going through in pieces; or -1 */
     size_t role_bytes[VAE_ROLES], cache_bytes[VAE_CACHES_MAX];
     uint8_t *role[VAE_ROLES], *cache[VAE_CACHES_MAX];
 };

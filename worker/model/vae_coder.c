@@ -214,8 +214,9 @@ static void add_shortcut(struct vae_stream *stream, const struct volume *x,
     (stream->encode ? ops->fold : ops->unfold)(stream->runtime->device, &args);
 }
 
-static void run_levels(struct vae_stream *stream, struct volume *x, const struct coder *coder) {
-    for (int i = 0; i < stream->vae->config.levels; i++) {
+static void run_levels(struct vae_stream *stream, struct volume *x, const struct coder *coder,
+                       int begin, int end) {
+    for (int i = begin; i < end; i++) {
         const struct level *level = &coder->level[i];
         const struct volume entry = *x;
         stream->held = level->shortcut ? (int)entry.role : -1;
@@ -268,26 +269,82 @@ static struct volume run_patches(struct vae_stream *stream, enum role role,
     return out;
 }
 
+/* The last level of the decoder that makes more frames, and the first of the encoder that makes
+ * fewer: on the pixels' side of it are the most, and time does not change. */
+static int time_level(const struct vae_stream *stream, const struct coder *coder) {
+    int found = -1;
+    for (int i = 0; i < stream->vae->config.levels; i++)
+        if (coder->level[i].resample.in_time && (found < 0 || !stream->encode))
+            found = i;
+    return found;
+}
+
+/* From the last level that makes more frames to pictures. */
+static struct volume decode_outer(struct vae_stream *stream, const struct volume *x, int begin) {
+    const struct coder *coder = &stream->vae->decoder;
+    struct volume whole = {0};
+    struct pieces pieces = {0};
+    stream->source = (int)x->role;
+    while (pieces_next(&pieces, stream, x->frames)) {
+        struct volume piece = volume_frames(stream, x, pieces.at, pieces.count);
+        run_levels(stream, &piece, coder, begin, stream->vae->config.levels);
+        piece = run_head(stream, &piece, coder);
+        if (stream->vae->config.patch > 1)
+            piece = run_patches(stream, ROLE_IN, &piece);
+        if (pieces.at == 0)
+            whole = pieces.count == x->frames
+                        ? piece
+                        : volume_make(stream, ROLE_PIXELS, x->frames, piece.height, piece.width,
+                                      piece.channels);
+        if (pieces.count < x->frames)
+            volume_put(stream, &whole, pieces.at, &piece);
+    }
+    stream->source = -1;
+    return whole;
+}
+
 struct volume vae_decode_chunk(struct vae_stream *stream, const struct volume *raw) {
     const struct coder *coder = &stream->vae->decoder;
+    int inner = time_level(stream, coder) + 1;
     struct volume in = volume_make_like(stream, ROLE_IN, raw, raw->channels);
     point_conv(stream, in.data, raw, &coder->quant, NULL);
     struct volume x = volume_make_like(stream, ROLE_X, &in, coder->conv_in.shape.out_channels);
     causal_conv(stream, x.data, &in, &coder->conv_in, NULL);
     run_middle(stream, &x, &coder->middle);
-    run_levels(stream, &x, coder);
-    struct volume out = run_head(stream, &x, coder);
-    return stream->vae->config.patch > 1 ? run_patches(stream, ROLE_IN, &out) : out;
+    run_levels(stream, &x, coder, 0, inner);
+    return decode_outer(stream, &x, inner);
+}
+
+/* From pictures to the first level that makes fewer frames. */
+static struct volume encode_outer(struct vae_stream *stream, const struct volume *pictures,
+                                  int end) {
+    const struct coder *coder = &stream->vae->encoder;
+    struct volume whole = {0};
+    struct pieces pieces = {0};
+    int64_t done = 0, frames = (pictures->frames + 1) / 2;
+    while (pieces_next(&pieces, stream, pictures->frames)) {
+        struct volume in = volume_frames(stream, pictures, pieces.at, pieces.count);
+        if (stream->vae->config.patch > 1)
+            in = run_patches(stream, ROLE_IN, &in);
+        struct volume x = volume_make_like(stream, ROLE_X, &in, coder->conv_in.shape.out_channels);
+        causal_conv(stream, x.data, &in, &coder->conv_in, NULL);
+        run_levels(stream, &x, coder, 0, end);
+        if (pieces.at == 0)
+            whole = pieces.count == pictures->frames
+                        ? x
+                        : volume_make(stream, ROLE_W, frames, x.height, x.width, x.channels);
+        if (pieces.count < pictures->frames)
+            volume_put(stream, &whole, done, &x);
+        done += x.frames;
+    }
+    return whole;
 }
 
 struct volume vae_encode_chunk(struct vae_stream *stream, const struct volume *pictures) {
     const struct coder *coder = &stream->vae->encoder;
-    struct volume in = *pictures;
-    if (stream->vae->config.patch > 1)
-        in = run_patches(stream, ROLE_IN, pictures);
-    struct volume x = volume_make_like(stream, ROLE_X, &in, coder->conv_in.shape.out_channels);
-    causal_conv(stream, x.data, &in, &coder->conv_in, NULL);
-    run_levels(stream, &x, coder);
+    int outer = time_level(stream, coder) + 1;
+    struct volume x = encode_outer(stream, pictures, outer);
+    run_levels(stream, &x, coder, outer, stream->vae->config.levels);
     run_middle(stream, &x, &coder->middle);
     struct volume head = run_head(stream, &x, coder);
     struct volume out = volume_make_like(stream, ROLE_X, &head, head.channels);

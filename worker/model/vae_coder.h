@@ -4,7 +4,7 @@
 
 #include "worker/model/vae_volume.h"
 
-/* Latent frames, raw values in ROLE_MIDDLE, to pictures. */
+/* Latent frames, raw values in ROLE_MIDDLE, to pictures in ROLE_PIXELS. */
 struct volume vae_decode_chunk(struct vae_stream *stream, const struct volume *raw);
 /* Pictures in ROLE_IN, or in ROLE_MIDDLE where they are to be patched, to moments [count,h,w,2C].
  */

@@ -28,9 +28,39 @@ struct volume volume_make_like(struct vae_stream *stream, enum role role, const 
 
 enum role role_next(const struct vae_stream *stream, enum role role) {
     enum role next = ROLE_X;
-    while (next == role || (int)next == stream->held)
+    while (next == role || (int)next == stream->held || (int)next == stream->source)
         next++;
+    assert(next <= ROLE_W);
     return next;
+}
+
+struct volume volume_frames(const struct vae_stream *stream, const struct volume *x, int64_t first,
+                            int64_t count) {
+    struct volume out = *x;
+    out.data += (size_t)first * volume_frame_bytes(stream, x);
+    out.frames = count;
+    return out;
+}
+
+void volume_put(struct vae_stream *stream, const struct volume *whole, int64_t first,
+                const struct volume *piece) {
+    size_t frame = volume_frame_bytes(stream, piece);
+    stream->runtime->ops->copy(stream->runtime->device, whole->data + (size_t)first * frame,
+                               piece->data, (size_t)piece->frames * frame);
+}
+
+bool pieces_next(struct pieces *pieces, struct vae_stream *stream, int64_t frames) {
+    if (pieces->count == 0)
+        *pieces =
+            (struct pieces){.first = stream->first, .last = stream->last, .cursor = stream->cursor};
+    pieces->at += pieces->count;
+    int64_t left = frames - pieces->at;
+    pieces->count = stream->chunk > 1 || left < 2 ? left : 2;
+    stream->first = pieces->first && (pieces->at == 0 || left == 0);
+    stream->last = pieces->last && left == pieces->count;
+    if (left > 0)
+        stream->cursor = pieces->cursor;
+    return left > 0;
 }
 
 const void *history_of(struct vae_stream *stream, int count, size_t frame) {

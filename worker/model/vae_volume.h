@@ -14,9 +14,10 @@
  * shared cache, large enough to keep every core busy. */
 #define VAE_CHUNK_BYTES ((int64_t)16 << 20)
 
-/* Where an activation lives. X, Y and Z take turns as the stream between blocks, one of them held
- * for a shortcut; IN is what the next convolution reads; MIDDLE is between a block's two. */
-enum role { ROLE_X, ROLE_Y, ROLE_Z, ROLE_IN, ROLE_MIDDLE };
+/* Where an activation lives. X, Y, Z and W take turns as the stream between blocks: one may be held
+ * for a shortcut, and one is what goes through in pieces. IN is what the next convolution reads;
+ * MIDDLE is between a block's two; PIXELS are a chunk's pictures. */
+enum role { ROLE_X, ROLE_Y, ROLE_Z, ROLE_W, ROLE_IN, ROLE_MIDDLE, ROLE_PIXELS };
 
 /* An activation [frames,height,width,channels]. */
 struct volume {
@@ -34,8 +35,26 @@ struct volume volume_make(struct vae_stream *stream, enum role role, int64_t fra
                           int64_t width, int channels);
 struct volume volume_make_like(struct vae_stream *stream, enum role role, const struct volume *x,
                                int channels);
+/* `count` frames of x from `first` on, where they are. */
+struct volume volume_frames(const struct vae_stream *stream, const struct volume *x, int64_t first,
+                            int64_t count);
+/* Put a piece where its frames are in the whole. */
+void volume_put(struct vae_stream *stream, const struct volume *whole, int64_t first,
+                const struct volume *piece);
 /* The role of the stream that is next after `role`. */
 enum role role_next(const struct vae_stream *stream, enum role role);
+
+/* The frames of a chunk in pieces, for the levels that have the most pixels. One piece, unless a
+ * chunk is one latent frame, as in large pictures: then two frames, half of the memory. */
+struct pieces {
+    int64_t at, count;
+    bool first, last; /* as they were of the chunk */
+    int cursor;
+};
+
+/* Start with {0}; stream->first, last and cursor are those of the piece until there is none left.
+ */
+bool pieces_next(struct pieces *pieces, struct vae_stream *stream, int64_t frames);
 
 /* The frames that the next cache kept of the chunk before; NULL, which stands for zeros, at the
  * start of a video. */

@@ -397,6 +397,6 @@ enum error_code unigram_encode(const struct unigram *unigram, int32_t *ids, int 
     if (failed)
         return error_set(error, ERR_MEMORY, "no memory for a text's tokens");
     if (encoder.too_long)
-        return error_set(error, ERR_LIMIT, "the tokenizer's character map makes the text too long");
+        return error_set(error, ERR_LIMIT, "the text has more than 4 MiB once it is normalised");
     return ERR_OK;
 }

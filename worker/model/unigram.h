@@ -76,7 +76,7 @@ void unigram_close(struct unigram **unigram);
 
 /* The first `max` ids of valid UTF-8, without </s>; *count of them. Any thread. Linear in the text,
  * times the length of the longest piece where pieces repeat one character.
- * Errors: ERR_FORMAT (not UTF-8), ERR_LIMIT (the character map made it too long), ERR_MEMORY. */
+ * Errors: ERR_FORMAT (not UTF-8), ERR_LIMIT (more than 4 MiB once normalised), ERR_MEMORY. */
 MUST_CHECK enum error_code unigram_encode(const struct unigram *unigram, int32_t *ids, int *count,
                                           int max, const char *text, size_t length,
                                           struct error *error);

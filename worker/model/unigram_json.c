@@ -295,6 +295,13 @@ static enum error_code read_vocabulary(const struct reader *reader, char *pool,
     return ERR_OK;
 }
 
+static bool is_ascii(const struct json *text) {
+    size_t i = 0;
+    while (i < text->length && (uint8_t)text->string[i] < 0x80)
+        i++;
+    return i == text->length;
+}
+
 static enum error_code read_added(const struct reader *reader, char *pool) {
     struct unigram *unigram = reader->unigram;
     size_t count = reader->added != NULL ? reader->added->length : 0;
@@ -308,7 +315,8 @@ static enum error_code read_added(const struct reader *reader, char *pool) {
         const struct json *content = json_get(token, "content");
         if (!is_piece(content) || id < 0 || id >= PIECES_MAX)
             return bad(reader, "an added token is not 1 to 512 bytes of text with an id");
-        if (json_bool(token, "normalized", false))
+        /* One that is looked for after normalising is the same in ASCII, which is not changed. */
+        if (json_bool(token, "normalized", false) && !is_ascii(content))
             return unsupported(reader, "the normalized added token", content->string);
         texts[at] = take_piece(&pool, content, at);
         added[at] = (struct unigram_added){.id = (int32_t)id,

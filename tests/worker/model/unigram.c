@@ -114,8 +114,8 @@ static void refusals(void **state) {
         "{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"AAQAAA==\"}," SPACES
         "," MODEL "}");
     refuse(ERR_UNSUPPORTED, "added token",
-           "{\"added_tokens\":[{\"id\":1,\"content\":\"x\",\"normalized\":true}]," SPACES "," MODEL
-           "}");
+           "{\"added_tokens\":[{\"id\":1,\"content\":\"\xc3\xa9\",\"normalized\":true}]," SPACES
+           "," MODEL "}");
     refuse(ERR_FORMAT, "added token",
            "{\"added_tokens\":[{\"id\":-1,\"content\":\"x\"}]," SPACES "," MODEL "}");
 #undef WITH

@@ -18,6 +18,7 @@ static enum error_code measure_open(struct device **out, const struct device_con
         free(device);
         return code;
     }
+    device->in_place = config != NULL && config->in_place > 0 ? config->in_place : IN_PLACE_DEFAULT;
     *out = device;
     return ERR_OK;
 }
@@ -53,23 +54,15 @@ static size_t measure_weight_bytes(struct device *device) {
     return device->weight_bytes;
 }
 
+static size_t measure_mapped_bytes(struct device *device) {
+    return device->mapped_bytes;
+}
+
 static enum error_code measure_linear_create(struct device *device, struct linear **out,
                                              const struct tensor *const *weights,
                                              const struct tensor *const *biases, int count,
                                              enum dtype dtype, struct error *error) {
-    struct linear *linear = calloc(1, sizeof *linear);
-    if (linear == NULL) {
-        return error_set(error, ERR_MEMORY, "no memory for a layer");
-    }
-    linear->inputs = weights[0]->dim[1];
-    linear->dtype = dtype;
-    for (int i = 0; i < count; i++) {
-        linear->outputs += weights[i]->dim[0];
-    }
-    linear->bytes = linear_bytes(&device->level, linear->outputs, linear->inputs, dtype);
-    device->weight_bytes += linear->bytes;
-    *out = linear;
-    return ERR_OK;
+    return linear_describe(device, out, weights, count, dtype, error);
 }
 
 static enum error_code measure_conv_create(struct device *device, struct conv **out,
@@ -167,14 +160,6 @@ static void measure_from_pixels(struct device *device, void *out, const uint8_t 
 static void measure_to_pixels(struct device *device, uint8_t *rgb, const void *x, int64_t count,
                               enum dtype dtype) {}
 
-static void measure_linear_close(struct device *device, struct linear **linear) {
-    if (*linear != NULL) {
-        device->weight_bytes -= (*linear)->bytes;
-        free(*linear);
-        *linear = NULL;
-    }
-}
-
 static void measure_conv_close(struct device *device, struct conv **conv) {
     if (*conv != NULL) {
         device->weight_bytes -= (*conv)->bytes;
@@ -194,8 +179,9 @@ const struct ops *ops_measure(void) {
         .upload = measure_upload,
         .download = measure_download,
         .weight_bytes = measure_weight_bytes,
+        .mapped_bytes = measure_mapped_bytes,
         .linear_create = measure_linear_create,
-        .linear_close = measure_linear_close,
+        .linear_close = cpu_linear_close,
         .conv_create = measure_conv_create,
         .conv_close = measure_conv_close,
         .linear = measure_linear,

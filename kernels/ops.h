@@ -21,7 +21,13 @@
  * Results do not depend on how many there are: work is cut into pieces by its size alone.
  *
  * Memory: pointers are device memory unless marked host. Operations allocate nothing; weights are
- * taken over once by linear_create and conv_create. */
+ * taken over once by linear_create and conv_create.
+ *
+ * Weights in place: the CPU copies the weights of convolutions and of small linear layers in the
+ * order that its products read. A linear layer of device_config.in_place weights or more is read
+ * where it lies, at every call, each part of it a few times over (rows / 768): nothing is read
+ * at creation, so a mapped file is only paged in when the layer is used, and a caller may advise
+ * the kernel about its pages ahead and behind. Results are the same bits either way. */
 #ifndef VIDLOOM_KERNELS_OPS_H
 #define VIDLOOM_KERNELS_OPS_H
 
@@ -42,6 +48,7 @@ struct device_config {
     int index;       /* GPU: which one */
     const char *isa; /* CPU: cap for tests and comparison: "plain", "avx2", "avx512", "avx512_bf16";
                         NULL: best */
+    int64_t in_place; /* CPU: a linear layer of at least so many weights is not copied; 0: 2^20 */
 };
 
 struct device_info {
@@ -121,13 +128,15 @@ struct ops {
                                   struct error *error);
     void (*upload)(struct device *device, void *out, const void *host, size_t bytes);
     void (*download)(struct device *device, void *host, const void *in, size_t bytes); /* waits */
-    /* Bytes of device memory that weights taken over so far occupy (mapped files not counted). */
+    /* Bytes of device memory that weights taken over so far occupy, and bytes of host memory (of
+     * mapped files, as a rule) that they are read from in place. */
     size_t (*weight_bytes)(struct device *device);
+    size_t (*mapped_bytes)(struct device *device);
 
     /* -- weights ----------------------------------------------------------------------------- */
     /* One layer from `count` tensors [n_i,K] (host, any float type) stacked along the output, with
-     * biases [n_i] or all NULL: packed QKV is count 3. The tensors must outlive the layer: a device
-     * may use them in place. */
+     * biases [n_i] or all NULL: packed QKV is count 3. The weights' data must outlive the layer: a
+     * device may use them in place. `dtype` is the compute type, to which they are rounded. */
     enum error_code (*linear_create)(struct device *device, struct linear **out,
                                      const struct tensor *const *weights,
                                      const struct tensor *const *biases, int count,
@@ -185,7 +194,7 @@ struct ops {
                        int64_t groups, int chunks, int e_chunks, int64_t width,
                        uint32_t scale_mask);
     void (*convert)(struct device *device, void *out, enum dtype out_dtype, const void *x,
-                    enum dtype dtype, int64_t count); /* f32, bf16, f16 */
+                    enum dtype dtype, int64_t count); /* to f32, bf16, f16; from f8 and i8 too */
     void (*add)(struct device *device, float *out, const float *a, const float *b, int64_t count);
     /* out = Σ coefficient[i]·x[i], 1..OPS_COMBINE_MAX terms, f32, in order; out may be an x.
      * Samplers, guidance. */

@@ -14,6 +14,7 @@ static const struct {
     [DTYPE_F8_E5M2] = {1, 1, "F8_E5M2"}, [DTYPE_Q8_0] = {34, 32, "Q8_0"},
     [DTYPE_Q4_0] = {18, 32, "Q4_0"},     [DTYPE_Q4_K] = {144, 256, "Q4_K"},
     [DTYPE_Q5_K] = {176, 256, "Q5_K"},   [DTYPE_Q6_K] = {210, 256, "Q6_K"},
+    [DTYPE_I8] = {1, 1, "I8"},
 };
 
 size_t dtype_bytes(enum dtype dtype) {

@@ -18,6 +18,7 @@ enum dtype {
     /* Narrow floats of weight files. */
     DTYPE_F8_E4M3, /* no infinities; the largest is 448 */
     DTYPE_F8_E5M2,
+    DTYPE_I8,
     /* Blocks of GGUF files, along a row, whose length is a multiple of the block's:
      * kernels/blocks.h has their layouts. */
     DTYPE_Q8_0,
@@ -28,12 +29,18 @@ enum dtype {
     DTYPE_COUNT
 };
 
-/* Contiguous, row-major, dimensions in PyTorch's order. Does not own `data`. */
+/* Contiguous, row-major, dimensions in PyTorch's order. Does not own `data` and `scale`.
+ *
+ * A matrix [N,K] may have scales, each of a block of `scale_rows` rows and `scale_columns` columns:
+ * [⌈N/scale_rows⌉, ⌈K/scale_columns⌉] f32, row-major. Element (n,k) is then
+ * data[n,k] · scale[n/scale_rows, k/scale_columns]. I8 has them always, F8 often. */
 struct tensor {
     const void *data;
     enum dtype dtype;
     int rank;
     int64_t dim[TENSOR_RANK_MAX];
+    const float *scale; /* NULL: 1 */
+    int64_t scale_rows, scale_columns;
 };
 
 size_t dtype_bytes(enum dtype dtype);     /* of an element; not of a type in blocks */

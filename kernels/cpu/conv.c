@@ -20,7 +20,9 @@ size_t conv_bytes(const struct cpu_level *level, const struct conv_shape *shape,
 
 void cpu_conv_close(struct device *device, struct conv **conv) {
     if (*conv != NULL) {
-        weight_free(device, (*conv)->weight, (*conv)->bias, (*conv)->bytes);
+        device->weight_bytes -= (*conv)->bytes;
+        free((*conv)->weight);
+        free((*conv)->bias);
         free(*conv);
         *conv = NULL;
     }
@@ -32,8 +34,10 @@ struct filter {
 };
 
 /* Row n: [tap, padded channel] of output channel n; PyTorch has [channel, tap]. */
-static void filter_row(const void *context, int64_t n, float *out) {
+static void filter_row(struct device *device, const void *context, int64_t n, int64_t k,
+                       int64_t count, float *out) {
     const struct filter *filter = context;
+    assert(k == 0 && count == filter->taps * filter->padded);
     for (int64_t tap = 0; tap < filter->taps; tap++) {
         for (int64_t c = 0; c < filter->padded; c++) {
             int64_t at = (n * filter->channels + c) * filter->taps + tap;
@@ -59,7 +63,7 @@ enum error_code cpu_conv_create(struct device *device, struct conv **out,
         filter.padded = gemm_depth(gemm, shape->in_channels);
     }
     int64_t depth = filter.taps * filter.padded;
-    if (gemm != NULL && !gemm_packable(gemm, depth)) {
+    if (gemm != NULL && gemm_pack_scratch(gemm, depth) > SCRATCH_BYTES) {
         return error_set(error, ERR_LIMIT, "a convolution of %lld weights a channel is too large",
                          (long long)depth);
     }
@@ -78,10 +82,11 @@ enum error_code cpu_conv_create(struct device *device, struct conv **out,
     *conv = (struct conv){
         .shape = *shape, .dtype = dtype, .weight = packed, .bias = bias_copy, .bytes = bytes};
     if (gemm != NULL) {
-        gemm_pack(device, gemm, packed, shape->out_channels, depth, dtype, filter_row, &filter);
+        struct gemm_source source = {.read = filter_row, .context = &filter, .dtype = dtype};
+        gemm_pack(device, gemm, packed, &source, shape->out_channels, depth, depth);
     } else {
         for (int n = 0; n < shape->out_channels; n++) {
-            filter_row(&filter, n, row);
+            filter_row(device, &filter, n, 0, depth, row);
             for (int64_t k = 0; k < depth; k++) {
                 ((float *)packed)[k * shape->out_channels + n] = float_round(dtype, row[k]);
             }

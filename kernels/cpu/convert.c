@@ -12,7 +12,7 @@ void convert_plain(const void *args_pointer, int64_t begin, int64_t end) {
 void cpu_convert(struct device *device, void *out, enum dtype out_dtype, const void *x,
                  enum dtype dtype, int64_t count) {
     /* f32, bf16 and f16 come first. */
-    assert(count >= 0 && out_dtype <= DTYPE_F16 && dtype <= DTYPE_F16);
+    assert(count >= 0 && out_dtype <= DTYPE_F16 && dtype_block(dtype) == 1);
     if (out_dtype == dtype) {
         cpu_copy(device, out, x, (size_t)count * dtype_bytes(dtype));
         return;

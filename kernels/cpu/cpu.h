@@ -153,18 +153,20 @@ struct device {
     int threads;
     struct cpu_level level;
     uint8_t *scratch; /* threads * SCRATCH_BYTES */
-    size_t weight_bytes;
+    int64_t in_place; /* weights of a linear layer that is not copied, at least */
+    size_t weight_bytes, mapped_bytes;
     bool failed;
     struct error failure;
 };
 
-/* Weights of a layer: the first element of the layout that the level's products want. */
+/* Weights of a layer: where they lie, or packed in the layout that the level's products want. */
 struct linear {
     int64_t outputs, inputs; /* N, K */
     enum dtype dtype;        /* compute type */
-    void *weight;
-    float *bias; /* [N]; zeros where there is none */
-    size_t bytes;
+    struct tensor *part;     /* stacked along N; data is the caller's */
+    void *weight;            /* packed; NULL: used in place */
+    float *bias;             /* [N]; zeros where there is none */
+    size_t bytes, mapped;    /* ours, and the caller's where used in place */
 };
 
 struct conv {
@@ -255,10 +257,16 @@ void cpu_linear(struct device *device, void *out, const void *in, const struct l
 void cpu_conv(struct device *device, const struct conv *conv, const struct conv_args *args);
 void cpu_attention(struct device *device, const struct attention_args *args);
 
-/* Bytes of packed weights at this level: what ops_measure counts too. */
-size_t linear_bytes(const struct cpu_level *level, int64_t outputs, int64_t inputs,
-                    enum dtype dtype);
+/* A layer without its memory, counted in the device: what ops_measure does too, and closes with
+ * cpu_linear_close. */
+enum error_code linear_describe(struct device *device, struct linear **out,
+                                const struct tensor *const *weights, int count, enum dtype dtype,
+                                struct error *error);
+/* Bytes of packed weights at this level. */
 size_t conv_bytes(const struct cpu_level *level, const struct conv_shape *shape, enum dtype dtype);
+
+#define IN_PLACE_DEFAULT                                                                           \
+    (INT64_C(1) << 20) /* the least layer whose packing costs more than reading */
 
 /* The best level of this machine, capped by name (NULL: none). ERR_UNSUPPORTED: unknown name. */
 MUST_CHECK enum error_code cpu_level_choose(struct cpu_level *out, const char *cap,

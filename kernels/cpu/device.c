@@ -28,6 +28,7 @@ static enum error_code cpu_open(struct device **out, const struct device_config 
         return code;
     }
     device->threads = pool_threads(device->pool);
+    device->in_place = config != NULL && config->in_place > 0 ? config->in_place : IN_PLACE_DEFAULT;
     size_t bytes = (size_t)device->threads * SCRATCH_BYTES;
     void *scratch = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -109,6 +110,10 @@ static size_t cpu_weight_bytes(struct device *device) {
     return device->weight_bytes;
 }
 
+static size_t cpu_mapped_bytes(struct device *device) {
+    return device->mapped_bytes;
+}
+
 void *device_scratch(struct device *device, int worker) {
     return device->scratch + (size_t)worker * SCRATCH_BYTES;
 }
@@ -147,6 +152,7 @@ const struct ops *ops_cpu(void) {
         .upload = cpu_transfer,
         .download = cpu_transfer,
         .weight_bytes = cpu_weight_bytes,
+        .mapped_bytes = cpu_mapped_bytes,
         .linear_create = cpu_linear_create,
         .linear_close = cpu_linear_close,
         .conv_create = cpu_conv_create,

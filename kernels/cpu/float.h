@@ -34,8 +34,9 @@ static inline bf16 bf16_from_float(float x) {
 
 static inline float f16_to_float(uint16_t h) {
     uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = (h >> 10) & 31, fraction = h & 0x3ff;
-    if (exponent == 31) {
-        return float_from_bits(sign | 0x7f800000 | fraction << 13);
+    if (exponent == 31) { /* infinity, or a NaN made quiet */
+        uint32_t quiet = fraction != 0 ? 0x400000 : 0;
+        return float_from_bits(sign | 0x7f800000 | quiet | fraction << 13);
     }
     if (exponent == 0) { /* zero and subnormals: fraction * 2^-24, exact */
         float x = (float)fraction * 0x1p-24f;
@@ -73,6 +74,8 @@ static inline float float_load(const void *x, enum dtype dtype, int64_t i) {
         return (float)((const double *)x)[i];
     case DTYPE_F8_E4M3:
         return f8_e4m3_to_float(((const uint8_t *)x)[i]);
+    case DTYPE_I8:
+        return (float)((const int8_t *)x)[i];
     case DTYPE_F8_E5M2:
         return f8_e5m2_to_float(((const uint8_t *)x)[i]);
     default:

@@ -81,8 +81,18 @@ struct gemm {
                         int64_t count, int64_t width);
 };
 
-/* Fill out[0..depth) with row n of the matrix to pack (f32). Any thread. */
-typedef void gemm_row(const void *context, int64_t n, float *out);
+/* A matrix to pack: rows that become columns. Its functions are called by any thread. */
+struct gemm_source {
+    /* Elements k..k+count-1 of row n as f32. */
+    void (*read)(struct device *device, const void *context, int64_t n, int64_t k, int64_t count,
+                 float *out);
+    /* Where element k of row n lies, if `count` rows lie there `stride` elements apart and hold
+     * `dtype`; otherwise NULL. May itself be NULL. */
+    const void *(*rows)(const void *context, int64_t n, int64_t count, int64_t k, enum dtype *dtype,
+                        int64_t *stride);
+    const void *context;
+    enum dtype dtype; /* that values are rounded to: f32 or bf16 */
+};
 
 static inline int64_t gemm_round_up(int64_t x, int64_t multiple) {
     return (x + multiple - 1) / multiple * multiple;
@@ -90,6 +100,14 @@ static inline int64_t gemm_round_up(int64_t x, int64_t multiple) {
 
 static inline int64_t gemm_depth(const struct gemm *gemm, int64_t depth) {
     return gemm->operand == DTYPE_BF16 ? (depth + 1) / 2 * 2 : depth;
+}
+
+static inline int64_t at_most(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+static inline const char *element(const void *base, enum dtype dtype, int64_t at) {
+    return (const char *)base + at * (int64_t)dtype_bytes(dtype);
 }
 
 /* Columns of the panel that starts at column `first`. */
@@ -107,14 +125,22 @@ static inline int64_t part_begin(int64_t count, int64_t parts, int64_t i) {
     return count / parts * i + (i < count % parts ? i : count % parts);
 }
 
+/* `count` elements of one type in another. */
+void gemm_widen(struct device *device, void *out, enum dtype out_dtype, const void *in,
+                enum dtype dtype, int64_t count);
+
 /* Bytes of `outputs` columns of `depth` each, packed; the panel of column n starts at element
  * n·gemm_depth(depth). */
 size_t gemm_packed_bytes(const struct gemm *gemm, int64_t outputs, int64_t depth);
-/* Values are rounded to `dtype` first. On the device's threads; their scratch memory holds a panel.
+/* Elements k..k+count-1 of columns first.. as one part of a panel; `scratch` has room for
+ * gemm_pack_scratch(count) bytes. */
+void gemm_pack_columns(struct device *device, const struct gemm *gemm,
+                       const struct gemm_source *source, void *out, int64_t first, int64_t columns,
+                       int64_t k, int64_t count, void *scratch);
+size_t gemm_pack_scratch(const struct gemm *gemm, int64_t depth);
+/* All of it, `step` elements of depth at a time (even), on the device's threads and scratch memory.
  */
-void gemm_pack(struct device *device, const struct gemm *gemm, void *out, int64_t outputs,
-               int64_t depth, enum dtype dtype, gemm_row *read, const void *context);
-/* Whether a panel of this depth fits scratch memory. */
-bool gemm_packable(const struct gemm *gemm, int64_t depth);
+void gemm_pack(struct device *device, const struct gemm *gemm, void *out,
+               const struct gemm_source *source, int64_t outputs, int64_t depth, int64_t step);
 
 #endif

@@ -22,10 +22,6 @@ struct attention_loop {
     int64_t query_parts, key_step;
 };
 
-static const char *element(const void *base, enum dtype dtype, int64_t at) {
-    return (const char *)base + at * (int64_t)dtype_bytes(dtype);
-}
-
 /* c[rows, columns] (+)= a · packed b, of which each panel has `depth`. */
 static void product(const struct gemm *gemm, float *c, int64_t ldc, const void *a, int64_t stride,
                     const void *b, int64_t rows, int64_t columns, int64_t depth, bool accumulate) {

@@ -1,109 +1,166 @@
-/* out[M,N] = epilogue(in[M,K] · Wᵀ + b). */
+/* out[M,N] = epilogue(in[M,K] · Wᵀ + b): a layer's weights, and the definition. */
 #include "kernels/cpu/linear.h"
 
 #include <assert.h>
 #include <stdlib.h>
 
-/* The plain layout is [K,N] f32, rounded to the compute type. */
-size_t linear_bytes(const struct cpu_level *level, int64_t outputs, int64_t inputs,
-                    enum dtype dtype) {
-    const struct gemm *gemm = level_gemm(level, dtype);
-    size_t weight = gemm != NULL ? gemm_packed_bytes(gemm, outputs, inputs)
-                                 : (size_t)outputs * (size_t)inputs * sizeof(float);
-    return weight + (size_t)outputs * sizeof(float);
-}
-
-void weight_free(struct device *device, void *weight, float *bias, size_t bytes) {
-    free(weight);
-    free(bias);
-    device->weight_bytes -= bytes;
-}
+/* -- weights ----------------------------------------------------------------------------------- */
 
 void *weight_alloc(size_t bytes) {
     return aligned_alloc(64, (bytes + 63) / 64 * 64 + 64);
 }
 
-void cpu_linear_close(struct device *device, struct linear **linear) {
-    if (*linear != NULL) {
-        weight_free(device, (*linear)->weight, (*linear)->bias, (*linear)->bytes);
-        free(*linear);
-        *linear = NULL;
+void cpu_linear_close(struct device *device, struct linear **linear_pointer) {
+    struct linear *linear = *linear_pointer;
+    if (linear != NULL) {
+        device->weight_bytes -= linear->bytes;
+        device->mapped_bytes -= linear->mapped;
+        free(linear->weight);
+        free(linear->bias);
+        free(linear->part);
+        free(linear);
+        *linear_pointer = NULL;
     }
 }
 
-struct stack {
-    const struct tensor *const *tensors;
-    int64_t inputs;
-};
-
-/* Element (row, column) of the stacked matrix: the reader that packing calls. */
-static void stack_row(const void *context, int64_t row, float *out) {
-    const struct stack *stack = context;
-    int i = 0;
-    while (row >= stack->tensors[i]->dim[0]) {
-        row -= stack->tensors[i++]->dim[0];
+/* The tensor and the row of it that row n of the stacked matrix is. */
+static const struct tensor *part_of(const struct linear *linear, int64_t *n) {
+    const struct tensor *part = linear->part;
+    while (*n >= part->dim[0]) {
+        *n -= part++->dim[0];
     }
-    float_row(out, stack->tensors[i]->data, stack->tensors[i]->dtype, row * stack->inputs,
-              stack->inputs);
+    return part;
+}
+
+static void read_row(struct device *device, const void *context, int64_t n, int64_t k,
+                     int64_t count, float *out) {
+    const struct linear *linear = context;
+    const struct tensor *part = part_of(linear, &n);
+    if (dtype_block(part->dtype) > 1) {
+        blocks_to_float(out, part->data, part->dtype, n * linear->inputs + k, count);
+    } else {
+        const void *from = element(part->data, part->dtype, n * linear->inputs + k);
+        device->level.convert(&(struct convert_args){out, from, DTYPE_F32, part->dtype}, 0, count);
+    }
+    if (part->scale != NULL) {
+        int64_t columns = (linear->inputs + part->scale_columns - 1) / part->scale_columns;
+        const float *scale = part->scale + n / part->scale_rows * columns;
+        for (int64_t i = 0; i < count; i++) {
+            out[i] *= scale[(k + i) / part->scale_columns];
+        }
+    }
+}
+
+static const void *rows_of(const void *context, int64_t n, int64_t count, int64_t k,
+                           enum dtype *dtype, int64_t *stride) {
+    const struct linear *linear = context;
+    const struct tensor *part = part_of(linear, &n);
+    *dtype = part->dtype;
+    *stride = linear->inputs;
+    bool whole = dtype_block(part->dtype) == 1 && part->scale == NULL;
+    return whole && n + count <= part->dim[0]
+               ? element(part->data, part->dtype, n * linear->inputs + k)
+               : NULL;
+}
+
+struct gemm_source linear_source(const struct linear *linear) {
+    return (struct gemm_source){read_row, rows_of, linear, linear->dtype};
+}
+
+/* The plain layout is [K,N] f32, rounded to the compute type. */
+static size_t packed_bytes(const struct gemm *gemm, const struct linear *linear) {
+    return gemm != NULL ? gemm_packed_bytes(gemm, linear->outputs, linear->inputs)
+                        : (size_t)linear->outputs * (size_t)linear->inputs * sizeof(float);
+}
+
+enum error_code linear_describe(struct device *device, struct linear **out,
+                                const struct tensor *const *weights, int count, enum dtype dtype,
+                                struct error *error) {
+    assert(count > 0 && weights[0]->rank == 2 && (dtype == DTYPE_F32 || dtype == DTYPE_BF16));
+    struct linear *linear = calloc(1, sizeof *linear);
+    struct tensor *part = malloc((size_t)count * sizeof *part);
+    if (linear == NULL || part == NULL) {
+        free(linear);
+        free(part);
+        return error_set(error, ERR_MEMORY, "no memory for a linear layer");
+    }
+    *linear = (struct linear){.inputs = weights[0]->dim[1], .dtype = dtype, .part = part};
+    size_t mapped = 0;
+    for (int i = 0; i < count; i++) {
+        assert(weights[i]->rank == 2 && weights[i]->dim[1] == linear->inputs);
+        part[i] = *weights[i];
+        linear->outputs += part[i].dim[0];
+        mapped += tensor_bytes(&part[i]);
+    }
+    const struct gemm *gemm = level_gemm(&device->level, dtype);
+    if (gemm != NULL && !linear_fits(gemm, linear->inputs)) {
+        free(linear);
+        free(part);
+        return error_set(error, ERR_LIMIT, "a linear layer with %lld inputs is too wide",
+                         (long long)weights[0]->dim[1]);
+    }
+    bool in_place = gemm != NULL && linear->outputs * linear->inputs >= device->in_place;
+    linear->bytes =
+        (size_t)linear->outputs * sizeof(float) + (in_place ? 0 : packed_bytes(gemm, linear));
+    linear->mapped = in_place ? mapped : 0;
+    device->weight_bytes += linear->bytes;
+    device->mapped_bytes += linear->mapped;
+    *out = linear;
+    return ERR_OK;
+}
+
+static void pack(struct device *device, struct linear *linear) {
+    const struct gemm *gemm = level_gemm(&device->level, linear->dtype);
+    if (gemm != NULL) {
+        struct gemm_source source = linear_source(linear);
+        gemm_pack(device, gemm, linear->weight, &source, linear->outputs, linear->inputs,
+                  linear_step(gemm));
+        return;
+    }
+    float row[PLAIN_COLUMNS];
+    for (int64_t n = 0; n < linear->outputs; n++) {
+        for (int64_t k = 0; k < linear->inputs; k += PLAIN_COLUMNS) {
+            int64_t count = at_most(PLAIN_COLUMNS, linear->inputs - k);
+            read_row(device, linear, n, k, count, row);
+            for (int64_t i = 0; i < count; i++) {
+                ((float *)linear->weight)[(k + i) * linear->outputs + n] =
+                    float_round(linear->dtype, row[i]);
+            }
+        }
+    }
 }
 
 enum error_code cpu_linear_create(struct device *device, struct linear **out,
                                   const struct tensor *const *weights,
                                   const struct tensor *const *biases, int count, enum dtype dtype,
                                   struct error *error) {
-    assert(count > 0 && weights[0]->rank == 2 && (dtype == DTYPE_F32 || dtype == DTYPE_BF16));
-    int64_t outputs = 0, inputs = weights[0]->dim[1];
-    for (int i = 0; i < count; i++) {
-        assert(weights[i]->rank == 2 && weights[i]->dim[1] == inputs);
+    struct linear *linear;
+    enum error_code code = linear_describe(device, &linear, weights, count, dtype, error);
+    if (code != ERR_OK) {
+        return code;
+    }
+    size_t bias_bytes = (size_t)linear->outputs * sizeof(float);
+    linear->bias = weight_alloc(bias_bytes);
+    if (linear->mapped == 0) {
+        linear->weight = weight_alloc(linear->bytes - bias_bytes);
+    }
+    if (linear->bias == NULL || (linear->mapped == 0 && linear->weight == NULL)) {
+        code = error_set(error, ERR_MEMORY, "no memory for a linear layer's weights (%zu bytes)",
+                         linear->bytes);
+        cpu_linear_close(device, &linear);
+        return code;
+    }
+    if (linear->weight != NULL) {
+        pack(device, linear);
+    }
+    float *bias = linear->bias;
+    for (int i = 0; i < count; bias += weights[i++]->dim[0]) {
         assert((biases == NULL || biases[i] == NULL) == (biases == NULL || biases[0] == NULL));
-        outputs += weights[i]->dim[0];
-    }
-    const struct gemm *gemm = level_gemm(&device->level, dtype);
-    if (gemm != NULL && !linear_fits(gemm, inputs)) {
-        return error_set(error, ERR_LIMIT, "a linear layer with %lld inputs is too wide",
-                         (long long)inputs);
-    }
-    size_t bytes = linear_bytes(&device->level, outputs, inputs, dtype);
-    size_t bias_bytes = (size_t)outputs * sizeof(float);
-    struct linear *linear = malloc(sizeof *linear);
-    void *weight = weight_alloc(bytes - bias_bytes);
-    float *bias = weight_alloc(bias_bytes);
-    float *row = malloc((size_t)inputs * sizeof *row);
-    if (linear == NULL || weight == NULL || bias == NULL || row == NULL) {
-        free(linear);
-        free(weight);
-        free(bias);
-        free(row);
-        return error_set(error, ERR_MEMORY, "no memory for a linear layer's weights (%zu bytes)",
-                         bytes);
-    }
-    *linear = (struct linear){.outputs = outputs,
-                              .inputs = inputs,
-                              .dtype = dtype,
-                              .weight = weight,
-                              .bias = bias,
-                              .bytes = bytes};
-    struct stack stack = {weights, inputs};
-    if (gemm != NULL) {
-        gemm_pack(device, gemm, weight, outputs, inputs, dtype, stack_row, &stack);
-    } else {
-        for (int64_t n = 0; n < outputs; n++) {
-            stack_row(&stack, n, row);
-            for (int64_t k = 0; k < inputs; k++) {
-                ((float *)weight)[k * outputs + n] = float_round(dtype, row[k]);
-            }
+        memset(bias, 0, (size_t)weights[i]->dim[0] * sizeof *bias);
+        if (biases != NULL && biases[i] != NULL) {
+            float_row(bias, biases[i]->data, biases[i]->dtype, 0, weights[i]->dim[0]);
         }
     }
-    free(row);
-    int64_t n = 0;
-    for (int i = 0; i < count; i++) {
-        for (int64_t j = 0; j < weights[i]->dim[0]; j++) {
-            bias[n++] = biases != NULL && biases[i] != NULL
-                            ? float_load(biases[i]->data, biases[i]->dtype, j)
-                            : 0;
-        }
-    }
-    device->weight_bytes += bytes;
     *out = linear;
     return ERR_OK;
 }

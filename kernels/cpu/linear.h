@@ -16,6 +16,8 @@ struct linear_args {
     const struct gemm *gemm;
 };
 
+/* Of a row that is summed at a stretch: elements. */
+int64_t linear_step(const struct gemm *gemm);
 /* Whether rows of this depth fit scratch memory. */
 bool linear_fits(const struct gemm *gemm, int64_t inputs);
 void linear_gemm(struct device *device, const struct linear_args *args);
@@ -39,6 +41,6 @@ static inline const struct gemm *level_gemm(const struct cpu_level *level, enum 
 }
 
 void *weight_alloc(size_t bytes);
-void weight_free(struct device *device, void *weight, float *bias, size_t bytes);
+struct gemm_source linear_source(const struct linear *linear);
 
 #endif

@@ -178,15 +178,14 @@ static void modulation_rows(const void *args_pointer, int64_t begin, int64_t end
 
 static void convert_rows(const void *args_pointer, int64_t begin, int64_t end) {
     const struct convert_args *args = args_pointer;
-    if (args->dtype == DTYPE_F16 || args->out_dtype == DTYPE_F16) {
-        convert_plain(args_pointer, begin, end);
-        return;
+    int64_t whole = begin + (end - begin) / LANES * LANES;
+    if (args->dtype == DTYPE_F64 || args->dtype == DTYPE_F8_E5M2 || args->out_dtype == DTYPE_F16) {
+        whole = begin;
     }
-    for (int64_t i = 0; i < end - begin; i += LANES) {
-        int64_t n = lanes(end - begin - i);
-        vf_write(args->out, args->out_dtype, begin + i, n,
-                 vf_read(args->x, args->dtype, begin + i, n));
+    for (int64_t i = begin; i < whole; i += LANES) {
+        vf_write(args->out, args->out_dtype, i, LANES, vf_load_weights(args->x, args->dtype, i));
     }
+    convert_plain(args_pointer, whole, end);
 }
 
 static void combine_rows(const void *args_pointer, int64_t begin, int64_t end) {

@@ -74,6 +74,23 @@ static inline void vf_store_bf16_some(bf16 *p, int64_t n, vf x) {
     __m256i half = _mm256_loadu_si256((const __m256i *)(const void *)some);
     _mm256_mask_storeu_epi16(p, (__mmask16)((1u << n) - 1), half);
 }
+static inline vf vf_load_f16(const uint16_t *p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
+static inline vf vf_load_i8(const int8_t *p) {
+    return _mm512_cvtepi32_ps(
+        _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
+}
+static inline vf vf_load_f8_e4m3(const uint8_t *p) { /* its exponent is 120 less than f32's */
+    __m512i x = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
+    __m512i magnitude = _mm512_and_si512(x, _mm512_set1_epi32(0x7f));
+    __mmask16 nan = _mm512_cmpeq_epi32_mask(magnitude, _mm512_set1_epi32(0x7f));
+    __m512 y = _mm512_castsi512_ps(_mm512_slli_epi32(magnitude, 20)) * _mm512_set1_ps(0x1p120f);
+    __m512i bits =
+        _mm512_mask_mov_epi32(_mm512_castps_si512(y), nan, _mm512_set1_epi32(0x7fc00000));
+    __m512i sign = _mm512_slli_epi32(_mm512_and_si512(x, _mm512_set1_epi32(0x80)), 24);
+    return _mm512_castsi512_ps(_mm512_or_si512(bits, sign));
+}
 static inline vf vf_load_u8(const uint8_t *p) {
     return _mm512_cvtepi32_ps(
         _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
@@ -159,6 +176,22 @@ static inline void vf_store_bf16_some(bf16 *p, int64_t n, vf x) {
     bf16 some[LANES];
     vf_store_bf16(some, x);
     memcpy(p, some, (size_t)n * sizeof *p);
+}
+static inline vf vf_load_f16(const uint16_t *p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
+static inline vf vf_load_i8(const int8_t *p) {
+    return _mm256_cvtepi32_ps(
+        _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
+}
+static inline vf vf_load_f8_e4m3(const uint8_t *p) {
+    __m256i x = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p));
+    __m256i magnitude = _mm256_and_si256(x, _mm256_set1_epi32(0x7f));
+    __m256i nan = _mm256_cmpeq_epi32(magnitude, _mm256_set1_epi32(0x7f));
+    __m256 y = _mm256_castsi256_ps(_mm256_slli_epi32(magnitude, 20)) * _mm256_set1_ps(0x1p120f);
+    __m256i bits = _mm256_blendv_epi8(_mm256_castps_si256(y), _mm256_set1_epi32(0x7fc00000), nan);
+    __m256i sign = _mm256_slli_epi32(_mm256_and_si256(x, _mm256_set1_epi32(0x80)), 24);
+    return _mm256_castsi256_ps(_mm256_or_si256(bits, sign));
 }
 static inline vf vf_load_u8(const uint8_t *p) {
     return _mm256_cvtepi32_ps(
@@ -287,6 +320,20 @@ static inline vf vf_read(const void *x, enum dtype dtype, int64_t at, int64_t n)
     }
     const float *p = (const float *)x + at;
     return n >= LANES ? vf_load(p) : vf_load_some(p, n);
+}
+
+/* A whole vector of any type that weights have, blocks and f64 excepted. */
+static inline vf vf_load_weights(const void *x, enum dtype dtype, int64_t at) {
+    switch (dtype) {
+    case DTYPE_F16:
+        return vf_load_f16((const uint16_t *)x + at);
+    case DTYPE_F8_E4M3:
+        return vf_load_f8_e4m3((const uint8_t *)x + at);
+    case DTYPE_I8:
+        return vf_load_i8((const int8_t *)x + at);
+    default:
+        return vf_read(x, dtype, at, LANES);
+    }
 }
 
 static inline void vf_write(void *x, enum dtype dtype, int64_t at, int64_t n, vf value) {

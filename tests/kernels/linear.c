@@ -12,6 +12,28 @@ struct linear_case {
     struct tensor weight[4], bias_tensor[4];
 };
 
+/* Of any type, with scales where it has them. */
+static struct tensor random_weights(int64_t outputs, int64_t inputs, enum dtype dtype) {
+    struct tensor out = tensor_of(NULL, dtype, 2, (int64_t[]){outputs, inputs});
+    if (dtype <= DTYPE_F16) {
+        out.data = random_buffer(outputs * inputs, dtype, 1);
+        return out;
+    }
+    size_t bytes = tensor_bytes(&out);
+    uint8_t *data = buffer_of(bytes);
+    for (size_t i = 0; i < bytes; i++) { /* no NaN of f8, no infinite scale of blocks */
+        data[i] = (uint8_t)(random_range(0, 55) + random_range(0, 1) * 128);
+    }
+    out.data = data;
+    if (dtype == DTYPE_F8_E4M3 || dtype == DTYPE_I8) {
+        out.scale_rows = dtype == DTYPE_I8 ? 1 : 3;
+        out.scale_columns = 32;
+        int64_t rows = (outputs + out.scale_rows - 1) / out.scale_rows;
+        out.scale = random_buffer(rows * ((inputs + 31) / 32), DTYPE_F32, 0.01);
+    }
+    return out;
+}
+
 static void prepare(struct linear_case *c, double scale) {
     c->in = random_buffer(c->rows * c->inputs, c->dtype, scale);
     c->out_before = random_buffer(c->rows * c->outputs, c->epilogue.out_dtype, 1);
@@ -19,8 +41,7 @@ static void prepare(struct linear_case *c, double scale) {
     for (int i = 0; i < c->parts; i++) {
         int64_t n = i == c->parts - 1 ? left : c->outputs / c->parts;
         left -= n;
-        c->weight[i] = tensor_of(random_buffer(n * c->inputs, c->weight_dtype, 1), c->weight_dtype,
-                                 2, (int64_t[]){n, c->inputs});
+        c->weight[i] = random_weights(n, c->inputs, c->weight_dtype);
         c->bias_tensor[i] = tensor_of(random_buffer(n, DTYPE_F32, 1), DTYPE_F32, 1, (int64_t[]){n});
     }
 }
@@ -156,6 +177,81 @@ static void large_numbers_equal_plain(void **state) {
     }
 }
 
+static struct device *open_at(const char *level, int threads, int64_t in_place,
+                              const struct ops *ops) {
+    struct device *device = NULL;
+    struct error error = {0};
+    struct device_config config = {.threads = threads, .isa = level, .in_place = in_place};
+    assert_int_equal(ops->device_open(&device, &config, &error), ERR_OK);
+    return device;
+}
+
+/* What the layer takes, by the table that measures. */
+static void check_bytes(const struct linear_case *c, const struct ops *ops, const char *level,
+                        int64_t in_place, size_t weight_bytes[2]) {
+    struct device *device = open_at(level, 1, in_place, ops);
+    struct linear *linear = NULL;
+    struct error error = {0};
+    const struct tensor *weights[] = {&c->weight[0], &c->weight[1]};
+    assert_int_equal(ops->linear_create(device, &linear, weights, NULL, c->parts, c->dtype, &error),
+                     ERR_OK);
+    weight_bytes[0] = ops->weight_bytes(device);
+    weight_bytes[1] = ops->mapped_bytes(device);
+    ops->linear_close(device, &linear);
+    assert_int_equal(ops->weight_bytes(device), 0);
+    assert_int_equal(ops->mapped_bytes(device), 0);
+    ops->device_close(&device);
+}
+
+static void in_place_equals_packed(void **state) {
+    (void)state;
+    random_start(5);
+    static const char *const levels[] = {"plain", "avx2", "avx512", "avx512_bf16"};
+    static const enum dtype weights[] = {DTYPE_F32,     DTYPE_BF16, DTYPE_F16,
+                                         DTYPE_F8_E4M3, DTYPE_I8,   DTYPE_Q8_0};
+    static const int64_t shapes[][3] = {{5, 70, 64}, {800, 130, 96}, {9, 200, 4128}, {3, 20, 31}};
+    for (int i = 0; i < 4 * 6 * 2 * 4; i++) {
+        const int64_t *shape = shapes[i % 4];
+        const char *level = levels[i / 4 % 4];
+        struct linear_case c = {.rows = shape[0],
+                                .outputs = shape[1],
+                                .inputs = shape[2],
+                                .dtype = types[i / 16 % 2],
+                                .parts = 2,
+                                .bias = true,
+                                .weight_dtype = weights[i / 32]};
+        if (c.weight_dtype == DTYPE_Q8_0 && c.inputs % 32 != 0) {
+            continue;
+        }
+        prepare(&c, 1);
+        size_t bytes = (size_t)(c.rows * c.outputs) * sizeof(float);
+        float *packed = buffer_of(bytes), *in_place = buffer_of(bytes);
+        struct device *device = open_at(level, 2, INT64_MAX, ops_cpu());
+        run_linear(ops_cpu(), device, packed, &c);
+        ops_cpu()->device_close(&device);
+        device = open_at(level, 3, 1, ops_cpu());
+        run_linear(ops_cpu(), device, in_place, &c);
+        ops_cpu()->device_close(&device);
+        if (memcmp(packed, in_place, bytes) != 0) {
+            fail_msg("%s, %s weights, %lldx%lldx%lld %s: used in place they give other bits", level,
+                     dtype_name(c.weight_dtype), (long long)c.rows, (long long)c.outputs,
+                     (long long)c.inputs, dtype_name(c.dtype));
+        }
+        for (int64_t place = 0; place < 2; place++) {
+            size_t real[2], measured[2], there = 0;
+            check_bytes(&c, ops_cpu(), level, place, real);
+            check_bytes(&c, ops_measure(), level, place, measured);
+            for (int part = 0; part < c.parts; part++) {
+                there += tensor_bytes(&c.weight[part]);
+            }
+            assert_int_equal(real[0], measured[0]);
+            assert_int_equal(real[1], measured[1]);
+            assert_true(real[1] == 0 || (real[1] == there && place == 1));
+        }
+        buffers_free(NULL);
+    }
+}
+
 static void a_row_too_long_for_scratch_is_refused(void **state) {
     (void)state;
     const int64_t inputs = 100000;
@@ -180,6 +276,7 @@ int main(void) {
         cmocka_unit_test_teardown(shapes_equal_plain, buffers_free),
         cmocka_unit_test_teardown(every_epilogue_equals_plain, buffers_free),
         cmocka_unit_test_teardown(large_numbers_equal_plain, buffers_free),
+        cmocka_unit_test_teardown(in_place_equals_packed, buffers_free),
         cmocka_unit_test_teardown(a_row_too_long_for_scratch_is_refused, buffers_free),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -67,8 +67,9 @@ enum error_code model_plan(struct model_cost *out, const char *folder, enum mode
     model_fill_info(&info, &measured.parts);
     int passes = info.guidance != 1 ? 2 : 1;
     *out = (struct model_cost){
-        .weight_bytes =
-            measured.params.peak + measured.runtime.ops->weight_bytes(measured.runtime.device),
+        .weight_bytes = measured.params.peak +
+                        measured.runtime.ops->weight_bytes(measured.runtime.device) +
+                        measured.runtime.ops->mapped_bytes(measured.runtime.device),
         .work_bytes = measured.work.peak,
         .flops = measured.runtime.flops,
         .flops_forward = measured.runtime.flops_step / passes,

@@ -1,9 +1,7 @@
-/* Linear layers and convolutions over struct gemm.
- *
- * Both are one shape of work: rows (tokens, or the pixels of some output lines) by a range of
- * panels, whose depth is a batch of blocks: the whole of K for a linear layer, one (kt,kh) pair of
- * kw·Cin contiguous elements for a convolution, since channels come last. Where a panel's depth is
- * more than the second-level cache should hold, sums wait in scratch memory between parts. */
+/* Convolutions over struct gemm: rows are the pixels of some output lines, and a panel's depth is a
+ * batch of blocks, one (kt,kh) pair of kw·Cin contiguous elements each, since channels come last.
+ * Where a panel's depth is more than the second-level cache should hold, sums wait in scratch
+ * memory between parts. */
 #include <assert.h>
 
 #include "kernels/cpu/linear.h"
@@ -13,126 +11,6 @@
 
 /* Of a second-level cache of 1 MiB: a quarter for panels; sums and rows take as much each. */
 #define PANEL_BYTES (256 << 10)
-
-static int64_t at_most(int64_t a, int64_t b) {
-    return a < b ? a : b;
-}
-
-static const char *element(const void *base, enum dtype dtype, int64_t at) {
-    return (const char *)base + at * (int64_t)dtype_bytes(dtype);
-}
-
-/* -- linear ------------------------------------------------------------------------------------ */
-
-#define LINEAR_ROWS    192 /* of a piece: a multiple of every tile's rows */
-#define LINEAR_COLUMNS 256
-
-/* Of a row that is summed at a stretch: 128 KiB of a panel of 64 columns; and partial sums keep
- * f32's rounding errors within the tolerance over long rows. */
-#define DEPTH_BYTES 2048
-
-struct linear_loop {
-    struct device *device;
-    const struct linear_args *args;
-    struct gemm_finish finish;
-    int64_t row_parts, panel_parts, panels;
-    bool widen; /* rows must be copied: another type, or an odd number of bf16 */
-};
-
-static void widen(struct device *device, void *out, enum dtype out_dtype, const void *in,
-                  enum dtype dtype, int64_t count) {
-    if (out_dtype == dtype) {
-        memcpy(out, in, (size_t)count * dtype_bytes(dtype));
-    } else {
-        struct convert_args args = {out, in, out_dtype, dtype};
-        device->level.convert(&args, 0, count);
-    }
-}
-
-static void linear_piece(const void *context, int64_t piece, int worker) {
-    const struct linear_loop *loop = context;
-    const struct linear_args *args = loop->args;
-    const struct linear *linear = args->linear;
-    const struct gemm *gemm = args->gemm;
-    int64_t depth = gemm_depth(gemm, linear->inputs), outputs = linear->outputs;
-    int64_t row_part = piece / loop->panel_parts, panel_part = piece % loop->panel_parts;
-    int64_t first = part_begin(args->rows, loop->row_parts, row_part);
-    int64_t rows = part_begin(args->rows, loop->row_parts, row_part + 1) - first;
-
-    void *scratch = device_scratch(loop->device, worker);
-    float *sums = scratch_floats(&scratch, LINEAR_ROWS * GEMM_PANEL_MAX);
-    const void *in = element(args->in, linear->dtype, first * linear->inputs);
-    if (loop->widen) {
-        char *wide = scratch;
-        size_t row_bytes = (size_t)depth * dtype_bytes(gemm->operand);
-        for (int64_t r = 0; r < rows; r++) {
-            char *row = wide + (size_t)r * row_bytes;
-            memset(row + row_bytes - sizeof(float), 0, sizeof(float));
-            widen(loop->device, row, gemm->operand, element(in, linear->dtype, r * linear->inputs),
-                  linear->dtype, linear->inputs);
-        }
-        in = wide;
-    }
-
-    const int64_t step = DEPTH_BYTES / (int64_t)dtype_bytes(gemm->operand);
-    int64_t last_panel = part_begin(loop->panels, loop->panel_parts, panel_part + 1);
-    for (int64_t p = part_begin(loop->panels, loop->panel_parts, panel_part); p < last_panel; p++) {
-        int64_t column = p * gemm->panel;
-        int columns = gemm_columns(gemm, column, outputs);
-        int64_t tiles = (rows + gemm_rows(gemm, columns) - 1) / gemm_rows(gemm, columns);
-        for (int64_t k = 0; k < depth; k += step) {
-            int64_t part = at_most(step, depth - k);
-            const void *panel =
-                element(linear->weight, gemm->operand, column * depth + k * columns);
-            for (int64_t t = 0; t < tiles; t++) {
-                int64_t r = part_begin(rows, tiles, t);
-                int tile_rows = (int)(part_begin(rows, tiles, t + 1) - r);
-                const void *a = element(in, gemm->operand, r * depth + k);
-                float *c = sums + r * columns;
-                gemm->tile(c, columns, &a, depth, &panel, tile_rows, columns, 1, part, k > 0);
-                if (k + part == depth) {
-                    gemm->finish(&loop->finish, c, columns, first + r, column, tile_rows,
-                                 at_most(columns, outputs - column));
-                }
-            }
-        }
-    }
-}
-
-bool linear_fits(const struct gemm *gemm, int64_t inputs) {
-    int64_t elements = LINEAR_ROWS * (gemm_depth(gemm, inputs) + GEMM_PANEL_MAX);
-    return (size_t)elements * sizeof(float) <= SCRATCH_BYTES && gemm_packable(gemm, inputs);
-}
-
-void linear_gemm(struct device *device, const struct linear_args *args) {
-    if (device->failed || args->rows == 0) {
-        return;
-    }
-    const struct linear *linear = args->linear;
-    const struct linear_epilogue *epilogue = args->epilogue;
-    const struct gemm *gemm = args->gemm;
-    struct linear_loop loop = {
-        .device = device,
-        .args = args,
-        .finish = {.out = args->out,
-                   .out_dtype = epilogue->out_dtype,
-                   .stride = linear->outputs,
-                   .bias = linear->bias,
-                   .activation = epilogue->activation,
-                   .gate = epilogue->gate,
-                   .group = epilogue->group,
-                   .accumulate = epilogue->accumulate},
-        .row_parts = (args->rows + LINEAR_ROWS - 1) / LINEAR_ROWS,
-        .panels = (linear->outputs + gemm->panel - 1) / gemm->panel,
-        .widen =
-            gemm->operand != linear->dtype || gemm_depth(gemm, linear->inputs) != linear->inputs,
-    };
-    int64_t widest = LINEAR_COLUMNS / gemm->panel;
-    loop.panel_parts = (loop.panels + widest - 1) / widest;
-    pool_run(device->pool, loop.row_parts * loop.panel_parts, linear_piece, &loop);
-}
-
-/* -- convolution ------------------------------------------------------------------------------- */
 
 #define CONV_COLUMNS 256
 
@@ -182,7 +60,7 @@ static void copy_lines(const struct conv_loop *loop, void *out, const void *fram
         memset(to, 0, (size_t)(args->pad_left * channels * bytes));
         to += args->pad_left * channels * bytes;
         if (channels == inputs) {
-            widen(loop->device, to, operand, from, conv->dtype, loop->in_width * inputs);
+            gemm_widen(loop->device, to, operand, from, conv->dtype, loop->in_width * inputs);
         } else { /* an odd number of bf16: one zero each */
             for (int64_t x = 0; x < loop->in_width; x++) {
                 memcpy(to + x * channels * bytes, element(from, conv->dtype, x * inputs),

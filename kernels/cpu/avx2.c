@@ -15,6 +15,7 @@
 #define VECTOR_ADD(a, b)     _mm256_add_ps(a, b)
 #define VECTOR_SPREAD(x)     _mm256_castsi256_ps(_mm256_set1_epi32(x))
 #define VECTOR_MADD(c, a, b) _mm256_fmadd_ps(a, b, c)
+#define UNIT                 1
 #define OPERAND_BF16         0
 #include "kernels/cpu/gemm_tile.h"
 

@@ -4,6 +4,7 @@
 #include "kernels/cpu/gemm_tile_avx512.h"
 #define VECTOR_SPREAD(x)     _mm512_castsi512_ps(_mm512_set1_epi32(x))
 #define VECTOR_MADD(c, a, b) _mm512_fmadd_ps(a, b, c)
+#define UNIT                 1
 #define OPERAND_BF16         0
 #include "kernels/cpu/gemm_tile.h"
 

@@ -134,7 +134,8 @@ struct pixels_args { /* rows are elements; from_pixels and to_pixels */
     enum dtype dtype;
 };
 
-struct gemm; /* cpu/gemm.h */
+struct gemm;          /* cpu/gemm.h */
+struct int8_products; /* cpu/int8.h */
 
 /* One instruction set level. */
 struct cpu_level {
@@ -143,6 +144,7 @@ struct cpu_level {
     rows_function *activate, *gelu_gate, *modulation, *convert, *combine;
     rows_function *to_channels_last, *to_channels_first, *from_pixels, *to_pixels;
     const struct gemm *gemm_f32, *gemm_bf16; /* NULL: the plain products */
+    const struct int8_products *int8;        /* NULL: int8 weights are widened; plain: defined */
 };
 
 /* Scratch memory of one worker, for packed operands and tiles. Address space only until touched. */
@@ -164,6 +166,7 @@ struct linear {
     int64_t outputs, inputs; /* N, K */
     enum dtype dtype;        /* compute type */
     struct tensor *part;     /* stacked along N; data is the caller's */
+    bool int8;               /* kernels/cpu/int8.h */
     void *weight;            /* packed; NULL: used in place */
     float *bias;             /* [N]; zeros where there is none */
     size_t bytes, mapped;    /* ours, and the caller's where used in place */

@@ -92,24 +92,28 @@ bool linear_fits(const struct gemm *gemm, int64_t inputs) {
     return (size_t)elements * sizeof(float) + gemm_pack_scratch(gemm, step) <= SCRATCH_BYTES;
 }
 
+struct gemm_finish linear_finish(const struct linear_args *args) {
+    const struct linear_epilogue *epilogue = args->epilogue;
+    return (struct gemm_finish){.out = args->out,
+                                .out_dtype = epilogue->out_dtype,
+                                .stride = args->linear->outputs,
+                                .bias = args->linear->bias,
+                                .activation = epilogue->activation,
+                                .gate = epilogue->gate,
+                                .group = epilogue->group,
+                                .accumulate = epilogue->accumulate};
+}
+
 void linear_gemm(struct device *device, const struct linear_args *args) {
     if (device->failed || args->rows == 0) {
         return;
     }
     const struct linear *linear = args->linear;
-    const struct linear_epilogue *epilogue = args->epilogue;
     const struct gemm *gemm = args->gemm;
     struct linear_loop loop = {
         .device = device,
         .args = args,
-        .finish = {.out = args->out,
-                   .out_dtype = epilogue->out_dtype,
-                   .stride = linear->outputs,
-                   .bias = linear->bias,
-                   .activation = epilogue->activation,
-                   .gate = epilogue->gate,
-                   .group = epilogue->group,
-                   .accumulate = epilogue->accumulate},
+        .finish = linear_finish(args),
         .source = linear_source(linear),
         .panels = (linear->outputs + gemm->panel - 1) / gemm->panel,
         .widen =

@@ -5,9 +5,11 @@
  *   VECTOR_SPREAD(i)   the int i in every lane
  *   VECTOR_ZERO()      zeros
  *   VECTOR_ADD(a,b)    a + b
- *   VECTOR_MADD(c,a,b) c + a·b: a fused multiply-add of floats, or the sum of two bf16 products
+ *   VECTOR_MADD(c,a,b) c + a·b: a fused multiply-add of floats, or the sum of two bf16 products or
+ *                      of four of int8
+ *   UNIT               elements of four bytes: 1, 2 or 4
  *   TILES(X)           X(rows, vectors) for every tile there is
- * A unit is four bytes: one f32 or two bf16. So the same loop serves both types. */
+ * A unit is four bytes: one f32, two bf16 or four int8. So the same loop serves all types. */
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -95,7 +97,6 @@ static tile_function *const tiles[4][GEMM_ROWS_MAX] = {
 static void run_tile(float *c, int64_t ldc, const void *const *a, int64_t stride,
                      const void *const *b, int rows, int columns, int batch, int64_t depth,
                      bool accumulate) {
-    const int64_t unit = OPERAND_BF16 ? 2 : 1; /* elements of four bytes */
-    tiles[columns / TILE_LANES - 1][rows - 1](c, ldc, a, stride * 4 / unit, b, batch, depth / unit,
+    tiles[columns / TILE_LANES - 1][rows - 1](c, ldc, a, stride * 4 / UNIT, b, batch, depth / UNIT,
                                               accumulate);
 }

@@ -43,8 +43,10 @@ enum error_code cpu_level_choose(struct cpu_level *out, const char *cap, struct 
         if (most >= 2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
             cpu_level_avx512(out);
-            if (most >= 3 && __builtin_cpu_supports("avx512bf16")) {
+            if (most >= 3 && __builtin_cpu_supports("avx512bf16") &&
+                __builtin_cpu_supports("avx512vnni")) { /* as all that have the first */
                 cpu_level_avx512_bf16(out);
+                cpu_level_avx512_vnni(out);
             }
         }
     }

@@ -8,5 +8,6 @@
 void cpu_level_avx2(struct cpu_level *level);
 void cpu_level_avx512(struct cpu_level *level);
 void cpu_level_avx512_bf16(struct cpu_level *level);
+void cpu_level_avx512_vnni(struct cpu_level *level); /* int8 products, beside bf16's */
 
 #endif

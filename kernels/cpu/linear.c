@@ -1,8 +1,8 @@
 /* out[M,N] = epilogue(in[M,K] · Wᵀ + b): a layer's weights, and the definition. */
-#include "kernels/cpu/linear.h"
-
 #include <assert.h>
 #include <stdlib.h>
+
+#include "kernels/cpu/int8.h"
 
 /* -- weights ----------------------------------------------------------------------------------- */
 
@@ -24,7 +24,7 @@ void cpu_linear_close(struct device *device, struct linear **linear_pointer) {
 }
 
 /* The tensor and the row of it that row n of the stacked matrix is. */
-static const struct tensor *part_of(const struct linear *linear, int64_t *n) {
+const struct tensor *linear_part(const struct linear *linear, int64_t *n) {
     const struct tensor *part = linear->part;
     while (*n >= part->dim[0]) {
         *n -= part++->dim[0];
@@ -35,7 +35,7 @@ static const struct tensor *part_of(const struct linear *linear, int64_t *n) {
 static void read_row(struct device *device, const void *context, int64_t n, int64_t k,
                      int64_t count, float *out) {
     const struct linear *linear = context;
-    const struct tensor *part = part_of(linear, &n);
+    const struct tensor *part = linear_part(linear, &n);
     if (dtype_block(part->dtype) > 1) {
         blocks_to_float(out, part->data, part->dtype, n * linear->inputs + k, count);
     } else {
@@ -54,7 +54,7 @@ static void read_row(struct device *device, const void *context, int64_t n, int6
 static const void *rows_of(const void *context, int64_t n, int64_t count, int64_t k,
                            enum dtype *dtype, int64_t *stride) {
     const struct linear *linear = context;
-    const struct tensor *part = part_of(linear, &n);
+    const struct tensor *part = linear_part(linear, &n);
     *dtype = part->dtype;
     *stride = linear->inputs;
     bool whole = dtype_block(part->dtype) == 1 && part->scale == NULL;
@@ -99,7 +99,9 @@ enum error_code linear_describe(struct device *device, struct linear **out,
         return error_set(error, ERR_LIMIT, "a linear layer with %lld inputs is too wide",
                          (long long)weights[0]->dim[1]);
     }
-    bool in_place = gemm != NULL && linear->outputs * linear->inputs >= device->in_place;
+    linear->int8 = (gemm == NULL || device->level.int8 != NULL) && int8_suits(part, count, dtype);
+    bool large = gemm != NULL && linear->outputs * linear->inputs >= device->in_place;
+    bool in_place = large || linear->int8;
     linear->bytes =
         (size_t)linear->outputs * sizeof(float) + (in_place ? 0 : packed_bytes(gemm, linear));
     linear->mapped = in_place ? mapped : 0;
@@ -169,10 +171,32 @@ enum error_code cpu_linear_create(struct device *device, struct linear **out,
 
 #define DEPTH_BLOCK 64 /* partial sums: keeps f32 rounding small over long rows */
 
+/* The way out of columns first.. of row m, given their sums. */
+void linear_finish_plain(const struct linear_args *args, int64_t m, int64_t first, const float *sum,
+                         int64_t columns) {
+    const struct linear_epilogue *epilogue = args->epilogue;
+    int64_t outputs = args->linear->outputs;
+    const float *gate = epilogue->gate;
+    if (gate != NULL) {
+        gate += (epilogue->group != NULL ? epilogue->group[m] : 0) * outputs + first;
+    }
+    for (int64_t n = 0; n < columns; n++) {
+        float y = activation_plain(sum[n] + args->linear->bias[first + n], epilogue->activation);
+        if (gate != NULL) {
+            y *= gate[n];
+        }
+        int64_t at = m * outputs + first + n;
+        if (epilogue->accumulate) {
+            ((float *)args->out)[at] += y;
+        } else {
+            float_store(args->out, epilogue->out_dtype, at, y);
+        }
+    }
+}
+
 static void linear_plain(const void *args_pointer, int64_t begin, int64_t end) {
     const struct linear_args *args = args_pointer;
     const struct linear *linear = args->linear;
-    const struct linear_epilogue *epilogue = args->epilogue;
     int64_t outputs = linear->outputs, inputs = linear->inputs;
     for (int64_t m = begin; m < end; m++) {
         for (int64_t first = 0; first < outputs; first += PLAIN_COLUMNS) {
@@ -191,22 +215,7 @@ static void linear_plain(const void *args_pointer, int64_t begin, int64_t end) {
                     sum[n] += part[n];
                 }
             }
-            const float *gate = epilogue->gate;
-            if (gate != NULL) {
-                gate += (epilogue->group != NULL ? epilogue->group[m] : 0) * outputs + first;
-            }
-            for (int64_t n = 0; n < columns; n++) {
-                float y = activation_plain(sum[n] + linear->bias[first + n], epilogue->activation);
-                if (gate != NULL) {
-                    y *= gate[n];
-                }
-                int64_t at = m * outputs + first + n;
-                if (epilogue->accumulate) {
-                    ((float *)args->out)[at] += y;
-                } else {
-                    float_store(args->out, epilogue->out_dtype, at, y);
-                }
-            }
+            linear_finish_plain(args, m, first, sum, columns);
         }
     }
 }
@@ -222,9 +231,12 @@ void cpu_linear(struct device *device, void *out, const void *in, const struct l
     assert(!epilogue->accumulate || epilogue->out_dtype == DTYPE_F32);
     struct linear_args args = {out,  in,       linear,
                                rows, epilogue, level_gemm(&device->level, linear->dtype)};
-    if (args.gemm != NULL) {
+    int64_t work = linear->outputs * linear->inputs / 8 + 1;
+    if (linear->int8 && args.gemm != NULL) {
+        int8_linear(device, &args);
+    } else if (args.gemm != NULL) {
         linear_gemm(device, &args);
     } else {
-        device_rows(device, linear_plain, &args, rows, linear->outputs * linear->inputs / 8 + 1);
+        device_rows(device, linear->int8 ? int8_linear_plain : linear_plain, &args, rows, work);
     }
 }

@@ -20,6 +20,7 @@ struct linear_args {
 int64_t linear_step(const struct gemm *gemm);
 /* Whether rows of this depth fit scratch memory. */
 bool linear_fits(const struct gemm *gemm, int64_t inputs);
+struct gemm_finish linear_finish(const struct linear_args *args);
 void linear_gemm(struct device *device, const struct linear_args *args);
 
 struct conv_call {
@@ -41,6 +42,10 @@ static inline const struct gemm *level_gemm(const struct cpu_level *level, enum 
 }
 
 void *weight_alloc(size_t bytes);
+/* The tensor, and the row of it, that row *n of the stacked matrix is. */
+const struct tensor *linear_part(const struct linear *linear, int64_t *n);
 struct gemm_source linear_source(const struct linear *linear);
+void linear_finish_plain(const struct linear_args *args, int64_t m, int64_t first, const float *sum,
+                         int64_t columns);
 
 #endif

@@ -246,7 +246,8 @@ static void in_place_equals_packed(void **state) {
             }
             assert_int_equal(real[0], measured[0]);
             assert_int_equal(real[1], measured[1]);
-            assert_true(real[1] == 0 || (real[1] == there && place == 1));
+            bool may = place == 1 || c.weight_dtype == DTYPE_I8; /* int8 always may */
+            assert_true(real[1] == 0 || (real[1] == there && may));
         }
         buffers_free(NULL);
     }

@@ -250,7 +250,8 @@ enum error_code estimate_rate(double *out, const struct ops *ops, struct device 
     struct arena arena = {0};
     struct linear *linear = NULL;
     float *zeros = calloc(elements, sizeof *zeros);
-    struct tensor weight = {zeros, DTYPE_F32, 2, {RATE_SIZE, RATE_SIZE}};
+    struct tensor weight = {
+        .data = zeros, .dtype = DTYPE_F32, .rank = 2, .dim = {RATE_SIZE, RATE_SIZE}};
     const struct tensor *weights[] = {&weight}, *biases[] = {NULL};
     enum error_code code = ERR_OK;
     if (!zeros)

@@ -108,8 +108,10 @@ enum error_code stage_decode(struct stage_context *context, const struct stage_t
     if (code == ERR_OK)
         code = decode_segment(context, model, latents, &sink, &spec, result, error);
     if (code == ERR_OK && sink.tail_frames > 0) {
-        struct tensor tail = {
-            sink.tail, DTYPE_U8, 4, {sink.tail_frames, spec.height, spec.width, 3}};
+        struct tensor tail = {.data = sink.tail,
+                              .dtype = DTYPE_U8,
+                              .rank = 4,
+                              .dim = {sink.tail_frames, spec.height, spec.width, 3}};
         code = stage_put_tensor(context, task, "frames", &tail, result, error);
     }
     weights_close(&file);

@@ -25,7 +25,8 @@ enum error_code stage_image(struct stage_context *context, const struct stage_ta
     uint8_t *rgb = NULL;
     code = media_read_image(&rgb, task->image_path, (int)width, (int)height, error);
     if (code == ERR_OK) {
-        struct tensor tensor = {rgb, DTYPE_U8, 4, {1, height, width, 3}};
+        struct tensor tensor = {
+            .data = rgb, .dtype = DTYPE_U8, .rank = 4, .dim = {1, height, width, 3}};
         code = stage_put_tensor(context, task, "frames", &tensor, result, error);
     }
     free(rgb);

@@ -31,7 +31,8 @@ enum error_code stage_keyframe(struct stage_context *context, const struct stage
                            (size_t)(size.height / info->space_stride);
     float *latents = arena_array(&context->arena, latents_count, sizeof *latents);
     void *rgb = arena_array(&context->arena, (size_t)size.width * (size_t)size.height, 3);
-    struct tensor frame = {rgb, DTYPE_U8, 4, {1, size.height, size.width, 3}};
+    struct tensor frame = {
+        .data = rgb, .dtype = DTYPE_U8, .rank = 4, .dim = {1, size.height, size.width, 3}};
     if (!latents || !rgb)
         code = error_set(error, ERR_MEMORY, "no room for a keyframe of %dx%d", size.width,
                          size.height);

@@ -19,6 +19,7 @@ enum error_code stage_text(struct stage_context *context, const struct stage_tas
     code = model_encode_text(model, rows, &count, text, error);
     if (code != ERR_OK)
         return code;
-    struct tensor tensor = {rows, DTYPE_F32, 2, {count, info->text_width}};
+    struct tensor tensor = {
+        .data = rows, .dtype = DTYPE_F32, .rank = 2, .dim = {count, info->text_width}};
     return stage_put_tensor(context, task, "rows", &tensor, result, error);
 }

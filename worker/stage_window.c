@@ -38,11 +38,12 @@ enum error_code stage_window(struct stage_context *context, const struct stage_t
 
     denoise.request.size.frames = (int)frames;
     const struct model_size size = denoise.request.size;
-    struct tensor latents = {NULL,
-                             DTYPE_F32,
-                             4,
-                             {info->latent_channels, (frames - 1) / info->time_stride + 1,
-                              size.height / info->space_stride, size.width / info->space_stride}};
+    struct tensor latents = {.data = NULL,
+                             .dtype = DTYPE_F32,
+                             .rank = 4,
+                             .dim = {info->latent_channels, (frames - 1) / info->time_stride + 1,
+                                     size.height / info->space_stride,
+                                     size.width / info->space_stride}};
     float *data = arena_array(&context->arena, (size_t)tensor_elements(&latents), sizeof *data);
     latents.data = data;
     if (!data)

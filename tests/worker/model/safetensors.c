@@ -121,7 +121,9 @@ static void write_and_read(void **state) {
     in_folder(path, folder, "a.safetensors");
     const uint8_t bytes[] = {1, 2, 3};
     const float floats[] = {1, -2, 3, 4.5f, 5, 6};
-    const struct tensor tensors[] = {{bytes, DTYPE_U8, 1, {3}}, {floats, DTYPE_F32, 2, {2, 3}}};
+    const struct tensor tensors[] = {
+        {.data = bytes, .dtype = DTYPE_U8, .rank = 1, .dim = {3}},
+        {.data = floats, .dtype = DTYPE_F32, .rank = 2, .dim = {2, 3}}};
     ok(safetensors_write(path, tensors, (const char *const[]){"z \"q\"", "latents"}, 2, &error),
        &error);
     struct weights *file;
@@ -159,7 +161,7 @@ static void write_text(const char *folder, const char *name, const char *text) {
 static void write_shard(const char *folder, const char *name, const char *tensor, float value) {
     char path[FILE_PATH_BYTES];
     struct error error = {0};
-    const struct tensor tensors[] = {{&value, DTYPE_F32, 1, {1}}};
+    const struct tensor tensors[] = {{.data = &value, .dtype = DTYPE_F32, .rank = 1, .dim = {1}}};
     ok(safetensors_write(in_folder(path, folder, name), tensors, &tensor, 1, &error), &error);
 }
 

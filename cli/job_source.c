@@ -110,7 +110,8 @@ _Static_assert(JOB_SAMPLER_EULER == (int)SAMPLER_EULER && JOB_SAMPLER_UNIPC == (
 static void facts_from_info(struct model_facts *out, const struct model_info *info) {
     *out = (struct model_facts){
         .hash = info->hash,
-        .abilities = info->stages,
+        /* a window here continues what was before it; one of text alone does not */
+        .abilities = info->window_rules != 0 ? info->stages : info->stages & ~(int)STAGE_WINDOW,
         .size_multiple = info->size_multiple,
         .size_min = info->size_min,
         .size_max = info->size_max,

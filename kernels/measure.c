@@ -119,8 +119,8 @@ static void measure_modulation(struct device *device, float *out, const float *t
 static void measure_convert(struct device *device, void *out, enum dtype out_dtype, const void *x,
                             enum dtype dtype, int64_t count) {}
 
-static void measure_add(struct device *device, float *out, const float *a, const float *b,
-                        int64_t count) {}
+static void measure_add(struct device *device, void *out, const void *a, const void *b,
+                        int64_t count, enum dtype dtype) {}
 
 static void measure_combine(struct device *device, float *out, const float *const *x,
                             const float *coefficient, int terms, int64_t count) {}

@@ -203,7 +203,9 @@ struct ops {
                        uint32_t scale_mask);
     void (*convert)(struct device *device, void *out, enum dtype out_dtype, const void *x,
                     enum dtype dtype, int64_t count); /* to f32, bf16, f16; from f8 and i8 too */
-    void (*add)(struct device *device, float *out, const float *a, const float *b, int64_t count);
+    /* out = a + b, `dtype` all; out may be one of them. 1e-6 f32, 4e-3 bf16. */
+    void (*add)(struct device *device, void *out, const void *a, const void *b, int64_t count,
+                enum dtype dtype);
     /* out = Σ coefficient[i]·x[i], 1..OPS_COMBINE_MAX terms, f32, in order; out may be an x.
      * Samplers, guidance. */
     void (*combine)(struct device *device, float *out, const float *const *x,

@@ -94,8 +94,9 @@ static enum error_code entry_open(struct models *models, struct entry *entry,
         return code;
     if (info.parameters <= SMALL_PARAMETERS)
         stages = info.stages;
-    code = model_open(&entry->model, models->config.ops, models->config.device, entry->path, stages,
-                      models->config.dtype, error);
+    const struct model_options options = {.stages = stages, .dtype = models->config.dtype};
+    code = model_open(&entry->model, models->config.ops, models->config.device, entry->path,
+                      &options, error);
     if (code == ERR_OK)
         entry->stages = stages;
     return code;

@@ -54,7 +54,10 @@ enum error_code stage_window(struct stage_context *context, const struct stage_t
         code = stage_tensor(&tail_file, &tail, context, task, "tail", "frames", DTYPE_U8, 4,
                             tail_dims, result, error);
     if (code == ERR_OK)
-        code = model_window(model, data, tail->data, (int)tail_frames, &denoise.request, error);
+        code = model_window(
+            model, data,
+            &(struct window_source){.tail = tail->data, .tail_frames = (int)tail_frames},
+            &denoise.request, error);
     if (code == ERR_OK)
         code = stage_put_tensor(context, task, "latents", &latents, result, error);
     weights_close(&tail_file);

@@ -1,7 +1,8 @@
-/* Sums of f32 arrays, and plain bytes. */
+/* Sums of arrays, and plain bytes. */
 #include <assert.h>
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/float.h"
 
 void combine_plain(const void *args_pointer, int64_t begin, int64_t end) {
     const struct combine_args *args = args_pointer;
@@ -25,8 +26,25 @@ void cpu_combine(struct device *device, float *out, const float *const *x, const
     device_rows(device, device->level.combine, &args, count, 1);
 }
 
-void cpu_add(struct device *device, float *out, const float *a, const float *b, int64_t count) {
-    cpu_combine(device, out, (const float *const[]){a, b}, (const float[]){1, 1}, 2, count);
+struct add_args {
+    uint16_t *out;
+    const uint16_t *a, *b;
+};
+
+static void add_bf16(const void *args_pointer, int64_t begin, int64_t end) {
+    const struct add_args *args = args_pointer;
+    for (int64_t i = begin; i < end; i++)
+        args->out[i] = bf16_from_float(bf16_to_float(args->a[i]) + bf16_to_float(args->b[i]));
+}
+
+void cpu_add(struct device *device, void *out, const void *a, const void *b, int64_t count,
+             enum dtype dtype) {
+    if (dtype == DTYPE_F32) {
+        cpu_combine(device, out, (const float *const[]){a, b}, (const float[]){1, 1}, 2, count);
+        return;
+    }
+    const struct add_args args = {out, a, b};
+    device_rows(device, add_bf16, &args, count, 1);
 }
 
 static void copy_bytes(const void *args_pointer, int64_t begin, int64_t end) {

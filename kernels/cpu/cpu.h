@@ -218,7 +218,8 @@ void cpu_modulation(struct device *device, float *out, const float *table, const
                     int64_t groups, int chunks, int e_chunks, int64_t width, uint32_t scale_mask);
 void cpu_convert(struct device *device, void *out, enum dtype out_dtype, const void *x,
                  enum dtype dtype, int64_t count);
-void cpu_add(struct device *device, float *out, const float *a, const float *b, int64_t count);
+void cpu_add(struct device *device, void *out, const void *a, const void *b, int64_t count,
+             enum dtype dtype);
 void cpu_combine(struct device *device, float *out, const float *const *x, const float *coefficient,
                  int terms, int64_t count);
 void cpu_copy(struct device *device, void *out, const void *x, size_t bytes);

@@ -398,7 +398,7 @@ static void run_combine(const struct ops *ops, struct device *device, void *out,
 
 static void run_add(const struct ops *ops, struct device *device, void *out, void *context) {
     struct rows_case *c = context;
-    ops->add(device, out, c->terms_x[0], c->terms_x[1], c->rows);
+    ops->add(device, out, c->terms_x[0], c->terms_x[1], c->rows, DTYPE_F32);
 }
 
 static void combine_is_exact(void **state) {

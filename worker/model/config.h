@@ -30,7 +30,16 @@ struct transformer_config {
     int heads, head_dim, width; /* width = heads * head_dim */
     int in_channels, out_channels;
     int text_width, frequencies, ffn, layers;
-    int image_width; /* of the CLIP branch; 0: there is none */
+    int image_width; /* of the CLIP rows that the image branch reads; 0: there is none. The original
+                        layout's file does not say: transformer_complete_config looks at the tensors
+                      */
+    int image_rows;  /* of the image branch's positions (FLF2V: 514); 0: it has none */
+    float eps;
+};
+
+struct clip_config {
+    int width, heads, head_dim, ffn, layers; /* width = heads * head_dim */
+    int image_size, patch;                   /* pixels a side */
     float eps;
 };
 
@@ -49,8 +58,8 @@ struct vae_config {
 struct scheduler_config {
     enum sampler sampler;
     int steps;
-    float shift, guidance;
-    int sigma_count; /* 0: the schedule is computed from steps and shift */
+    float shift, guidance, guidance_low; /* the last of the second expert */
+    int sigma_count;                     /* 0: the schedule is computed from steps and shift */
     float sigma[CONFIG_SIGMAS_MAX];
 };
 
@@ -58,11 +67,23 @@ struct scheduler_config {
 enum window_condition {
     WINDOW_GREY_FRAMES,  /* Wan2.1, 2.2: grey frames are encoded with the given ones */
     WINDOW_LATENT_ZEROS, /* the pocket family: given frames are encoded alone, then zeros */
+    WINDOW_PREFIX,       /* TI2V: given frames are encoded alone and are the first latents */
+};
+
+#define CONFIG_EXPERTS_MAX 2
+
+/* The transformers that share the steps of a request: one, or one for high noise and one for low.
+ */
+struct denoiser_config {
+    char folder[CONFIG_EXPERTS_MAX][32]; /* of each; "": there is none */
+    int experts;
+    float boundary; /* the second from times below boundary·1000 */
 };
 
 struct model_config {
     char family[32];
-    char keyframe[32], window[32]; /* folders of the transformers; "": there is none */
+    struct denoiser_config keyframe, window; /* may be the same; experts 0: there is none */
+    bool image_encoder;                      /* CLIP */
     enum window_condition condition;
     int width, height, fps, window_frames;
     int overlaps[4], overlap_count;
@@ -76,6 +97,8 @@ MUST_CHECK enum error_code config_read_umt5(struct umt5_config *out, const char 
                                             struct error *error);
 MUST_CHECK enum error_code config_read_transformer(struct transformer_config *out,
                                                    const char *folder, struct error *error);
+MUST_CHECK enum error_code config_read_clip(struct clip_config *out, const char *folder,
+                                            struct error *error);
 MUST_CHECK enum error_code config_read_vae(struct vae_config *out, const char *folder,
                                            struct error *error);
 

@@ -3,8 +3,6 @@
 
 #include "worker/model/task.h"
 
-#define SPACE_STRIDE 8
-
 /* Download a chunk's pixels and hand them over. */
 static enum error_code emit(struct runtime *runtime, const struct decode_task *task,
                             const void *pixels, int64_t frames, struct error *error) {
@@ -32,7 +30,7 @@ enum error_code decode_body(struct parts *parts, struct runtime *runtime, void *
     const struct decode_task *task = argument;
     struct vae_stream stream;
     vae_stream_open(&stream, parts->vae, runtime, false, task->latent_frames,
-                    task->height / SPACE_STRIDE, task->width / SPACE_STRIDE, 0);
+                    task->height / task->space_stride, task->width / task->space_stride, 0);
     int64_t frames;
     const void *pixels = vae_decode_next(&stream, task->latents, &frames);
     enum error_code code = ERR_OK;
@@ -55,6 +53,7 @@ enum error_code model_decode(struct model *model, const float *latents, int late
         return code;
     if (latent_frames < 1)
         return error_set(error, ERR_SHAPE, "%d latent frames; expected at least 1", latent_frames);
-    struct decode_task task = {latents, latent_frames, width, height, sink, user};
+    struct decode_task task = {latents, latent_frames, width, height, model->info.space_stride,
+                               sink,    user};
     return model_run(model, decode_body, &task, error);
 }

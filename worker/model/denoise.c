@@ -1,127 +1,163 @@
 /* Noise to latents: the steps of a keyframe and of a window. */
+#include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/random.h"
 #include "worker/model/task.h"
 
-#define SPACE_STRIDE  8
-#define TIME_STRIDE   4
-#define MASK_CHANNELS 4
-
-/* The latents' size. */
-struct extent {
-    int64_t channels, frames, height, width, plane, count;
-};
-
-static struct extent extent_of(const struct model_size *size, int channels) {
-    struct extent e = {.channels = channels};
-    e.frames = (size->frames - 1) / TIME_STRIDE + 1;
-    e.height = size->height / SPACE_STRIDE;
-    e.width = size->width / SPACE_STRIDE;
+struct extent extent_of(const struct model_info *info, const struct model_size *size) {
+    struct extent e = {.channels = info->latent_channels};
+    e.frames = (size->frames - 1) / info->time_stride + 1;
+    e.height = size->height / info->space_stride;
+    e.width = size->width / info->space_stride;
     e.plane = e.height * e.width;
     e.count = e.channels * e.frames * e.plane;
     return e;
 }
 
-/* mask[j][f] is 1 where pixel frame 4(f-1)+1+j is given, the first pixel frame counting for all
- * four of latent frame 0: with 4n+1 given frames, the first n+1 latent frames. */
-static enum error_code fill_mask(struct runtime *runtime, float *mask, const struct extent *e,
-                                 int given, struct error *error) {
-    const struct ops *ops = runtime->ops;
-    float *ones = malloc((size_t)e->plane * sizeof *ones);
-    if (ones == NULL)
-        return error_set(error, ERR_MEMORY, "no memory for a mask");
-    for (int64_t i = 0; i < e->plane; i++)
-        ones[i] = 1;
-    ops->zero(runtime->device, mask, (size_t)(MASK_CHANNELS * e->frames * e->plane) * sizeof *mask);
-    for (int j = 0; j < MASK_CHANNELS; j++)
-        for (int64_t f = 0; f < e->frames; f++)
-            if (f == 0 ? given > 0 : TIME_STRIDE * (f - 1) + 1 + j < given)
-                ops->upload(runtime->device, mask + (j * e->frames + f) * e->plane, ones,
-                            (size_t)e->plane * sizeof *ones);
-    free(ones);
+/* What every step of a request reads and writes, on the device. */
+struct denoise {
+    const struct denoise_request *request;
+    struct runtime *runtime;
+    struct denoiser *denoiser;
+    struct extent extent;
+    float *x, *velocity, *other; /* latents; other: the negative's velocity */
+    struct condition condition;
+    struct transformer_grid grid;
+    uint8_t *group;                     /* [tokens]: 1 where a latent is given; NULL: none is */
+    float guidance[CONFIG_EXPERTS_MAX]; /* of each expert */
+    int expert;                         /* whose contexts are open; -1: none */
+    size_t contexts;                    /* where they begin in work memory */
+    struct transformer_context positive, negative, image;
+    int text_length;
+};
+
+/* Whether any step takes two passes. */
+static bool is_guided(const struct denoise *d) {
+    return d->guidance[0] != 1 || (d->denoiser->source.experts > 1 && d->guidance[1] != 1);
+}
+
+/* Tokens of the frames that are given are told time 0. */
+static enum error_code mark_prefix(struct denoise *d, struct error *error) {
+    int64_t given = d->condition.prefix_frames * (d->grid.tokens / d->grid.frames);
+    d->group = work_alloc(d->runtime, d->grid.tokens, DTYPE_U8);
+    uint8_t *host = calloc((size_t)d->grid.tokens, 1);
+    if (host == NULL)
+        return error_set(error, ERR_MEMORY, "no memory for %lld tokens", (long long)d->grid.tokens);
+    memset(host, 1, (size_t)given);
+    d->runtime->ops->upload(d->runtime->device, d->group, host, (size_t)d->grid.tokens);
+    free(host);
     return ERR_OK;
 }
 
-/* Mask and condition latents [4+C,T,h,w]: the given frames, encoded. */
-static enum error_code make_condition(struct parts *parts, struct runtime *runtime,
-                                      float *condition, const struct denoise_task *task,
-                                      const struct extent *e, struct error *error) {
-    const struct ops *ops = runtime->ops;
-    const struct model_size *size = &task->request->size;
-    float *latents = condition + MASK_CHANNELS * e->frames * e->plane;
-    int64_t elements = (int64_t)task->tail_frames * size->height * size->width * 3;
-    size_t mark = runtime->work->used;
-    uint8_t *rgb = work_alloc(runtime, elements, DTYPE_U8);
-    void *pixels = work_alloc(runtime, elements, runtime->dtype);
-    ops->upload(runtime->device, rgb, task->tail, (size_t)elements);
-    ops->from_pixels(runtime->device, pixels, rgb, elements, runtime->dtype);
-    if (task->condition == WINDOW_GREY_FRAMES) {
-        vae_encode(parts->vae, runtime, latents, pixels, task->tail_frames, e->frames, e->height,
-                   e->width, 0);
-    } else {
-        int64_t given = (task->tail_frames - 1) / TIME_STRIDE + 1;
-        float *alone = work_floats(runtime, e->channels * given * e->plane);
-        vae_encode(parts->vae, runtime, alone, pixels, task->tail_frames, given, e->height,
-                   e->width, 0);
-        ops->zero(runtime->device, latents, (size_t)e->count * sizeof *latents);
-        for (int64_t c = 0; c < e->channels; c++)
-            ops->copy(runtime->device, latents + c * e->frames * e->plane,
-                      alone + c * given * e->plane, (size_t)(given * e->plane) * sizeof *alone);
-    }
-    arena_reset(runtime->work, mark);
-    return fill_mask(runtime, condition, e, task->tail_frames, error);
-}
-
-/* What every step of a request reads and writes, on the device. */
-struct denoise {
-    const struct transformer *transformer;
-    struct transformer_grid grid;
-    struct transformer_text positive, negative;
-    bool guided;
-    float *x, *velocity, *other; /* latents; other: the negative's velocity */
-    const float *condition;
-};
-
+/* All but the contexts of an expert. */
 static enum error_code prepare(struct denoise *d, struct parts *parts, struct runtime *runtime,
-                               const struct denoise_task *task, const struct extent *e,
-                               struct error *error) {
+                               const struct denoise_task *task, struct error *error) {
     const struct denoise_request *request = task->request;
-    d->transformer = task->tail != NULL ? parts->window : parts->keyframe;
-    d->guided = request->guidance != 1;
+    *d = (struct denoise){.request = request,
+                          .runtime = runtime,
+                          .denoiser = task->window ? parts->window : parts->keyframe,
+                          .extent = extent_of(task->info, &request->size),
+                          .text_length = task->info->text_length,
+                          .expert = -1};
+    const struct extent *e = &d->extent;
+    d->guidance[0] = request->guidance;
+    d->guidance[1] = request->guidance_low == 0 ? request->guidance : request->guidance_low;
     d->x = work_floats(runtime, e->count);
     d->velocity = work_floats(runtime, e->count);
-    d->other = d->guided ? work_floats(runtime, e->count) : NULL;
-    enum error_code code = transformer_grid_open(&d->grid, d->transformer, runtime, e->frames,
-                                                 e->height, e->width, error);
-    if (code != ERR_OK)
-        return code;
-    transformer_text_open(&d->positive, d->transformer, runtime, request->positive.rows,
-                          request->positive.count, task->text_length);
-    if (d->guided)
-        transformer_text_open(&d->negative, d->transformer, runtime, request->negative.rows,
-                              request->negative.count, task->text_length);
-    if (task->tail == NULL)
-        return ERR_OK;
-    float *condition = work_floats(runtime, (MASK_CHANNELS + e->channels) * e->frames * e->plane);
-    d->condition = condition;
-    return make_condition(parts, runtime, condition, task, e, error);
+    d->other = is_guided(d) ? work_floats(runtime, e->count) : NULL;
+    enum error_code code = condition_open(&d->condition, parts, runtime, task, e, error);
+    if (code == ERR_OK)
+        code = transformer_grid_open(&d->grid, denoiser_transformer(d->denoiser, runtime, 0),
+                                     runtime, e->frames, e->height, e->width, error);
+    if (code == ERR_OK && d->condition.prefix != NULL)
+        code = mark_prefix(d, error);
+    return code;
 }
 
-static void run_step(struct denoise *d, struct runtime *runtime, struct sampler_run *sampler,
-                     float guidance) {
-    const struct transformer_time time = {.value = {sampler->schedule->time[sampler->step]},
-                                          .count = 1};
-    transformer_forward(d->transformer, runtime, d->velocity, d->x, d->condition, &d->grid,
-                        &d->positive, &time);
-    if (d->guided) {
-        transformer_forward(d->transformer, runtime, d->other, d->x, d->condition, &d->grid,
-                            &d->negative, &time);
-        runtime->ops->combine(runtime->device, d->velocity,
-                              (const float *const[]){d->other, d->velocity},
-                              (const float[]){1 - guidance, guidance}, 2, sampler->count);
+/* Texts and image as the expert of this time attends to them, the expert itself held. */
+static enum error_code enter_expert(struct denoise *d, float time, struct error *error) {
+    struct runtime *runtime = d->runtime;
+    const struct denoise_request *request = d->request;
+    int expert = denoiser_choose(d->denoiser, time);
+    if (expert == d->expert)
+        return ERR_OK;
+    if (d->expert < 0)
+        d->contexts = runtime->work->used;
+    arena_reset(runtime->work, d->contexts);
+    d->expert = expert;
+    if (!runtime->work->measuring) {
+        enum error_code code = denoiser_hold(d->denoiser, runtime, expert, error);
+        if (code != ERR_OK)
+            return code;
+    }
+    const struct transformer *transformer = denoiser_transformer(d->denoiser, runtime, expert);
+    transformer_text_open(&d->positive, transformer, runtime, &d->grid, request->positive.rows,
+                          request->positive.count, d->text_length);
+    if (d->other != NULL)
+        transformer_text_open(&d->negative, transformer, runtime, &d->grid, request->negative.rows,
+                              request->negative.count, d->text_length);
+    if (d->condition.image != NULL)
+        transformer_image_open(&d->image, transformer, runtime, &d->grid, d->condition.image,
+                               d->condition.image_rows);
+    return ERR_OK;
+}
+
+/* Put the latents that are given back over what a step made of them. */
+static void impose_prefix(struct denoise *d) {
+    const struct extent *e = &d->extent;
+    const struct condition *condition = &d->condition;
+    int64_t given = condition->prefix_frames * e->plane;
+    for (int64_t c = 0; condition->prefix != NULL && c < e->channels; c++)
+        d->runtime->ops->copy(d->runtime->device, d->x + c * e->frames * e->plane,
+                              condition->prefix + c * given, (size_t)given * sizeof *d->x);
+}
+
+static void forward(struct denoise *d, float *velocity, const struct transformer_context *text,
+                    float time) {
+    const struct transformer_input input = {
+        .latents = d->x,
+        .condition = d->condition.channels,
+        .grid = &d->grid,
+        .text = text,
+        .image = d->condition.image != NULL ? &d->image : NULL,
+        .time = {.value = {time, 0}, .count = d->group != NULL ? 2 : 1, .group = d->group}};
+    transformer_forward(denoiser_transformer(d->denoiser, d->runtime, d->expert), d->runtime,
+                        velocity, &input);
+}
+
+static enum error_code run_step(struct denoise *d, struct sampler_run *sampler,
+                                struct error *error) {
+    float time = sampler->schedule->time[sampler->step];
+    enum error_code code = enter_expert(d, time, error);
+    if (code != ERR_OK)
+        return code;
+    float guidance = d->guidance[d->expert];
+    forward(d, d->velocity, &d->positive, time);
+    if (guidance != 1) {
+        forward(d, d->other, &d->negative, time);
+        d->runtime->ops->combine(d->runtime->device, d->velocity,
+                                 (const float *const[]){d->other, d->velocity},
+                                 (const float[]){1 - guidance, guidance}, 2, d->extent.count);
     }
     sampler_step(sampler, d->x, d->velocity);
+    impose_prefix(d);
+    return d->runtime->ops->status(d->runtime->device, error);
+}
+
+/* The noise of the first level. */
+static void start(struct denoise *d, struct sampler_run *sampler, const struct denoise_task *task) {
+    const struct denoise_request *request = task->request;
+    struct runtime *runtime = d->runtime;
+    size_t count = (size_t)d->extent.count;
+    sampler_start(sampler, &task->schedule, runtime, d->extent.count, request->seed,
+                  request->stream, task->latents);
+    if (!runtime->work->measuring)
+        random_normal(task->latents, count, request->seed, request->stream, 0);
+    runtime->ops->upload(runtime->device, d->x, task->latents, count * sizeof *d->x);
+    sampler_scale_noise(sampler, d->x);
+    impose_prefix(d);
 }
 
 enum error_code denoise_body(struct parts *parts, struct runtime *runtime, void *argument,
@@ -129,26 +165,18 @@ enum error_code denoise_body(struct parts *parts, struct runtime *runtime, void 
     struct denoise_task *task = argument;
     const struct denoise_request *request = task->request;
     bool dry = runtime->work->measuring;
-    struct extent e =
-        extent_of(&request->size, parts->vae != NULL ? parts->vae_config.latent_channels
-                                                     : parts->keyframe_config.out_channels);
-    struct denoise d = {0};
-    enum error_code code = prepare(&d, parts, runtime, task, &e, error);
+    struct denoise d;
+    struct sampler_run sampler;
+    enum error_code code = prepare(&d, parts, runtime, task, error);
     if (code != ERR_OK)
         return code;
-    struct sampler_run sampler;
-    sampler_start(&sampler, &task->schedule, runtime, e.count, request->seed, request->stream,
-                  task->latents);
-    if (!dry)
-        random_normal(task->latents, (size_t)e.count, request->seed, request->stream, 0);
-    runtime->ops->upload(runtime->device, d.x, task->latents, (size_t)e.count * sizeof *d.x);
+    start(&d, &sampler, task);
     int steps = dry ? 1 : request->steps; /* every step takes the same */
     double before = runtime->flops;
     for (int i = 0; i < steps; i++) {
         if (!dry && request->cancel != NULL && atomic_load(request->cancel))
             return error_set(error, ERR_INTERRUPTED, "stopped before step %d of %d", i + 1, steps);
-        run_step(&d, runtime, &sampler, request->guidance);
-        code = runtime->ops->status(runtime->device, error);
+        code = run_step(&d, &sampler, error);
         if (code != ERR_OK)
             return code;
         if (!dry && request->progress != NULL)
@@ -158,10 +186,13 @@ enum error_code denoise_body(struct parts *parts, struct runtime *runtime, void 
         runtime->flops_step = runtime->flops - before;
         runtime->flops += runtime->flops_step * (request->steps - 1);
     } else {
-        runtime->ops->download(runtime->device, task->latents, d.x, (size_t)e.count * sizeof *d.x);
+        runtime->ops->download(runtime->device, task->latents, d.x,
+                               (size_t)d.extent.count * sizeof *d.x);
     }
     return ERR_OK;
 }
+
+/* -- the door -------------------------------------------------------------------------------- */
 
 static enum error_code check_text(const struct model *model, const struct model_text *text,
                                   const char *which, struct error *error) {
@@ -174,16 +205,22 @@ static enum error_code check_text(const struct model *model, const struct model_
 static enum error_code denoise(struct model *model, struct denoise_task *task,
                                struct error *error) {
     const struct denoise_request *request = task->request;
-    task->text_length = model->info.text_length;
-    task->condition = model->parts.config.condition;
+    struct denoiser *denoiser = task->window ? model->parts.window : model->parts.keyframe;
+    bool guided =
+        request->guidance != 1 ||
+        (denoiser->source.experts > 1 && request->guidance_low != 0 && request->guidance_low != 1);
+    task->info = &model->info;
     enum error_code code = model_check_size(&model->info, &request->size, error);
     if (code == ERR_OK)
         code = check_text(model, &request->positive, "positive", error);
-    if (code == ERR_OK && request->guidance != 1)
+    if (code == ERR_OK && guided)
         code = check_text(model, &request->negative, "negative", error);
     if (code == ERR_OK)
         code = schedule_make(&task->schedule, &model->parts.config.scheduler, request->sampler,
-                             request->steps, request->shift, error);
+                             request->steps, request->shift, request->sigmas, error);
+    if (code == ERR_OK) /* one must be held to plan with */
+        code = denoiser_hold(denoiser, &model->runtime,
+                             denoiser_choose(denoiser, task->schedule.time[0]), error);
     return code == ERR_OK ? model_run(model, denoise_body, task, error) : code;
 }
 
@@ -205,19 +242,55 @@ static bool is_overlap(const struct model_info *info, int frames) {
     return false;
 }
 
-enum error_code model_window(struct model *model, float *latents, const uint8_t *tail,
-                             int tail_frames, const struct denoise_request *request,
-                             struct error *error) {
+/* What the model can start a window from and end it in. */
+static enum error_code check_source(const struct model_info *info,
+                                    const struct window_source *source, int frames,
+                                    struct error *error) {
+    static const char *const rules[] = {"the model's own rule", "a last frame",
+                                        "several overlapping frames", "prefix latents"};
+    if (source->tail_frames == 0)
+        return info->window_from_text && source->end == NULL && source->rule == WINDOW_RULE_MODEL
+                   ? ERR_OK
+                   : error_set(error, ERR_UNSUPPORTED,
+                               "a window without frames to start with is made from the text alone, "
+                               "which %s",
+                               info->window_from_text ? "takes no rule and no end frame"
+                                                      : "this model cannot");
+    if (info->window_rules == 0)
+        return error_set(
+            error, ERR_UNSUPPORTED,
+            "this model makes windows from text alone; an image-to-video model continues "
+            "from frames");
+    if ((info->window_rules >> source->rule & 1) == 0)
+        return error_set(error, ERR_UNSUPPORTED, "this model cannot continue a window from %s",
+                         rules[source->rule]);
+    if (!is_overlap(info, source->tail_frames) || source->tail_frames >= frames ||
+        (source->rule == WINDOW_RULE_LAST_FRAME && source->tail_frames != 1))
+        return error_set(error, ERR_SHAPE,
+                         "a window of %d frames cannot start with %d of them by %s: this model "
+                         "continues from %d%s%.0d",
+                         frames, source->tail_frames, rules[source->rule], info->overlaps[0],
+                         info->overlap_count > 1 ? " or " : "", info->overlaps[1]);
+    if (source->end != NULL ? info->window_end == WINDOW_END_NONE
+                            : info->window_end == WINDOW_END_MUST)
+        return error_set(error, ERR_UNSUPPORTED, "this model %s",
+                         source->end != NULL
+                             ? "cannot end a window in a given frame"
+                             : "makes a window between two frames: it needs its last "
+                               "one too");
+    return ERR_OK;
+}
+
+enum error_code model_window(struct model *model, float *latents,
+                             const struct window_source *source,
+                             const struct denoise_request *request, struct error *error) {
     if (model->parts.window == NULL)
         return error_set(error, ERR_UNSUPPORTED,
-                         "the model was opened without an image-to-video transformer");
-    if (!is_overlap(&model->info, tail_frames) || tail_frames >= request->size.frames)
-        return error_set(error, ERR_SHAPE,
-                         "a window of %d frames cannot start with %d of them: this model continues "
-                         "from %d%s%.0d",
-                         request->size.frames, tail_frames, model->info.overlaps[0],
-                         model->info.overlap_count > 1 ? " or " : "", model->info.overlaps[1]);
+                         "the model was opened without a transformer for windows");
+    enum error_code code = check_source(&model->info, source, request->size.frames, error);
+    if (code != ERR_OK)
+        return code;
     struct denoise_task task = {
-        .request = request, .latents = latents, .tail = tail, .tail_frames = tail_frames};
+        .request = request, .source = *source, .window = true, .latents = latents};
     return denoise(model, &task, error);
 }

@@ -165,21 +165,23 @@ void loader_linear(struct loader *loader, struct layer *layer, const char *const
             loader->runtime->device, &layer->linear, weights, biases, count, dtype, loader->error);
 }
 
-void loader_patch(struct loader *loader, struct layer *layer, const char *name, int64_t in,
-                  int64_t out, enum dtype dtype) {
+void loader_patch(struct loader *loader, struct layer *layer, const char *name, int rank,
+                  const int64_t *dim, bool bias, enum dtype dtype) {
     char full[WEIGHTS_NAME_MAX];
     make_name(loader, full, "%s.weight", name);
-    const struct tensor *weight =
-        plain_tensor(loader, full, 5, (const int64_t[]){out, in, 1, 2, 2});
+    const struct tensor *weight = loader_tensor(loader, full, rank, dim), *offset = NULL;
     make_name(loader, full, "%s.bias", name);
-    const struct tensor *bias = loader_tensor(loader, full, 1, (const int64_t[]){out});
-    *layer = (struct layer){.in = 4 * in, .out = out};
+    if (bias)
+        offset = loader_tensor(loader, full, 1, dim);
+    *layer = (struct layer){.in = 1, .out = dim[0]};
+    for (int i = 1; i < rank; i++)
+        layer->in *= dim[i];
     if (loader->code != ERR_OK)
         return;
-    struct tensor flat = {.data = weight->data, .dtype = weight->dtype, .rank = 2};
-    flat.dim[0] = out;
-    flat.dim[1] = 4 * in;
-    const struct tensor *weights[] = {&flat}, *biases[] = {bias};
+    struct tensor flat = *weight;
+    flat.rank = 2;
+    flat.dim[1] = layer->in;
+    const struct tensor *weights[] = {&flat}, *biases[] = {offset};
     loader->code = loader->runtime->ops->linear_create(loader->runtime->device, &layer->linear,
                                                        weights, biases, 1, dtype, loader->error);
 }
@@ -204,12 +206,22 @@ void loader_filter(struct loader *loader, struct filter *filter, const char *nam
                                               bias, loader->runtime->dtype, loader->error);
 }
 
+static bool is_ignored(const char *name, const char *const *ignored) {
+    for (; ignored != NULL && *ignored != NULL; ignored++) {
+        size_t length = strlen(*ignored);
+        bool prefix = length > 0 && (*ignored)[length - 1] == '.';
+        if (prefix ? strncmp(name, *ignored, length) == 0 : strcmp(name, *ignored) == 0)
+            return true;
+    }
+    return false;
+}
+
 enum error_code loader_finish(struct loader *loader, const char *const *ignored) {
     if (loader->code != ERR_OK)
         return loader->code;
     size_t expected = loader->used;
-    for (int i = 0; ignored != NULL && ignored[i] != NULL; i++)
-        expected += weights_find(loader->file, ignored[i]) != NULL;
+    for (size_t i = 0; i < weights_count(loader->file); i++)
+        expected += is_ignored(weights_name(loader->file, i), ignored);
     if (expected != weights_count(loader->file))
         loader->code = error_set(loader->error, ERR_SHAPE,
                                  "%s has %zu tensors where the configuration beside it describes "

@@ -40,15 +40,17 @@ const float *loader_vector(struct loader *loader, const char *name, int64_t coun
  * ".bias" [out] each if `bias`. */
 void loader_linear(struct loader *loader, struct layer *layer, const char *const *names, int count,
                    int64_t in, int64_t out, bool bias, enum dtype dtype);
-/* The patch embedding: a convolution [out,in,1,2,2] whose stride is its kernel, as a layer. */
-void loader_patch(struct loader *loader, struct layer *layer, const char *name, int64_t in,
-                  int64_t out, enum dtype dtype);
+/* A convolution of these `rank` dimensions, output first, whose stride is its kernel: as a layer
+ * over patches, whose elements are in the order of the others. */
+void loader_patch(struct loader *loader, struct layer *layer, const char *name, int rank,
+                  const int64_t *dim, bool bias, enum dtype dtype);
 /* name + ".weight" [out,in,kt,kh,kw], or [out,in,kh,kw] where `plane`; ".bias" [out]. */
 void loader_filter(struct loader *loader, struct filter *filter, const char *name,
                    const struct conv_shape *shape, bool plane);
 
-/* Every tensor of the file must have been used, but those in `ignored` (whole names, ends with
- * NULL): a left-over means that the configuration contradicts the file. Returns the first error. */
+/* Every tensor of the file must have been used, but those in `ignored` (ends with NULL; whole
+ * names, and beginnings of names where one ends with a dot): a left-over means that the
+ * configuration contradicts the file. Returns the first error. */
 MUST_CHECK enum error_code loader_finish(struct loader *loader, const char *const *ignored);
 
 void layer_close(struct runtime *runtime, struct layer *layer);

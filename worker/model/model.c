@@ -8,63 +8,79 @@
 #include "worker/model/fingerprint.h"
 #include "worker/model/task.h"
 
-#define SIZE_MULTIPLE 16 /* VAE stride 8 and patches of 2 */
 #define SIZE_MIN      16 /* pixels */
 #define SIZE_MAX_SIDE 4096
 #define FRAMES_MAX    1025
-#define SPACE_STRIDE  8
+#define SPACE_STRIDE  8 /* where there is no VAE to say */
 #define TIME_STRIDE   4
 
 /* -- description ----------------------------------------------------------------------------- */
 
 void model_fill_info(struct model_info *out, const struct parts *parts) {
     const struct model_config *config = &parts->config;
-    memset(out, 0, sizeof *out);
+    const struct scheduler_config *scheduler = &config->scheduler;
+    const struct denoiser *denoiser = parts->keyframe != NULL ? parts->keyframe : parts->window;
+    int text_width = denoiser != NULL ? denoiser->config.text_width : 0;
+    int channels = denoiser != NULL ? denoiser->config.out_channels : 0;
+    int stride = parts->vae_config.space_stride;
+    *out = (struct model_info){
+        .parameters = parts->elements,
+        .stages = parts->stages,
+        .latent_channels = stride > 0 ? parts->vae_config.latent_channels : channels,
+        .time_stride = TIME_STRIDE,
+        .space_stride = stride > 0 ? stride : SPACE_STRIDE,
+        .size_min = SIZE_MIN,
+        .size_max = SIZE_MAX_SIDE,
+        .width = config->width,
+        .height = config->height,
+        .fps = config->fps,
+        .window_frames = config->window_frames,
+        .overlap_count = config->overlap_count,
+        .window_rules = parts_window_rules(parts),
+        .window_from_text = parts_window_from_text(parts),
+        .window_end = parts_window_end(parts),
+        .text_length = config->text_length,
+        .text_width = parts->umt5 != NULL ? parts->umt5_config.width : text_width,
+        .experts = denoiser != NULL ? denoiser->source.experts : 0,
+        .boundary = denoiser != NULL ? denoiser->source.boundary : 0,
+        .sampler = scheduler->sampler,
+        .steps = scheduler->steps,
+        .guidance = scheduler->guidance,
+        .shift = scheduler->shift,
+        .guidance_low = scheduler->guidance_low,
+    };
+    out->size_multiple = 2 * out->space_stride; /* patches of 2 */
     (void)snprintf(out->family, sizeof out->family, "%s", config->family);
-    out->parameters = parts->elements;
-    out->stages = parts->stages;
-    out->latent_channels = parts->vae != NULL        ? parts->vae_config.latent_channels
-                           : parts->window != NULL   ? parts->window_config.out_channels
-                           : parts->keyframe != NULL ? parts->keyframe_config.out_channels
-                                                     : 0;
-    out->time_stride = TIME_STRIDE;
-    out->space_stride = SPACE_STRIDE;
-    out->size_multiple = SIZE_MULTIPLE;
-    out->size_min = SIZE_MIN;
-    out->size_max = SIZE_MAX_SIDE;
-    out->width = config->width;
-    out->height = config->height;
-    out->fps = config->fps;
-    out->window_frames = config->window_frames;
     memcpy(out->overlaps, config->overlaps, sizeof out->overlaps);
-    out->overlap_count = config->overlap_count;
-    out->text_length = config->text_length;
-    out->text_width = parts->umt5 != NULL       ? parts->umt5_config.width
-                      : parts->keyframe != NULL ? parts->keyframe_config.text_width
-                                                : parts->window_config.text_width;
-    out->sampler = config->scheduler.sampler;
-    out->steps = config->scheduler.steps;
-    out->guidance = config->scheduler.guidance;
-    out->shift = config->scheduler.shift;
+    if (out->window_end == WINDOW_END_MUST) /* between two pictures there is no overlap */
+        out->overlap_count = 1;
 }
+
+#define NAMES_MAX 13
 
 static enum error_code take_fingerprint(struct hash *out, const struct parts *parts,
                                         const char *folder, struct error *error) {
-    char configs[2][64];
-    (void)snprintf(configs[0], sizeof configs[0], "%s/config.json", parts->config.keyframe);
-    (void)snprintf(configs[1], sizeof configs[1], "%s/config.json", parts->config.window);
-    const char *const names[] = {"model_index.json",
-                                 "scheduler/scheduler_config.json",
-                                 "tokenizer/tokenizer_config.json",
-                                 "tokenizer/spiece.model",
-                                 "tokenizer/tokenizer.json",
-                                 "text_encoder/config.json",
-                                 "vae/config.json",
-                                 configs[0],
-                                 configs[1],
-                                 NULL};
-    return fingerprint(out, folder, names, (const struct weights *const *)parts->file, PART_COUNT,
-                       error);
+    const struct denoiser_config *denoisers[] = {&parts->config.keyframe, &parts->config.window};
+    char configs[4][64];
+    const char *names[NAMES_MAX] = {"model_index.json",
+                                    "scheduler/scheduler_config.json",
+                                    "tokenizer/tokenizer_config.json",
+                                    "tokenizer/spiece.model",
+                                    "tokenizer/tokenizer.json",
+                                    "text_encoder/config.json",
+                                    "vae/config.json"};
+    int count = 7;
+    for (int i = 0; i < 4; i++) {
+        (void)snprintf(configs[i], sizeof configs[i], "%s/config.json",
+                       denoisers[i % 2]->folder[i / 2]);
+        if (i < 2 || denoisers[i % 2]->experts > 1)
+            names[count++] = configs[i];
+    }
+    if (parts->clip != NULL)
+        names[count++] = "image_encoder/config.json";
+    const struct weights *files[PARTS_FILES_MAX];
+    int file_count = parts_files(files, parts);
+    return fingerprint(out, folder, names, files, file_count, error);
 }
 
 enum error_code model_read_info(struct model_info *out, const char *folder, struct error *error) {
@@ -106,38 +122,59 @@ enum error_code model_check_size(const struct model_info *info, const struct mod
 
 /* -- opening --------------------------------------------------------------------------------- */
 
-static enum error_code open_parts(struct model *model, const char *folder, int stages,
-                                  struct error *error) {
+/* What the weights take decides whether experts are held together; none fit: refuse before any is
+ * read. */
+static enum error_code plan_weights(struct model *model, const struct measured *measured,
+                                    const struct model_options *options, bool *alone,
+                                    struct error *error) {
+    size_t all = measured_weights(measured), second = measured_second_expert(measured);
+    *alone = options->memory > 0 && all > options->memory;
+    size_t least = *alone ? all - second : all;
+    if (options->memory > 0 && least > options->memory)
+        return error_set(
+            error, ERR_MEMORY, "the weights of %s in %s take %.1f GiB%s; %.1f GiB are allowed",
+            model->info.family, dtype_name(options->dtype), (double)least / (1 << 30),
+            second > 0 ? " with one expert at a time" : "", (double)options->memory / (1 << 30));
+    return ERR_OK;
+}
+
+static enum error_code open_parts(struct model *model, const char *folder,
+                                  const struct model_options *options, struct error *error) {
     struct measured measured;
-    enum error_code code = measured_open(&measured, folder, stages, model->runtime.dtype, error);
+    struct runtime *runtime = &model->runtime;
+    bool alone = false;
+    enum error_code code = measured_open(&measured, folder, options->stages, options->dtype, error);
     if (code != ERR_OK)
         return code;
     size_t params = measured.params.peak;
+    code = plan_weights(model, &measured, options, &alone, error);
     measured_close(&measured);
-    code = model->runtime.ops->arena_open(model->runtime.device, &model->params, params, error);
     if (code == ERR_OK)
-        code = parts_open(&model->parts, &model->runtime, folder, stages, error);
+        code = runtime->ops->arena_open(runtime->device, &model->params, params, error);
     if (code == ERR_OK)
-        code = model->runtime.ops->status(model->runtime.device, error);
+        code = parts_open(&model->parts, runtime, folder, options->stages, alone, error);
+    if (code == ERR_OK)
+        code = runtime->ops->status(runtime->device, error);
     return code;
 }
 
 enum error_code model_open(struct model **out, const struct ops *ops, struct device *device,
-                           const char *folder, int stages, enum dtype dtype, struct error *error) {
+                           const char *folder, const struct model_options *options,
+                           struct error *error) {
     *out = NULL;
-    assert(dtype == DTYPE_F32 || dtype == DTYPE_BF16);
+    assert(options->dtype == DTYPE_F32 || options->dtype == DTYPE_BF16);
     struct model *model = calloc(1, sizeof *model);
     if (model == NULL)
         return error_set(error, ERR_MEMORY, "no memory for a model");
     model->runtime = (struct runtime){.ops = ops,
                                       .device = device,
-                                      .dtype = dtype,
+                                      .dtype = options->dtype,
                                       .params = &model->params,
                                       .work = &model->work};
     /* Of the whole folder, whatever is opened of it: the hash must not depend on the stages. */
     enum error_code code = model_read_info(&model->info, folder, error);
     if (code == ERR_OK)
-        code = open_parts(model, folder, stages, error);
+        code = open_parts(model, folder, options, error);
     if (code != ERR_OK)
         model_close(&model);
     *out = model;

@@ -21,24 +21,42 @@ struct model;
 
 enum model_stage { STAGE_TEXT = 1, STAGE_KEYFRAME = 2, STAGE_WINDOW = 4, STAGE_VAE = 8 };
 
-enum sampler { SAMPLER_EULER, SAMPLER_UNIPC, SAMPLER_RENOISE };
+enum sampler { SAMPLER_EULER, SAMPLER_UNIPC, SAMPLER_RENOISE, SAMPLER_DPMPP };
+
+/* How a window continues what was before it. Which of them a model can is in its info. */
+enum window_rule {
+    WINDOW_RULE_MODEL,      /* whichever the model has */
+    WINDOW_RULE_LAST_FRAME, /* from the last frame alone */
+    WINDOW_RULE_OVERLAP,    /* from 4n+1 frames, encoded with grey after them as channels beside the
+                               noise; the mask marks them (Wan2.2-Animate's) */
+    WINDOW_RULE_PREFIX, /* from 4n+1 frames, encoded as the first latents, held at time 0 (TI2V) */
+};
+
+/* Whether a window can be made to end in a given frame. */
+enum window_end { WINDOW_END_NONE, WINDOW_END_MAY, WINDOW_END_MUST };
 
 struct model_info {
     char family[32];  /* "pocket", "wan2.1", "wan2.2" */
     struct hash hash; /* of every weight and configuration file that is used */
     int64_t parameters;
     int stages;                     /* enum model_stage, or-ed: what the folder can do */
-    int latent_channels;            /* 16 */
-    int time_stride, space_stride;  /* of the VAE: 4 and 8 */
-    int size_multiple;              /* width and height must be multiples of this: 16 */
+    int latent_channels;            /* 16, 48 */
+    int time_stride, space_stride;  /* of the VAE: 4 and 8, 4 and 16 */
+    int size_multiple;              /* width and height must be multiples of this: 16, 32 */
     int size_min, size_max;         /* pixels a side */
     int width, height, fps;         /* the ones it was trained for */
     int window_frames;              /* frames a window yields: 17; 4n+1 */
     int overlaps[4], overlap_count; /* numbers of tail frames it can continue from: 1, 5 */
+    unsigned window_rules;          /* 1 << enum window_rule, or-ed; 0: no windows from frames */
+    bool window_from_text;          /* a window can be made from the text alone */
+    enum window_end window_end;     /* FLF2V must be given its last frame */
     int text_length, text_width;    /* rows that text is padded to; their width */
+    int experts;                    /* transformers that share the steps of a request: 1, 2 */
+    float boundary;                 /* of two experts: the first at times from boundary·1000 up */
     enum sampler sampler;           /* defaults of its scheduler */
     int steps;
     float guidance, shift;
+    float guidance_low; /* of the second expert, for low noise */
 };
 
 /* Read configuration and tensor headers only: fast, no weights touched. For check and inspect.
@@ -47,10 +65,19 @@ struct model_info {
 MUST_CHECK enum error_code model_read_info(struct model_info *out, const char *folder,
                                            struct error *error);
 
-/* Open `stages` of the folder on a device. dtype is the compute type. */
+struct model_options {
+    int stages;       /* enum model_stage, or-ed; all that the folder has: -1 */
+    enum dtype dtype; /* compute type: DTYPE_F32, DTYPE_BF16 */
+    /* Bytes that weights may take; 0: no limit. Two experts that do not fit together are held one
+     * at a time, and the other is read again at the boundary of every request. */
+    size_t memory;
+};
+
+/* Open a folder on a device.
+ * Errors: as model_read_info; ERR_MEMORY when the weights do not fit, with what they take. */
 MUST_CHECK enum error_code model_open(struct model **out, const struct ops *ops,
-                                      struct device *device, const char *folder, int stages,
-                                      enum dtype dtype, struct error *error);
+                                      struct device *device, const char *folder,
+                                      const struct model_options *options, struct error *error);
 void model_close(struct model **model);
 const struct model_info *model_get_info(const struct model *model);
 /* The most work memory that a task has taken since the model was opened. */
@@ -68,6 +95,7 @@ MUST_CHECK enum error_code model_check_size(const struct model_info *info,
  * measuring table. */
 struct model_cost {
     size_t weight_bytes, work_bytes;
+    size_t weight_bytes_least; /* with one expert at a time */
     double flops;         /* keyframe, window: with the model's own number of steps and guidance */
     double flops_forward; /* keyframe, window: one pass of the transformer */
     int forwards;         /* passes that `flops` has: a step takes two with guidance, else one */
@@ -88,10 +116,13 @@ struct model_text {
 
 struct denoise_request {
     struct model_size size;
-    struct model_text positive, negative; /* negative is read only if guidance != 1 */
+    struct model_text positive, negative; /* negative is read only if a guidance is not 1 */
     enum sampler sampler;
     int steps;
     float guidance, shift;
+    float guidance_low;    /* of the second expert; 0: the same */
+    const float *sigmas;   /* [steps+1] noise levels that fall from at most 1 to 0, instead of those
+                              that the sampler makes of steps and shift; NULL: those */
     uint64_t seed, stream; /* noise element i is random_normal(seed, stream, i) over [C,T,h,w] */
     /* Called after every step; may be NULL. */
     void (*progress)(void *user, int step, int steps);
@@ -103,12 +134,31 @@ struct denoise_request {
 MUST_CHECK enum error_code model_keyframe(struct model *model, float *latents,
                                           const struct denoise_request *request,
                                           struct error *error);
-/* tail: the `tail_frames` (one of info.overlaps) RGB frames [o,H,W,3] u8 host that the window
- * starts with. latents [C,T,H/8,W/8] f32 host with T = (frames-1)/4+1; its first frames re-make the
- * tail. */
-MUST_CHECK enum error_code model_window(struct model *model, float *latents, const uint8_t *tail,
-                                        int tail_frames, const struct denoise_request *request,
-                                        struct error *error);
+/* What a window is made from beside its text; RGB u8 host. All zeros: the text alone. */
+struct window_source {
+    enum window_rule rule;
+    const uint8_t *tail; /* [tail_frames,H,W,3]: the frames that the window starts with */
+    int tail_frames;     /* one of info.overlaps */
+    const uint8_t *end;  /* [1,H,W,3]: the frame that it ends with, or NULL */
+};
+
+/* latents [C,T,H/8,W/8] f32 host with T = (frames-1)/4+1; the first frames re-make the tail.
+ * Errors: ERR_UNSUPPORTED (a rule, an end frame, or no tail, that this model is not made for),
+ * ERR_SHAPE (tail_frames, size). */
+MUST_CHECK enum error_code model_window(struct model *model, float *latents,
+                                        const struct window_source *source,
+                                        const struct denoise_request *request, struct error *error);
+
+/* A published list of noise levels, for request.sampler, steps and sigmas. */
+struct step_list {
+    const char *name; /* "lightx2v", "self-forcing", "causvid", "causvid-4", "rcm", "rcm-i2v" */
+    enum sampler sampler;
+    int steps;
+    float sigmas[8];
+};
+/* NULL when there is none of that name; step_lists: all of them, the last has a NULL name. */
+const struct step_list *step_list_find(const char *name);
+const struct step_list *step_lists(void);
 
 /* Latents to frames, in order, a few at a time: sink gets [count,H,W,3] u8 (host, valid during the
  * call). Memory does not depend on `latent_frames`. A sink's error ends the decode and is

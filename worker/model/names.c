@@ -113,6 +113,22 @@ static const struct row residual_vae_rows[] = {
     {NULL, NULL},
 };
 
+/* q, k and v are one tensor there, so that the loader asks for to_qkv by itself. */
+static const struct row clip_rows[] = {
+    {"vision_model.embeddings.class_embedding", "visual.cls_embedding"},
+    {"vision_model.embeddings.position_embedding.weight", "visual.pos_embedding"},
+    {"vision_model.embeddings", "visual"},
+    {"vision_model.pre_layrnorm", "visual.pre_norm"}, /* spelt so */
+    {"vision_model.encoder.layers", "visual.transformer"},
+    {"layer_norm1", "norm1"},
+    {"layer_norm2", "norm2"},
+    {"self_attn.out_proj", "attn.proj"},
+    {"self_attn", "attn"},
+    {"mlp.fc1", "mlp.0"},
+    {"mlp.fc2", "mlp.2"},
+    {NULL, NULL},
+};
+
 static const struct row *rows_of(enum names_component component) {
     switch (component) {
     case NAMES_UMT5:
@@ -121,6 +137,8 @@ static const struct row *rows_of(enum names_component component) {
         return transformer_rows;
     case NAMES_VAE_RESIDUAL:
         return residual_vae_rows;
+    case NAMES_CLIP:
+        return clip_rows;
     default:
         return vae_rows;
     }
@@ -134,6 +152,8 @@ const char *names_original_mark(enum names_component component) {
         return "time_projection.1.weight";
     case NAMES_VAE_RESIDUAL:
         return "decoder.upsamples.0.upsamples.0.residual.0.gamma";
+    case NAMES_CLIP:
+        return "visual.cls_embedding";
     default:
         return "decoder.upsamples.0.residual.0.gamma";
     }

@@ -6,7 +6,7 @@
 #include <stddef.h>
 
 /* The VAE of Wan2.1, and that of Wan2.2 with shortcuts around its levels. */
-enum names_component { NAMES_UMT5, NAMES_TRANSFORMER, NAMES_VAE, NAMES_VAE_RESIDUAL };
+enum names_component { NAMES_UMT5, NAMES_TRANSFORMER, NAMES_VAE, NAMES_VAE_RESIDUAL, NAMES_CLIP };
 
 /* The original name of a diffusers name. False when the result does not fit. */
 bool names_to_original(char *out, size_t bytes, const char *diffusers,

@@ -3,24 +3,25 @@
 #ifndef VIDLOOM_WORKER_MODEL_PARTS_H
 #define VIDLOOM_WORKER_MODEL_PARTS_H
 
+#include "worker/model/clip.h"
 #include "worker/model/config.h"
+#include "worker/model/denoiser.h"
 #include "worker/model/tokenizer.h"
-#include "worker/model/transformer.h"
 #include "worker/model/umt5.h"
 #include "worker/model/vae.h"
-
-enum part { PART_TEXT, PART_KEYFRAME, PART_WINDOW, PART_VAE, PART_COUNT };
 
 struct parts {
     struct model_config config;
     struct umt5_config umt5_config;
-    struct transformer_config keyframe_config, window_config;
-    struct vae_config vae_config;
-    struct weights *file[PART_COUNT]; /* NULL: not opened */
+    struct clip_config clip_config;
+    struct vae_config vae_config; /* also where the VAE itself is not opened */
     struct tokenizer *tokenizer;
     struct umt5 *umt5;
-    struct transformer *keyframe, *window;
+    struct clip *clip;
     struct vae *vae;
+    struct denoiser denoisers[2];
+    struct denoiser *keyframe, *window;               /* NULL: not opened; may be the same */
+    struct weights *umt5_file, *clip_file, *vae_file; /* NULL: not opened */
     int64_t elements;
     int stages; /* that are opened */
 };
@@ -29,9 +30,21 @@ struct parts {
 int parts_stages(const char *folder, const struct model_config *config);
 
 /* Open `stages` (enum model_stage, or-ed; all that the folder has: -1) on the runtime, whose params
- * arena must be large enough or measuring. A measured opening reads no weights and no tokenizer. */
+ * arena must be large enough or measuring. A measured opening reads no weights and no tokenizer.
+ * alone: of two experts, one at a time. */
 MUST_CHECK enum error_code parts_open(struct parts *parts, struct runtime *runtime,
-                                      const char *folder, int stages, struct error *error);
+                                      const char *folder, int stages, bool alone,
+                                      struct error *error);
 void parts_close(struct parts *parts, struct runtime *runtime);
+
+/* The weight files in the order in which they are hashed; NULL for one that is not open. Returns
+ * how many. */
+#define PARTS_FILES_MAX 7
+int parts_files(const struct weights *out[PARTS_FILES_MAX], const struct parts *parts);
+
+/* What a denoiser makes windows from. */
+bool parts_window_from_text(const struct parts *parts);
+unsigned parts_window_rules(const struct parts *parts); /* 1 << enum window_rule */
+enum window_end parts_window_end(const struct parts *parts);
 
 #endif

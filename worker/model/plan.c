@@ -1,31 +1,29 @@
 /* What a task will take, by running it on the table that computes nothing. */
 #include "worker/model/task.h"
 
-#define TIME_STRIDE 4
-
 /* Arithmetic with the model's own settings; memory for the most that any can take: the longest
- * text, guidance, the sampler with the most state. */
+ * text, guidance, the sampler with the most state, the longest tail. */
 static enum error_code plan_denoise(struct measured *measured, const struct model_info *info,
                                     bool window, const struct model_size *size,
                                     struct error *error) {
-    static const uint8_t some_tail; /* its address says "there is one"; it is not read */
-    const struct model_config *config = &measured->parts.config;
-    const struct model_text longest = {.count = config->text_length - 1};
+    static const uint8_t some_frame; /* its address says "there is one"; it is not read */
+    const struct model_text longest = {.count = info->text_length - 1};
     struct denoise_request request = {.size = *size,
                                       .positive = longest,
                                       .negative = longest,
                                       .steps = info->steps,
                                       .guidance = 2,
                                       .shift = info->shift};
-    struct denoise_task task = {.request = &request,
-                                .tail = window ? &some_tail : NULL,
-                                .text_length = config->text_length,
-                                .condition = config->condition};
-    for (int i = 0; i < info->overlap_count; i++)
-        if (info->overlaps[i] > task.tail_frames && info->overlaps[i] < size->frames)
-            task.tail_frames = info->overlaps[i];
-    enum error_code code = schedule_make(&task.schedule, &config->scheduler, SAMPLER_UNIPC,
-                                         info->steps, info->shift, error);
+    struct denoise_task task = {.request = &request, .info = info, .window = window};
+    for (int i = 0; window && info->window_rules != 0 && i < info->overlap_count; i++)
+        if (info->overlaps[i] > task.source.tail_frames && info->overlaps[i] < size->frames)
+            task.source.tail_frames = info->overlaps[i];
+    if (task.source.tail_frames > 0)
+        task.source.tail = &some_frame;
+    if (task.source.tail_frames > 0 && info->window_end != WINDOW_END_NONE)
+        task.source.end = &some_frame;
+    enum error_code code = schedule_make(&task.schedule, &measured->parts.config.scheduler,
+                                         SAMPLER_UNIPC, info->steps, info->shift, NULL, error);
     if (code == ERR_OK)
         code = denoise_body(&measured->parts, &measured->runtime, &task, error);
     arena_reset(&measured->work, 0);
@@ -48,7 +46,8 @@ static enum error_code plan_body(struct measured *measured, enum model_stage sta
     if (code != ERR_OK)
         return code;
     if (stage == STAGE_VAE) {
-        struct decode_task decode = {.latent_frames = (size->frames - 1) / TIME_STRIDE + 1,
+        struct decode_task decode = {.latent_frames = (size->frames - 1) / info.time_stride + 1,
+                                     .space_stride = info.space_stride,
                                      .width = size->width,
                                      .height = size->height};
         return decode_body(parts, &measured->runtime, &decode, error);
@@ -67,9 +66,8 @@ enum error_code model_plan(struct model_cost *out, const char *folder, enum mode
     model_fill_info(&info, &measured.parts);
     int passes = info.guidance != 1 ? 2 : 1;
     *out = (struct model_cost){
-        .weight_bytes = measured.params.peak +
-                        measured.runtime.ops->weight_bytes(measured.runtime.device) +
-                        measured.runtime.ops->mapped_bytes(measured.runtime.device),
+        .weight_bytes = measured_weights(&measured),
+        .weight_bytes_least = measured_weights(&measured) - measured_second_expert(&measured),
         .work_bytes = measured.work.peak,
         .flops = measured.runtime.flops,
         .flops_forward = measured.runtime.flops_step / passes,

@@ -6,57 +6,6 @@
 
 #include "base/random.h"
 
-#define TRAIN_STEPS 1000.0
-/* σ = 1 has no signal and λ = -∞: the reference's first level is this much below. */
-#define UNIPC_FIRST_GAP 1e-6
-
-static double shifted(double s, double shift) {
-    return shift * s / (1 + (shift - 1) * s);
-}
-
-/* s from 1 down to 0.001 without the last, shifted. Kept as float, as the reference keeps them:
- * λ near σ = 1 depends on the rounding. */
-static void make_unipc(struct schedule *out, double shift) {
-    for (int i = 0; i < out->steps; i++) {
-        double s = 1 + i * (1 / TRAIN_STEPS - 1) / out->steps;
-        double sigma = shifted(s, shift);
-        if (i == 0 && fabs(sigma - 1) < UNIPC_FIRST_GAP)
-            sigma -= UNIPC_FIRST_GAP;
-        out->time[i] = (float)floor(sigma * TRAIN_STEPS);
-        out->sigma[i] = (float)sigma;
-    }
-}
-
-static void make_plain(struct schedule *out, double shift) {
-    for (int i = 0; i < out->steps; i++)
-        out->sigma[i] = shifted(1 - (double)i / out->steps, shift);
-}
-
-enum error_code schedule_make(struct schedule *out, const struct scheduler_config *config,
-                              enum sampler sampler, int steps, float shift, struct error *error) {
-    memset(out, 0, sizeof *out);
-    if (steps < 1 || steps >= CONFIG_SIGMAS_MAX)
-        return error_set(error, ERR_LIMIT, "steps: %d; expected 1 to %d", steps,
-                         CONFIG_SIGMAS_MAX - 1);
-    if (!(shift >= 1e-3f && shift <= 1e3f))
-        return error_set(error, ERR_LIMIT, "shift: %g; expected 0.001 to 1000", (double)shift);
-    out->sampler = sampler;
-    out->steps = steps;
-    bool own = config->sigma_count == steps + 1 && shift == config->shift;
-    if (sampler == SAMPLER_UNIPC) {
-        make_unipc(out, shift);
-        return ERR_OK;
-    }
-    if (own)
-        for (int i = 0; i < steps; i++)
-            out->sigma[i] = config->sigma[i];
-    else
-        make_plain(out, shift);
-    for (int i = 0; i < steps; i++)
-        out->time[i] = (float)(out->sigma[i] * TRAIN_STEPS);
-    return ERR_OK;
-}
-
 void sampler_start(struct sampler_run *run, const struct schedule *schedule,
                    struct runtime *runtime, int64_t count, uint64_t seed, uint64_t stream,
                    float *host) {
@@ -68,7 +17,8 @@ void sampler_start(struct sampler_run *run, const struct schedule *schedule,
                                 .host = host};
     if (schedule->sampler == SAMPLER_RENOISE)
         run->noise = work_floats(runtime, count);
-    for (int i = 0; i < 3 && schedule->sampler == SAMPLER_UNIPC; i++)
+    int kept = schedule->sampler == SAMPLER_UNIPC ? 3 : schedule->sampler == SAMPLER_DPMPP ? 2 : 0;
+    for (int i = 0; i < kept; i++)
         run->model[i] = work_floats(runtime, count);
     if (schedule->sampler == SAMPLER_UNIPC)
         run->last = work_floats(runtime, count);
@@ -81,6 +31,12 @@ static void combine(struct sampler_run *run, float *out, const float *const *x,
     for (int i = 0; i < terms; i++)
         rounded[i] = (float)coefficient[i];
     run->runtime->ops->combine(run->runtime->device, out, x, rounded, terms, run->count);
+}
+
+void sampler_scale_noise(struct sampler_run *run, float *x) {
+    double first = run->schedule->sigma[0];
+    if (run->schedule->sampler == SAMPLER_RENOISE && first != 1)
+        combine(run, x, (const float *const[]){x}, (const double[]){first}, 1);
 }
 
 static void euler(struct sampler_run *run, float *x, const float *velocity) {
@@ -107,7 +63,7 @@ static void renoise(struct sampler_run *run, float *x, const float *velocity) {
             (const double[]){keep, -keep * sigma[0], sigma[1]}, 3);
 }
 
-/* λ = ln(1-σ) - ln σ; +∞ at σ = 0. */
+/* λ = ln(1-σ) - ln σ; +∞ at σ = 0, -∞ at σ = 1. */
 static double lambda_of(double sigma) {
     return log1p(-sigma) - log(sigma);
 }
@@ -161,6 +117,24 @@ static void unipc(struct sampler_run *run, float *x, const float *velocity) {
     predict(run, x);
 }
 
+/* DPM++ 2M, midpoint: x_{i+1} = (σ_{i+1}/σ_i)·x_i - α_{i+1}(e^{-h}-1)·[m_i + ½(m_i-m_{i-1})·h/h'],
+ * of the first order at both ends. Where σ_{i-1} was 1, h' is infinite. */
+static void dpmpp(struct sampler_run *run, float *x, const float *velocity) {
+    const double *sigma = run->schedule->sigma;
+    int i = run->step;
+    float *now = run->model[i % 2];
+    const float *before = run->model[(i + 1) % 2];
+    combine(run, now, (const float *const[]){x, velocity}, (const double[]){1, -sigma[i]}, 2);
+    double h = lambda_of(sigma[i + 1]) - lambda_of(sigma[i]);
+    double scale = -(1 - sigma[i + 1]) * expm1(-h), half = 0;
+    bool second = i > 0 && i + 1 < run->schedule->steps;
+    if (second)
+        half = 0.5 * h / (lambda_of(sigma[i]) - lambda_of(sigma[i - 1]));
+    combine(run, x, (const float *const[]){x, now, before},
+            (const double[]){sigma[i + 1] / sigma[i], scale * (1 + half), -scale * half},
+            second ? 3 : 2);
+}
+
 void sampler_step(struct sampler_run *run, float *x, const float *velocity) {
     assert(run->step < run->schedule->steps);
     switch (run->schedule->sampler) {
@@ -172,6 +146,9 @@ void sampler_step(struct sampler_run *run, float *x, const float *velocity) {
         break;
     case SAMPLER_UNIPC:
         unipc(run, x, velocity);
+        break;
+    case SAMPLER_DPMPP:
+        dpmpp(run, x, velocity);
         break;
     }
     run->step++;

@@ -2,8 +2,8 @@
  *
  * x_t = (1-σ)·x0 + σ·noise; the network gives the velocity v = noise - x0; x0 = x - σ·v.
  * Schedules are pure host arithmetic in double. Steps run on the device, in place.
- * Source: diffusers, scheduling_unipc_multistep.py and scheduling_flow_match_euler_discrete.py;
- * formulas in MODEL.md. */
+ * Source: diffusers, scheduling_unipc_multistep.py, scheduling_dpmsolver_multistep.py and
+ * scheduling_flow_match_euler_discrete.py; formulas in MODEL.md. */
 #ifndef VIDLOOM_WORKER_MODEL_SAMPLER_H
 #define VIDLOOM_WORKER_MODEL_SAMPLER_H
 
@@ -17,12 +17,13 @@ struct schedule {
     float time[CONFIG_SIGMAS_MAX];   /* what the network is told, 0..1000 */
 };
 
-/* The fixed list of `config` where sampler, steps and shift are its own, else computed. Errors:
- * ERR_LIMIT: steps or shift out of range (says which). */
+/* `sigmas` [steps+1] where it is not NULL; the fixed list of `config` where steps and shift are its
+ * own; else computed. Errors: ERR_LIMIT: steps or shift out of range (says which); ERR_FORMAT: a
+ * list that does not fall from at most 1 to 0. */
 MUST_CHECK enum error_code schedule_make(struct schedule *out,
                                          const struct scheduler_config *config,
                                          enum sampler sampler, int steps, float shift,
-                                         struct error *error);
+                                         const float *sigmas, struct error *error);
 
 /* One run. Memory is in the runtime's work arena. */
 struct sampler_run {
@@ -31,7 +32,7 @@ struct sampler_run {
     int64_t count;   /* elements of the latents */
     int step;        /* next */
     int order;       /* UniPC: of the last prediction */
-    float *model[3]; /* UniPC: x0 of this and the two last steps, at step % 3 */
+    float *model[3]; /* UniPC, DPM++: x0 of this and the last steps, at step % 3 */
     float *last;     /* UniPC: the sample of the last step, after its correction */
     float *noise;    /* re-noise: device */
     float *host;     /* re-noise: the caller's, [count] */
@@ -42,6 +43,9 @@ struct sampler_run {
 void sampler_start(struct sampler_run *run, const struct schedule *schedule,
                    struct runtime *runtime, int64_t count, uint64_t seed, uint64_t stream,
                    float *host);
+/* Noise to a sample of the first level: re-noise knows no x0 yet and takes 0 for it, so a list that
+ * begins below 1 (rCM) scales the noise; the others start from noise as it is. */
+void sampler_scale_noise(struct sampler_run *run, float *x);
 /* x to the next noise level, given the velocity at this one. */
 void sampler_step(struct sampler_run *run, float *x, const float *velocity);
 

@@ -13,7 +13,7 @@ enum error_code measured_open(struct measured *measured, const char *folder, int
     enum error_code code =
         measured->runtime.ops->device_open(&measured->runtime.device, &config, error);
     if (code == ERR_OK)
-        code = parts_open(&measured->parts, &measured->runtime, folder, stages, error);
+        code = parts_open(&measured->parts, &measured->runtime, folder, stages, false, error);
     if (code != ERR_OK && measured->runtime.device != NULL)
         measured->runtime.ops->device_close(&measured->runtime.device);
     return code;
@@ -24,6 +24,17 @@ void measured_close(struct measured *measured) {
     measured->runtime.ops->device_close(&measured->runtime.device);
     arena_close(&measured->params);
     arena_close(&measured->work);
+}
+
+size_t measured_weights(const struct measured *measured) {
+    const struct runtime *runtime = &measured->runtime;
+    return measured->params.peak + runtime->ops->weight_bytes(runtime->device) +
+           runtime->ops->mapped_bytes(runtime->device);
+}
+
+size_t measured_second_expert(const struct measured *measured) {
+    const struct parts *parts = &measured->parts;
+    return parts->denoisers[0].second_bytes + parts->denoisers[1].second_bytes;
 }
 
 /* Work memory of a task, by running it on the table that computes nothing. */

@@ -32,6 +32,8 @@ struct measured {
 MUST_CHECK enum error_code measured_open(struct measured *measured, const char *folder, int stages,
                                          enum dtype dtype, struct error *error);
 void measured_close(struct measured *measured);
+size_t measured_weights(const struct measured *measured);       /* bytes, parameters included */
+size_t measured_second_expert(const struct measured *measured); /* of them; 0: there is none */
 
 typedef enum error_code task_body(struct parts *parts, struct runtime *runtime, void *request,
                                   struct error *error);
@@ -50,17 +52,37 @@ struct text_task {
 
 struct denoise_task {
     const struct denoise_request *request;
-    float *latents;      /* host, out; holds the noise before */
-    const uint8_t *tail; /* host; NULL: a keyframe */
-    int tail_frames;
-    int text_length;
+    const struct model_info *info;
+    struct window_source source; /* of a window */
+    bool window;                 /* else a keyframe */
+    float *latents;              /* host, out; holds the noise before */
     struct schedule schedule;
-    enum window_condition condition;
 };
+
+/* The size of a request's latents. */
+struct extent {
+    int64_t channels, frames, height, width, plane, count;
+};
+
+struct extent extent_of(const struct model_info *info, const struct model_size *size);
+
+/* The bytes that denoising adds to a request's work memory: what a window starts from. */
+struct condition {
+    float *channels;       /* [4+C,T,h,w] beside the noise: mask and latents; NULL: none */
+    float *prefix;         /* [C,prefix_frames,h,w] latents that are given; NULL: none */
+    int64_t prefix_frames; /* latent frames */
+    float *image;          /* [image_rows,image_width] of the image encoder; NULL: none */
+    int64_t image_rows;
+};
+
+MUST_CHECK enum error_code condition_open(struct condition *condition, struct parts *parts,
+                                          struct runtime *runtime, const struct denoise_task *task,
+                                          const struct extent *extent, struct error *error);
 
 struct decode_task {
     const float *latents;
     int latent_frames, width, height;
+    int space_stride;
     frame_sink sink;
     void *user;
 };

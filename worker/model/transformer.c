@@ -2,232 +2,26 @@
 
 #include <assert.h>
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include "worker/model/loader.h"
 #include "worker/model/rope.h"
+#include "worker/model/transformer_layers.h"
 
-#define PATCH 4 /* latents of a token: 1·2·2 */
-
-/* Chunks of a block's modulation. */
-enum { SHIFT1, SCALE1, GATE1, SHIFT2, SCALE2, GATE2, CHUNKS };
-enum { HEAD_SHIFT, HEAD_SCALE, HEAD_CHUNKS };
 #define SCALES      (1u << SCALE1 | 1u << SCALE2)
 #define HEAD_SCALES (1u << HEAD_SCALE)
-
-struct block {
-    const float *modulation;          /* [6,width] */
-    const float *norm_mul, *norm_add; /* before cross-attention */
-    const float *self_q_norm, *self_k_norm, *cross_q_norm, *cross_k_norm;
-    struct layer self_qkv, self_out;
-    struct layer cross_q, cross_kv, cross_out;
-    struct layer ffn_in, ffn_out;
-};
-
-struct transformer {
-    struct transformer_config config;
-    struct layer patch;
-    struct layer text1, text2;
-    struct layer time1, time2, time_proj; /* f32 */
-    struct block *block;
-    const float *head_modulation; /* [2,width] */
-    struct layer head;            /* f32 */
-};
-
-/* -- weights --------------------------------------------------------------------------------- */
-
-static void load_one(struct loader *loader, struct layer *layer, const char *name, int64_t in,
-                     int64_t out, enum dtype dtype) {
-    loader_linear(loader, layer, &name, 1, in, out, true, dtype);
-}
-
-static void load_block(struct loader *loader, struct block *block,
-                       const struct transformer_config *config, int index) {
-    int64_t width = config->width;
-    enum dtype dtype = loader->runtime->dtype;
-    loader_enter(loader, "blocks.%d.", index);
-    block->modulation = loader_vector(loader, "scale_shift_table", CHUNKS * width);
-    block->norm_mul = loader_vector(loader, "norm2.weight", width);
-    block->norm_add = loader_vector(loader, "norm2.bias", width);
-    load_one(loader, &block->ffn_in, "ffn.net.0.proj", width, config->ffn, dtype);
-    load_one(loader, &block->ffn_out, "ffn.net.2", config->ffn, width, dtype);
-    loader_enter(loader, "blocks.%d.attn1.", index);
-    loader_linear(loader, &block->self_qkv, (const char *const[]){"to_q", "to_k", "to_v"}, 3, width,
-                  width, true, dtype);
-    load_one(loader, &block->self_out, "to_out.0", width, width, dtype);
-    block->self_q_norm = loader_vector(loader, "norm_q.weight", width);
-    block->self_k_norm = loader_vector(loader, "norm_k.weight", width);
-    loader_enter(loader, "blocks.%d.attn2.", index);
-    load_one(loader, &block->cross_q, "to_q", width, width, dtype);
-    loader_linear(loader, &block->cross_kv, (const char *const[]){"to_k", "to_v"}, 2, width, width,
-                  true, dtype);
-    load_one(loader, &block->cross_out, "to_out.0", width, width, dtype);
-    block->cross_q_norm = loader_vector(loader, "norm_q.weight", width);
-    block->cross_k_norm = loader_vector(loader, "norm_k.weight", width);
-}
-
-static void load_ends(struct loader *loader, struct transformer *transformer) {
-    const struct transformer_config *config = &transformer->config;
-    int64_t width = config->width;
-    enum dtype dtype = loader->runtime->dtype;
-    loader_enter(loader, "%s", "");
-    loader_patch(loader, &transformer->patch, "patch_embedding", config->in_channels, width, dtype);
-    transformer->head_modulation = loader_vector(loader, "scale_shift_table", HEAD_CHUNKS * width);
-    load_one(loader, &transformer->head, "proj_out", width, (int64_t)PATCH * config->out_channels,
-             DTYPE_F32);
-    loader_enter(loader, "condition_embedder.");
-    load_one(loader, &transformer->text1, "text_embedder.linear_1", config->text_width, width,
-             dtype);
-    load_one(loader, &transformer->text2, "text_embedder.linear_2", width, width, dtype);
-    load_one(loader, &transformer->time1, "time_embedder.linear_1", config->frequencies, width,
-             DTYPE_F32);
-    load_one(loader, &transformer->time2, "time_embedder.linear_2", width, width, DTYPE_F32);
-    load_one(loader, &transformer->time_proj, "time_proj", width, CHUNKS * width, DTYPE_F32);
-}
-
-enum error_code transformer_open(struct transformer **out, struct runtime *runtime,
-                                 const struct weights *file,
-                                 const struct transformer_config *config, int64_t *elements,
-                                 struct error *error) {
-    *out = NULL;
-    struct transformer *transformer = calloc(1, sizeof *transformer);
-    if (transformer == NULL)
-        return error_set(error, ERR_MEMORY, "no memory for a transformer");
-    transformer->config = *config;
-    transformer->block = calloc((size_t)config->layers, sizeof *transformer->block);
-    if (transformer->block == NULL) {
-        transformer_close(runtime, &transformer);
-        return error_set(error, ERR_MEMORY, "no memory for a transformer");
-    }
-    struct loader loader;
-    loader_start(&loader, runtime, file, NAMES_TRANSFORMER, error);
-    load_ends(&loader, transformer);
-    for (int i = 0; i < config->layers; i++)
-        load_block(&loader, &transformer->block[i], config, i);
-    enum error_code code = loader_finish(&loader, NULL);
-    if (elements != NULL)
-        *elements = loader.elements;
-    if (code != ERR_OK)
-        transformer_close(runtime, &transformer);
-    *out = transformer;
-    return code;
-}
-
-static void close_layers(struct runtime *runtime, struct layer *const *layers) {
-    for (; *layers != NULL; layers++)
-        layer_close(runtime, *layers);
-}
-
-void transformer_close(struct runtime *runtime, struct transformer **transformer) {
-    struct transformer *t = *transformer;
-    if (t == NULL)
-        return;
-    close_layers(runtime, (struct layer *const[]){&t->patch, &t->text1, &t->text2, &t->time1,
-                                                  &t->time2, &t->time_proj, &t->head, NULL});
-    for (int i = 0; t->block != NULL && i < t->config.layers; i++) {
-        struct block *b = &t->block[i];
-        close_layers(runtime,
-                     (struct layer *const[]){&b->self_qkv, &b->self_out, &b->cross_q, &b->cross_kv,
-                                             &b->cross_out, &b->ffn_in, &b->ffn_out, NULL});
-    }
-    free(t->block);
-    free(t);
-    *transformer = NULL;
-}
-
-const struct transformer_config *transformer_get_config(const struct transformer *transformer) {
-    return &transformer->config;
-}
-
-/* -- what does not depend on time ------------------------------------------------------------ */
-
-enum error_code transformer_grid_open(struct transformer_grid *grid,
-                                      const struct transformer *transformer,
-                                      struct runtime *runtime, int64_t frames, int64_t height,
-                                      int64_t width, struct error *error) {
-    assert(frames > 0 && height > 0 && width > 0 && height % 2 == 0 && width % 2 == 0);
-    int head_dim = transformer->config.head_dim;
-    *grid = (struct transformer_grid){.frames = frames, .height = height, .width = width};
-    grid->tokens = frames * (height / 2) * (width / 2);
-    size_t count = (size_t)grid->tokens * (size_t)(head_dim / 2), bytes = count * sizeof(float);
-    float *cosine = work_floats(runtime, (int64_t)count);
-    float *sine = work_floats(runtime, (int64_t)count);
-    grid->cosine = cosine;
-    grid->sine = sine;
-    if (runtime->work->measuring)
-        return ERR_OK;
-    float *host = malloc(2 * bytes);
-    if (host == NULL)
-        return error_set(error, ERR_MEMORY, "no memory for rotary tables: %zu bytes", 2 * bytes);
-    rope_tables(host, host + count, frames, height / 2, width / 2, head_dim);
-    runtime->ops->upload(runtime->device, cosine, host, bytes);
-    runtime->ops->upload(runtime->device, sine, host + count, bytes);
-    free(host);
-    return ERR_OK;
-}
-
-/* Real rows and one row of padding [rows,text_width], and the padding's logit bias. */
-static void upload_text(struct transformer_text *text, struct runtime *runtime, void *out,
-                        const float *rows, int count, int text_width, int text_length) {
-    const struct ops *ops = runtime->ops;
-    float *exact = work_floats(runtime, text->rows * text_width);
-    ops->upload(runtime->device, exact, rows, (size_t)count * (size_t)text_width * sizeof *exact);
-    if (text->rows > count) {
-        ops->zero(runtime->device, exact + (int64_t)count * text_width,
-                  (size_t)text_width * sizeof *exact);
-        float *bias = (float *)text->bias, padding = logf((float)(text_length - count));
-        ops->zero(runtime->device, bias, (size_t)count * sizeof *bias);
-        ops->upload(runtime->device, bias + count, &padding, sizeof padding);
-    }
-    ops->convert(runtime->device, out, runtime->dtype, exact, DTYPE_F32, text->rows * text_width);
-}
-
-void transformer_text_open(struct transformer_text *text, const struct transformer *transformer,
-                           struct runtime *runtime, const float *rows, int count, int text_length) {
-    assert(count > 0 && count <= text_length);
-    const struct transformer_config *config = &transformer->config;
-    int64_t width = config->width;
-    text->rows = count < text_length ? count + 1 : count;
-    text->bias = count < text_length ? work_floats(runtime, text->rows) : NULL;
-    uint8_t *kv = work_alloc(runtime, config->layers * text->rows * 2 * width, runtime->dtype);
-    text->kv = kv;
-
-    size_t mark = runtime->work->used;
-    void *in = work_alloc(runtime, text->rows * config->text_width, runtime->dtype);
-    void *hidden = work_alloc(runtime, text->rows * width, runtime->dtype);
-    void *context = work_alloc(runtime, text->rows * width, runtime->dtype);
-    upload_text(text, runtime, in, rows, count, config->text_width, text_length);
-    run_linear(
-        runtime, hidden, in, &transformer->text1, text->rows,
-        &(struct linear_epilogue){.activation = ACTIVATION_GELU_TANH, .out_dtype = runtime->dtype});
-    run_linear(runtime, context, hidden, &transformer->text2, text->rows,
-               &(struct linear_epilogue){.out_dtype = runtime->dtype});
-    for (int i = 0; i < config->layers; i++) {
-        const struct block *block = &transformer->block[i];
-        void *out = kv + (size_t)(i * text->rows * 2 * width) * dtype_bytes(runtime->dtype);
-        run_linear(runtime, out, context, &block->cross_kv, text->rows,
-                   &(struct linear_epilogue){.out_dtype = runtime->dtype});
-        runtime->ops->qk_norm_rope(runtime->device, out, 2 * width, block->cross_k_norm, NULL, NULL,
-                                   text->rows, config->heads, config->head_dim, config->eps,
-                                   runtime->dtype);
-    }
-    arena_reset(runtime->work, mark);
-}
-
-/* -- one step -------------------------------------------------------------------------------- */
+#define FFN_ROWS    4096 /* tokens in one part of a feed-forward */
 
 /* What a forward shares between its blocks. */
 struct step {
     const struct transformer *transformer;
     struct runtime *runtime;
     const struct transformer_grid *grid;
-    const struct transformer_text *text;
-    const uint8_t *group; /* [tokens], or NULL */
+    const struct transformer_context *text, *image; /* image may be NULL */
+    const uint8_t *group;                           /* [tokens], or NULL */
     int groups;
     float *x;          /* [tokens,width] the residual stream */
     void *in;          /* [tokens,width] what a matrix product reads */
-    void *wide;        /* [tokens, the widest of qkv and ffn] what it writes */
+    void *wide;        /* [tokens,3·width] or [rows of a part,ffn]: what it writes */
+    void *kv;          /* of the layer being run, where a context does not keep them */
     float *time;       /* [groups,width]: the head's */
     float *time_parts; /* [6][groups,width]: the blocks' */
     float *modulation; /* [6][groups,width] of the block being run */
@@ -346,29 +140,68 @@ static void self_attention(struct step *step, const struct block *block) {
     add_to_stream(step, step->in, &block->self_out, part(step, GATE1));
 }
 
-static void cross_attention(struct step *step, const struct block *block, int index) {
+/* The projected queries attend to one context. */
+static void attend_context(struct step *step, void *out, const struct transformer_context *context,
+                           int index) {
     int64_t width = step->transformer->config.width;
     size_t bytes = dtype_bytes(step->runtime->dtype);
-    const uint8_t *kv =
-        (const uint8_t *)step->text->kv + (size_t)(index * step->text->rows * 2 * width) * bytes;
-    norm(step, step->in, block->norm_mul, block->norm_add, false, step->runtime->dtype);
-    project(step, &block->cross_q, ACTIVATION_NONE);
-    rope(step, step->wide, width, block->cross_q_norm, false);
+    const uint8_t *kv = step->kv;
+    if (context->kv != NULL)
+        kv = (const uint8_t *)context->kv + (size_t)(index * context->rows * 2 * width) * bytes;
+    else
+        transformer_make_kv(step->transformer, step->runtime, step->kv, context, index);
     struct attention_args args = attention_of(step);
+    args.out = out;
     args.k = kv;
     args.v = kv + (size_t)width * bytes;
     args.q_stride = width;
     args.k_stride = args.v_stride = 2 * width;
-    args.k_length = step->text->rows;
-    args.key_bias = step->text->bias;
+    args.k_length = context->rows;
+    args.key_bias = context->bias;
     run_attention(step->runtime, &args);
+}
+
+/* To the text, and to the image by itself; both results are added. */
+static void cross_attention(struct step *step, const struct block *block, int index) {
+    struct runtime *runtime = step->runtime;
+    int64_t count = step->grid->tokens * step->transformer->config.width;
+    norm(step, step->in, block->norm_mul, block->norm_add, false, runtime->dtype);
+    project(step, &block->cross_q, ACTIVATION_NONE);
+    rope(step, step->wide, step->transformer->config.width, block->cross_q_norm, false);
+    attend_context(step, step->in, step->text, index);
+    if (step->image != NULL) {
+        void *other = (uint8_t *)step->wide + (size_t)count * dtype_bytes(runtime->dtype);
+        attend_context(step, other, step->image, index);
+        runtime->ops->add(runtime->device, step->in, step->in, other, count, runtime->dtype);
+    }
     add_to_stream(step, step->in, &block->cross_out, NULL);
 }
 
+static int64_t smaller(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+/* A part of the rows at a time: the hidden rows of all would be the largest thing in memory. */
 static void feed_forward(struct step *step, const struct block *block) {
-    norm(step, step->in, part(step, SCALE2), part(step, SHIFT2), true, step->runtime->dtype);
-    project(step, &block->ffn_in, ACTIVATION_GELU_TANH);
-    add_to_stream(step, step->wide, &block->ffn_out, part(step, GATE2));
+    struct runtime *runtime = step->runtime;
+    const struct transformer_config *config = &step->transformer->config;
+    const float *gate = part(step, GATE2);
+    norm(step, step->in, part(step, SCALE2), part(step, SHIFT2), true, runtime->dtype);
+    for (int64_t row = 0; row < step->grid->tokens; row += FFN_ROWS) {
+        int64_t rows = smaller(FFN_ROWS, step->grid->tokens - row);
+        const uint8_t *in = step->in;
+        run_linear(runtime, step->wide,
+                   in + (size_t)(row * config->width) * dtype_bytes(runtime->dtype), &block->ffn_in,
+                   rows,
+                   &(struct linear_epilogue){.activation = ACTIVATION_GELU_TANH,
+                                             .out_dtype = runtime->dtype});
+        run_linear(
+            runtime, step->x + row * config->width, step->wide, &block->ffn_out, rows,
+            &(struct linear_epilogue){.gate = gate,
+                                      .group = step->group != NULL ? step->group + row : NULL,
+                                      .accumulate = true,
+                                      .out_dtype = DTYPE_F32});
+    }
 }
 
 /* Latents and condition to tokens in the stream. */
@@ -378,14 +211,14 @@ static void embed_patches(struct step *step, const float *latents, const float *
     const struct transformer_grid *grid = step->grid;
     int given = config->in_channels - config->out_channels;
     assert((condition != NULL) == (given > 0));
-    int64_t stride = (int64_t)PATCH * config->in_channels;
+    int64_t stride = (int64_t)TRANSFORMER_PATCH * config->in_channels;
     size_t mark = runtime->work->used;
     void *tokens = work_alloc(runtime, grid->tokens * stride, runtime->dtype);
     runtime->ops->patchify(runtime->device, tokens, stride, 0, latents, config->out_channels,
                            grid->frames, grid->height, grid->width, runtime->dtype);
     if (given > 0)
         runtime->ops->patchify(runtime->device, tokens, stride,
-                               (int64_t)PATCH * config->out_channels, condition, given,
+                               (int64_t)TRANSFORMER_PATCH * config->out_channels, condition, given,
                                grid->frames, grid->height, grid->width, runtime->dtype);
     run_linear(runtime, step->x, tokens, &step->transformer->patch, grid->tokens,
                &(struct linear_epilogue){.out_dtype = DTYPE_F32});
@@ -400,7 +233,7 @@ static void run_head(struct step *step, float *velocity) {
     size_t mark = runtime->work->used;
     modulate(step, t->head_modulation, step->time, HEAD_CHUNKS, 1, HEAD_SCALES);
     float *in = work_floats(runtime, grid->tokens * t->config.width);
-    float *tokens = work_floats(runtime, grid->tokens * PATCH * t->config.out_channels);
+    float *tokens = work_floats(runtime, grid->tokens * TRANSFORMER_PATCH * t->config.out_channels);
     norm(step, in, part(step, HEAD_SCALE), part(step, HEAD_SHIFT), true, DTYPE_F32);
     run_linear(runtime, tokens, in, &t->head, grid->tokens,
                &(struct linear_epilogue){.out_dtype = DTYPE_F32});
@@ -409,37 +242,55 @@ static void run_head(struct step *step, float *velocity) {
     arena_reset(runtime->work, mark);
 }
 
+/* Bytes of a context's keys and values of one layer, where it does not keep them. */
+static int64_t kv_elements(const struct transformer *transformer,
+                           const struct transformer_context *context) {
+    bool made = context != NULL && context->kv == NULL;
+    return made ? context->rows * 2 * transformer->config.width : 0;
+}
+
+static void run_blocks(struct step *step) {
+    struct runtime *runtime = step->runtime;
+    const struct transformer_config *config = &step->transformer->config;
+    int64_t tokens = step->grid->tokens, qkv = tokens * 3 * config->width;
+    int64_t hidden = smaller(tokens, FFN_ROWS) * config->ffn;
+    int64_t text = kv_elements(step->transformer, step->text);
+    int64_t image = kv_elements(step->transformer, step->image);
+    size_t mark = runtime->work->used;
+    step->in = work_alloc(runtime, tokens * config->width, runtime->dtype);
+    step->wide = work_alloc(runtime, qkv > hidden ? qkv : hidden, runtime->dtype);
+    step->kv = work_alloc(runtime, text > image ? text : image, runtime->dtype);
+    for (int i = 0; i < config->layers; i++) {
+        const struct block *block = &step->transformer->block[i];
+        modulate(step, block->modulation, step->time_parts, CHUNKS, CHUNKS, SCALES);
+        self_attention(step, block);
+        cross_attention(step, block, i);
+        feed_forward(step, block);
+    }
+    arena_reset(runtime->work, mark);
+}
+
 void transformer_forward(const struct transformer *transformer, struct runtime *runtime,
-                         float *velocity, const float *latents, const float *condition,
-                         const struct transformer_grid *grid, const struct transformer_text *text,
-                         const struct transformer_time *time) {
+                         float *velocity, const struct transformer_input *input) {
+    const struct transformer_time *time = &input->time;
     assert(time->count >= 1 && time->count <= TRANSFORMER_TIMES_MAX);
-    const struct transformer_config *config = &transformer->config;
-    int64_t width = config->width, wide = config->ffn > 3 * width ? config->ffn : 3 * width;
+    assert((input->image != NULL) == (transformer->config.image_width > 0));
+    int64_t width = transformer->config.width;
     size_t mark = runtime->work->used;
     struct step step = {.transformer = transformer,
                         .runtime = runtime,
-                        .grid = grid,
-                        .text = text,
+                        .grid = input->grid,
+                        .text = input->text,
+                        .image = input->image,
                         .group = time->count > 1 ? time->group : NULL,
                         .groups = time->count};
-    step.x = work_floats(runtime, grid->tokens * width);
+    step.x = work_floats(runtime, step.grid->tokens * width);
     step.time = work_floats(runtime, step.groups * width);
     step.time_parts = work_floats(runtime, CHUNKS * step.groups * width);
     step.modulation = work_floats(runtime, CHUNKS * step.groups * width);
     embed_time(&step, time);
-    embed_patches(&step, latents, condition);
-    size_t blocks = runtime->work->used;
-    step.in = work_alloc(runtime, grid->tokens * width, runtime->dtype);
-    step.wide = work_alloc(runtime, grid->tokens * wide, runtime->dtype);
-    for (int i = 0; i < config->layers; i++) {
-        const struct block *block = &transformer->block[i];
-        modulate(&step, block->modulation, step.time_parts, CHUNKS, CHUNKS, SCALES);
-        self_attention(&step, block);
-        cross_attention(&step, block, i);
-        feed_forward(&step, block);
-    }
-    arena_reset(runtime->work, blocks);
+    embed_patches(&step, input->latents, input->condition);
+    run_blocks(&step);
     run_head(&step, velocity);
     arena_reset(runtime->work, mark);
 }

@@ -141,7 +141,7 @@ static void original_layout(void **state) {
     weights_close(&file);
 
     file = renamed(folder, "window/diffusion_pytorch_model.safetensors", NAMES_TRANSFORMER);
-    struct transformer_config config, diffusers = bench.parts.window_config;
+    struct transformer_config config, diffusers = bench.parts.window->config;
     struct transformer *transformer;
     char path[FILE_PATH_BYTES];
     static const char original[] = "{\"dim\": 72, \"ffn_dim\": 152, \"freq_dim\": 32, "
@@ -260,9 +260,10 @@ static void contradictions(void **state) {
     expect(d, keyframe, "\"num_layers\": 2", "\"num_layers\": -2", ERR_FORMAT, "num_layers");
     expect(d, keyframe, "\"num_layers\": 2", "\"num_layers\": \"2\"", ERR_FORMAT, "num_layers");
     expect(d, keyframe, "\"ffn_dim\": 152", "\"ffn_dim\": 153", ERR_SHAPE, "[152,72]");
-    expect(d, keyframe, "\"in_channels\": 16", "\"in_channels\": 20", ERR_UNSUPPORTED, "20");
+    expect(d, keyframe, "\"in_channels\": 16", "\"in_channels\": 20", ERR_SHAPE, "[72,20,1,2,2]");
     expect(d, keyframe, "\"text_dim\": 40", "\"text_dim\": 48", ERR_SHAPE, "text_embedder");
-    expect(d, keyframe, "\"image_dim\": null", "\"image_dim\": 1280", ERR_UNSUPPORTED, "CLIP");
+    expect(d, keyframe, "\"image_dim\": null", "\"image_dim\": 1280", ERR_MISSING,
+           "image_embedder");
     expect(d, keyframe, "rms_norm_across_heads", "other", ERR_UNSUPPORTED, "qk_norm");
     expect(d, keyframe, "\"cross_attn_norm\": true", "\"cross_attn_norm\": false", ERR_UNSUPPORTED,
            "cross_attn_norm");

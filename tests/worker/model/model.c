@@ -25,7 +25,9 @@ static void open_on(struct fixture *f, int threads, enum dtype dtype) {
     struct error error = {0};
     const struct device_config config = {.threads = threads};
     ok(ops_cpu()->device_open(&f->device, &config, &error), &error);
-    ok(model_open(&f->model, ops_cpu(), f->device, RANDOM_WAN, -1, dtype, &error), &error);
+    ok(model_open(&f->model, ops_cpu(), f->device, RANDOM_WAN,
+                  &(struct model_options){.stages = -1, .dtype = dtype}, &error),
+       &error);
     const struct model_info *info = model_get_info(f->model);
     size_t bytes = (size_t)(info->text_length * info->text_width) * sizeof(float);
     f->rows = malloc(bytes);
@@ -95,12 +97,17 @@ static void make_film(struct fixture *f, struct film *first, struct film *second
     ok(model_decode(f->model, latents, 1, WIDTH, HEIGHT, keep, &still, &error), &error);
     assert_int_equal(still.frames, 1);
     request.size.frames = 17;
-    ok(model_window(f->model, latents, still.rgb, 1, &request, &error), &error);
+    ok(model_window(f->model, latents, &(struct window_source){.tail = still.rgb, .tail_frames = 1},
+                    &request, &error),
+       &error);
     ok(model_decode(f->model, latents, 5, WIDTH, HEIGHT, keep, first, &error), &error);
     assert_int_equal(first->frames, 17);
     request.stream = 9;
     request.guidance = 1;
-    ok(model_window(f->model, latents, first->rgb + 12 * FRAME, 5, &request, &error), &error);
+    ok(model_window(f->model, latents,
+                    &(struct window_source){.tail = first->rgb + 12 * FRAME, .tail_frames = 5},
+                    &request, &error),
+       &error);
     ok(model_decode(f->model, latents, 5, WIDTH, HEIGHT, keep, second, &error), &error);
     assert_int_equal(second->frames, 17);
 }
@@ -136,12 +143,15 @@ static void plan_is_peak(void **state) {
         request.positive.count = request.negative.count = 63; /* and one row of padding */
         request.sampler = SAMPLER_UNIPC;
         ok(model_plan(&cost, RANDOM_WAN, stages[i], &request.size, DTYPE_BF16, &error), &error);
-        ok(model_open(&model, ops_cpu(), f->device, RANDOM_WAN, stages[i], DTYPE_BF16, &error),
+        ok(model_open(&model, ops_cpu(), f->device, RANDOM_WAN,
+                      &(struct model_options){.stages = stages[i], .dtype = DTYPE_BF16}, &error),
            &error);
         if (stages[i] == STAGE_KEYFRAME)
             ok(model_keyframe(model, latents, &request, &error), &error);
         else if (stages[i] == STAGE_WINDOW)
-            ok(model_window(model, latents, tail, 5, &request, &error), &error);
+            ok(model_window(model, latents, &(struct window_source){.tail = tail, .tail_frames = 5},
+                            &request, &error),
+               &error);
         else
             ok(model_decode(model, latents, 9, WIDTH, HEIGHT, keep, &(struct film){.frames = 0},
                             &error),
@@ -192,13 +202,10 @@ static void make_published(char folder[64]) {
 /* One Euler step by hand: noise - velocity of [noise ‖ mask ‖ condition]. The condition is the
  * encoding of `pixels`, of which `kept` latent frames are taken and the others 0. */
 static float *window_by_hand(const struct denoise_request *request, const float *pixels,
-                             int pixel_frames, int kept, int marked) {
+                             int pixel_frames, int kept, int marked, int text_length) {
     enum { FRAMES = 5, COUNT = FRAMES * LATENT };
     const int plane = LATENT / 16, encoded = (pixel_frames - 1) / 4 + 1;
     struct bench bench;
-    struct error error = {0};
-    struct transformer_grid grid;
-    struct transformer_text text;
     bench_open(&bench, RANDOM_WAN, DTYPE_F32);
     struct runtime *runtime = &bench.runtime;
     float *condition = work_floats(runtime, COUNT + 4 * FRAMES * plane);
@@ -216,13 +223,16 @@ static float *window_by_hand(const struct denoise_request *request, const float 
                     latents[(c * encoded + f) * plane + i];
         }
     random_normal(x, COUNT, request->seed, request->stream, 0);
-    ok(transformer_grid_open(&grid, bench.parts.window, runtime, FRAMES, HEIGHT / 8, WIDTH / 8,
-                             &error),
-       &error);
-    transformer_text_open(&text, bench.parts.window, runtime, request->positive.rows,
-                          request->positive.count, 64);
-    transformer_forward(bench.parts.window, runtime, v, x, condition, &grid, &text,
-                        &(struct transformer_time){.value = {1000}, .count = 1});
+    run_pass(&bench, bench.parts.window, v,
+             &(struct pass){.frames = FRAMES,
+                            .height = HEIGHT / 8,
+                            .width = WIDTH / 8,
+                            .latents = x,
+                            .condition = condition,
+                            .text = request->positive.rows,
+                            .text_rows = request->positive.count,
+                            .text_length = text_length,
+                            .time = {.value = {1000}, .count = 1}});
     for (int i = 0; i < COUNT; i++)
         x[i] -= v[i];
     bench_close(&bench);
@@ -244,20 +254,34 @@ static void window_rules(void **state) {
     struct denoise_request request = request_of(f, 17);
     request.steps = 1;
     request.guidance = 1;
-    ok(model_window(f->model, latents, tail, 5, &request, &error), &error);
-    float *expected = window_by_hand(&request, pixels, 5, 2, 2);
+    ok(model_window(f->model, latents, &(struct window_source){.tail = tail, .tail_frames = 5},
+                    &request, &error),
+       &error);
+    float *expected = window_by_hand(&request, pixels, 5, 2, 2, 64);
     assert_true(relative_error(latents, expected, 5 * LATENT) < 1e-5);
     free(expected);
 
     make_published(folder);
-    ok(model_open(&published, ops_cpu(), f->device, folder, STAGE_WINDOW, DTYPE_F32, &error),
+    ok(model_open(&published, ops_cpu(), f->device, folder,
+                  &(struct model_options){.stages = STAGE_WINDOW, .dtype = DTYPE_F32}, &error),
        &error);
-    memset(pixels + FRAME, 0, 16 * FRAME * sizeof *pixels); /* mid-grey */
-    ok(model_window(published, latents, tail, 1, &request, &error), &error);
-    expected = window_by_hand(&request, pixels, 17, 5, 1);
+    memset(pixels + 5 * FRAME, 0, 12 * FRAME * sizeof *pixels); /* mid-grey */
+    struct window_source source = {.tail = tail, .tail_frames = 5};
+    ok(model_window(published, latents, &source, &request, &error), &error);
+    expected = window_by_hand(&request, pixels, 17, 5, 2, 512);
     assert_true(relative_error(latents, expected, 5 * LATENT) < 1e-5);
     free(expected);
-    assert_int_equal(model_window(published, latents, tail, 5, &request, &error), ERR_SHAPE);
+    memset(pixels + FRAME, 0, 16 * FRAME * sizeof *pixels);
+    source = (struct window_source){WINDOW_RULE_LAST_FRAME, tail, 1, NULL};
+    ok(model_window(published, latents, &source, &request, &error), &error);
+    expected = window_by_hand(&request, pixels, 17, 5, 1, 512);
+    assert_true(relative_error(latents, expected, 5 * LATENT) < 1e-5);
+    free(expected);
+    source.tail_frames = 5;
+    assert_int_equal(model_window(published, latents, &source, &request, &error), ERR_SHAPE);
+    source = (struct window_source){WINDOW_RULE_PREFIX, tail, 5, NULL};
+    assert_int_equal(model_window(published, latents, &source, &request, &error), ERR_UNSUPPORTED);
+    assert_non_null(strstr(error.detail, "prefix"));
     model_close(&published);
     ok(file_remove_tree(folder, &error), &error);
 }
@@ -313,12 +337,21 @@ static void refusals(void **state) {
     struct error error = {0};
     struct denoise_request request = request_of(f, 17);
     assert_int_equal(model_keyframe(f->model, latents, &request, &error), ERR_SHAPE);
-    assert_int_equal(model_window(f->model, latents, tail, 2, &request, &error), ERR_SHAPE);
+    assert_int_equal(model_window(f->model, latents,
+                                  &(struct window_source){.tail = tail, .tail_frames = 2}, &request,
+                                  &error),
+                     ERR_SHAPE);
     assert_non_null(strstr(error.detail, "1 or 5"));
     request.size.frames = 18;
-    assert_int_equal(model_window(f->model, latents, tail, 1, &request, &error), ERR_SHAPE);
+    assert_int_equal(model_window(f->model, latents,
+                                  &(struct window_source){.tail = tail, .tail_frames = 1}, &request,
+                                  &error),
+                     ERR_SHAPE);
     request.size.frames = 5;
-    assert_int_equal(model_window(f->model, latents, tail, 5, &request, &error), ERR_SHAPE);
+    assert_int_equal(model_window(f->model, latents,
+                                  &(struct window_source){.tail = tail, .tail_frames = 5}, &request,
+                                  &error),
+                     ERR_SHAPE);
     request = request_of(f, 1);
     request.size.width = 40;
     assert_int_equal(model_keyframe(f->model, latents, &request, &error), ERR_SHAPE);
@@ -338,10 +371,15 @@ static void refusals(void **state) {
     assert_int_equal(model_encode_text(f->model, latents, &request.steps, "\xff", &error),
                      ERR_FORMAT);
     struct model *model;
-    ok(model_open(&model, ops_cpu(), f->device, RANDOM_WAN, STAGE_VAE, DTYPE_F32, &error), &error);
+    ok(model_open(&model, ops_cpu(), f->device, RANDOM_WAN,
+                  &(struct model_options){.stages = STAGE_VAE, .dtype = DTYPE_F32}, &error),
+       &error);
     request = request_of(f, 1);
     assert_int_equal(model_keyframe(model, latents, &request, &error), ERR_UNSUPPORTED);
-    assert_int_equal(model_window(model, latents, tail, 1, &request, &error), ERR_UNSUPPORTED);
+    assert_int_equal(model_window(model, latents,
+                                  &(struct window_source){.tail = tail, .tail_frames = 1}, &request,
+                                  &error),
+                     ERR_UNSUPPORTED);
     assert_int_equal(model_encode_text(model, latents, &request.steps, "x", &error),
                      ERR_UNSUPPORTED);
     model_close(&model);

@@ -28,7 +28,7 @@ void bench_start(struct bench *bench, enum dtype dtype) {
 void bench_open(struct bench *bench, const char *folder, enum dtype dtype) {
     struct error error = {0};
     bench_start(bench, dtype);
-    ok(parts_open(&bench->parts, &bench->runtime, folder, -1, &error), &error);
+    ok(parts_open(&bench->parts, &bench->runtime, folder, -1, false, &error), &error);
 }
 
 void bench_close(struct bench *bench) {
@@ -97,4 +97,30 @@ void *narrowed(struct bench *bench, const float *x, int64_t count) {
     bench->runtime.ops->convert(bench->runtime.device, out, bench->runtime.dtype, exact, DTYPE_F32,
                                 count);
     return out;
+}
+
+void run_pass(struct bench *bench, const struct denoiser *denoiser, float *velocity,
+              const struct pass *pass) {
+    struct runtime *runtime = &bench->runtime;
+    const struct transformer *transformer = denoiser->expert[0].transformer;
+    struct error error = {0};
+    struct transformer_grid grid;
+    struct transformer_context text, image;
+    size_t mark = runtime->work->used;
+    ok(transformer_grid_open(&grid, transformer, runtime, pass->frames, pass->height, pass->width,
+                             &error),
+       &error);
+    transformer_text_open(&text, transformer, runtime, &grid, pass->text, pass->text_rows,
+                          pass->text_length);
+    if (pass->image != NULL)
+        transformer_image_open(&image, transformer, runtime, &grid, pass->image, pass->image_rows);
+    const struct transformer_input input = {.latents = pass->latents,
+                                            .condition = pass->condition,
+                                            .grid = &grid,
+                                            .text = &text,
+                                            .image = pass->image != NULL ? &image : NULL,
+                                            .time = pass->time};
+    transformer_forward(transformer, runtime, velocity, &input);
+    ok(runtime->ops->status(runtime->device, &error), &error);
+    arena_reset(runtime->work, mark);
 }

@@ -44,6 +44,17 @@ float *widened(const void *x, int64_t count, enum dtype dtype);
 /* [C,T,H,W] from [T,H,W,C] and back (malloc). */
 float *channels_first(const float *x, int64_t channels, int64_t pixels);
 float *channels_last(const float *x, int64_t channels, int64_t pixels);
+/* One pass of the first expert: velocity and latents are [Cout,frames,height,width], work memory as
+ * transformer_input asks for it. `image` may be NULL. */
+struct pass {
+    int64_t frames, height, width;
+    const float *latents, *condition, *text, *image;
+    int text_rows, text_length, image_rows;
+    struct transformer_time time;
+};
+void run_pass(struct bench *bench, const struct denoiser *denoiser, float *velocity,
+              const struct pass *pass);
+
 /* A copy in the compute type in the work arena. */
 void *narrowed(struct bench *bench, const float *x, int64_t count);
 

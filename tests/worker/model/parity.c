@@ -91,31 +91,27 @@ static int real_rows(const struct tensor *text) {
 static void forward_one(struct state *state, const char *name, int index) {
     struct bench *bench = &state->bench;
     struct runtime *runtime = &bench->runtime;
-    struct error error = {0};
     bool window = strcmp(name, "window") == 0;
-    const struct transformer *transformer = window ? bench->parts.window : bench->parts.keyframe;
+    const struct denoiser *denoiser = window ? bench->parts.window : bench->parts.keyframe;
     const struct tensor *input = reference(state->reference, "%s.%d.input", name, index);
     const struct tensor *text = reference(state->reference, "%s.%d.text", name, index);
     const struct tensor *time = reference(state->reference, "%s.%d.timestep", name, index);
     const struct tensor *velocity = reference(state->reference, "%s.%d.velocity", name, index);
     int64_t count = tensor_elements(velocity);
-    size_t mark = runtime->work->used;
-    struct transformer_grid grid;
-    struct transformer_text keys;
-    ok(transformer_grid_open(&grid, transformer, runtime, input->dim[1], input->dim[2],
-                             input->dim[3], &error),
-       &error);
-    transformer_text_open(&keys, transformer, runtime, text->data, real_rows(text),
-                          (int)text->dim[0]);
     float *out = work_floats(runtime, count);
-    const struct transformer_time when = {.value = {*(const float *)time->data}, .count = 1};
-    transformer_forward(transformer, runtime, out, input->data,
-                        window ? (const float *)input->data + count : NULL, &grid, &keys, &when);
-    ok(runtime->ops->status(runtime->device, &error), &error);
+    run_pass(bench, denoiser, out,
+             &(struct pass){.frames = input->dim[1],
+                            .height = input->dim[2],
+                            .width = input->dim[3],
+                            .latents = input->data,
+                            .condition = window ? (const float *)input->data + count : NULL,
+                            .text = text->data,
+                            .text_rows = real_rows(text),
+                            .text_length = (int)text->dim[0],
+                            .time = {.value = {*(const float *)time->data}, .count = 1}});
     char label[64];
     (void)snprintf(label, sizeof label, "%s.%d", name, index);
     close_enough(label, out, velocity, state->subject->dtype);
-    arena_reset(runtime->work, mark);
 }
 
 static void keyframe_forward(void **argument) {
@@ -130,28 +126,33 @@ static void window_forward(void **argument) {
     forward_one(state, "window", 1);
 }
 
+static struct pass keyframe_pass(struct state *state) {
+    const struct tensor *input = reference(state->reference, "keyframe.0.input");
+    const struct tensor *text = reference(state->reference, "keyframe.0.text");
+    return (struct pass){
+        .frames = input->dim[1],
+        .height = input->dim[2],
+        .width = input->dim[3],
+        .latents = input->data,
+        .text = text->data,
+        .text_rows = real_rows(text),
+        .text_length = (int)text->dim[0],
+        .time = {
+            .value = {*(const float *)reference(state->reference, "keyframe.0.timestep")->data},
+            .count = 1}};
+}
+
 /* Padding as real zero rows gives what the one row with a bias gives. */
 static void text_padding(void **argument) {
     struct state *state = state_of(argument);
-    struct runtime *runtime = &state->bench.runtime;
-    const struct transformer *transformer = state->bench.parts.keyframe;
-    const struct tensor *input = reference(state->reference, "keyframe.0.input");
-    const struct tensor *text = reference(state->reference, "keyframe.0.text");
     const struct tensor *velocity = reference(state->reference, "keyframe.0.velocity");
-    struct error error = {0};
-    struct transformer_grid grid;
-    ok(transformer_grid_open(&grid, transformer, runtime, input->dim[1], input->dim[2],
-                             input->dim[3], &error),
-       &error);
-    const struct transformer_time when = {.value = {937.5f}, .count = 1};
-    const int counts[] = {real_rows(text), real_rows(text) + 3, (int)text->dim[0] - 1,
-                          (int)text->dim[0]};
+    struct pass pass = keyframe_pass(state);
+    const int counts[] = {pass.text_rows, pass.text_rows + 3, pass.text_length - 1,
+                          pass.text_length};
     for (int i = 0; i < 4; i++) {
-        struct transformer_text keys;
-        transformer_text_open(&keys, transformer, runtime, text->data, counts[i],
-                              (int)text->dim[0]);
-        float *out = work_floats(runtime, tensor_elements(velocity));
-        transformer_forward(transformer, runtime, out, input->data, NULL, &grid, &keys, &when);
+        float *out = work_floats(&state->bench.runtime, tensor_elements(velocity));
+        pass.text_rows = counts[i];
+        run_pass(&state->bench, state->bench.parts.keyframe, out, &pass);
         close_enough("padded text", out, velocity, state->subject->dtype);
     }
 }
@@ -163,26 +164,18 @@ static void time_groups(void **argument) {
     if (strcmp(state->subject->folder, RANDOM_WAN) != 0)
         skip();
     struct runtime *runtime = &state->bench.runtime;
-    const struct transformer *transformer = state->bench.parts.keyframe;
-    const struct tensor *input = reference(state->reference, "keyframe.0.input");
-    const struct tensor *text = reference(state->reference, "keyframe.0.text");
-    float time = *(const float *)reference(state->reference, "keyframe.0.timestep")->data;
+    struct pass pass = keyframe_pass(state);
+    int64_t tokens = pass.frames * (pass.height / 2) * (pass.width / 2);
     struct error error = {0};
     struct weights *times;
-    struct transformer_grid grid;
-    struct transformer_text keys;
     ok(weights_open(&times, "tests/worker/model/vectors/times.safetensors", &error), &error);
-    ok(transformer_grid_open(&grid, transformer, runtime, input->dim[1], input->dim[2],
-                             input->dim[3], &error),
-       &error);
-    transformer_text_open(&keys, transformer, runtime, text->data, real_rows(text),
-                          (int)text->dim[0]);
-    uint8_t *group = work_alloc(runtime, grid.tokens, DTYPE_U8);
-    for (int64_t i = 0; i < grid.tokens; i++)
+    uint8_t *group = work_alloc(runtime, tokens, DTYPE_U8);
+    for (int64_t i = 0; i < tokens; i++)
         group[i] = i % 3 == 0;
-    float *out = work_floats(runtime, tensor_elements(input));
-    const struct transformer_time when = {.value = {time, 0}, .count = 2, .group = group};
-    transformer_forward(transformer, runtime, out, input->data, NULL, &grid, &keys, &when);
+    float *out = work_floats(runtime, 16 * pass.frames * pass.height * pass.width);
+    pass.time =
+        (struct transformer_time){.value = {pass.time.value[0], 0}, .count = 2, .group = group};
+    run_pass(&state->bench, state->bench.parts.keyframe, out, &pass);
     close_enough("time groups", out, reference(times, "velocity"), state->subject->dtype);
     weights_close(&times);
 }
@@ -195,36 +188,30 @@ static void trajectory(void **argument) {
     const struct scheduler_config *scheduler = &parts->config.scheduler;
     const struct tensor *noise = reference(state->reference, "sampler.noise");
     const struct tensor *sigmas = reference(state->reference, "sampler.sigmas");
-    const struct tensor *text = reference(state->reference, "keyframe.0.text");
     const struct tensor *empty = reference(state->reference, "text.empty.rows");
     struct error error = {0};
     struct schedule schedule;
     ok(schedule_make(&schedule, scheduler, scheduler->sampler, scheduler->steps, scheduler->shift,
-                     &error),
+                     NULL, &error),
        &error);
     assert_int_equal(schedule.steps + 1, sigmas->dim[0]);
     for (int i = 0; i <= schedule.steps; i++)
         assert_float_equal(schedule.sigma[i], ((const float *)sigmas->data)[i], 1e-6);
     int64_t count = tensor_elements(noise);
-    struct transformer_grid grid;
-    struct transformer_text positive, negative;
-    ok(transformer_grid_open(&grid, parts->keyframe, runtime, noise->dim[1], noise->dim[2],
-                             noise->dim[3], &error),
-       &error);
-    transformer_text_open(&positive, parts->keyframe, runtime, text->data, real_rows(text),
-                          (int)text->dim[0]);
-    transformer_text_open(&negative, parts->keyframe, runtime, empty->data, real_rows(empty),
-                          (int)empty->dim[0]);
     float *x = work_floats(runtime, count), *v = work_floats(runtime, count);
     float *u = work_floats(runtime, count), g = scheduler->guidance;
     memcpy(x, noise->data, (size_t)count * sizeof *x);
+    struct pass pass = keyframe_pass(state), negative = pass;
+    pass.latents = negative.latents = x;
+    negative.text = empty->data;
+    negative.text_rows = real_rows(empty);
     struct sampler_run run;
     sampler_start(&run, &schedule, runtime, count, 1, 1, NULL);
     for (int i = 0; i < schedule.steps; i++) {
-        const struct transformer_time when = {.value = {schedule.time[i]}, .count = 1};
-        transformer_forward(parts->keyframe, runtime, v, x, NULL, &grid, &positive, &when);
+        pass.time.value[0] = negative.time.value[0] = schedule.time[i];
+        run_pass(&state->bench, parts->keyframe, v, &pass);
         if (g != 1) {
-            transformer_forward(parts->keyframe, runtime, u, x, NULL, &grid, &negative, &when);
+            run_pass(&state->bench, parts->keyframe, u, &negative);
             runtime->ops->combine(runtime->device, v, (const float *const[]){u, v},
                                   (const float[]){1 - g, g}, 2, count);
         }

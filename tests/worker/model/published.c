@@ -110,7 +110,7 @@ static void parameters(void **state) {
     ok(model_read_info(&info, *state, &error), &error);
     assert_string_equal(info.family, "wan2.1");
     assert_int_equal(info.parameters, 1418996800 + 126892531 + 5680910336);
-    assert_int_equal(info.stages, STAGE_TEXT | STAGE_KEYFRAME | STAGE_VAE);
+    assert_int_equal(info.stages, STAGE_TEXT | STAGE_KEYFRAME | STAGE_WINDOW | STAGE_VAE);
     assert_int_equal(info.text_length, 512);
     assert_int_equal(info.sampler, SAMPLER_UNIPC);
 }

@@ -54,7 +54,7 @@ static void follow(struct fixture *f, const char *name, enum sampler sampler, in
     struct error error = {0};
     struct schedule schedule;
     struct sampler_run run;
-    ok(schedule_make(&schedule, &config, sampler, steps, shift, &error), &error);
+    ok(schedule_make(&schedule, &config, sampler, steps, shift, NULL, &error), &error);
     arena_reset(&f->work, 0);
     float *x = work_floats(&f->runtime, COUNT), *v = work_floats(&f->runtime, COUNT);
     memcpy(x, reference(f->file, "noise")->data, COUNT * sizeof *x);
@@ -90,7 +90,7 @@ static void renoise(void **state) {
     struct error error = {0};
     struct schedule schedule;
     struct sampler_run run;
-    ok(schedule_make(&schedule, &config, SAMPLER_RENOISE, 2, 5, &error), &error);
+    ok(schedule_make(&schedule, &config, SAMPLER_RENOISE, 2, 5, NULL, &error), &error);
     assert_float_equal(schedule.sigma[1], 0.8, 1e-7); /* its own list, not the computed one */
     arena_reset(&f->work, 0);
     float *x = work_floats(&f->runtime, COUNT), *v = work_floats(&f->runtime, COUNT);
@@ -113,11 +113,15 @@ static void bounds(void **state) {
     const struct scheduler_config config = {0};
     struct schedule schedule;
     struct error error = {0};
-    assert_int_equal(schedule_make(&schedule, &config, SAMPLER_EULER, 0, 1, &error), ERR_LIMIT);
-    assert_int_equal(schedule_make(&schedule, &config, SAMPLER_EULER, 1001, 1, &error), ERR_LIMIT);
-    assert_int_equal(schedule_make(&schedule, &config, SAMPLER_EULER, 4, 0, &error), ERR_LIMIT);
-    assert_int_equal(schedule_make(&schedule, &config, SAMPLER_EULER, 4, NAN, &error), ERR_LIMIT);
-    ok(schedule_make(&schedule, &config, SAMPLER_UNIPC, 1000, 1, &error), &error);
+    assert_int_equal(schedule_make(&schedule, &config, SAMPLER_EULER, 0, 1, NULL, &error),
+                     ERR_LIMIT);
+    assert_int_equal(schedule_make(&schedule, &config, SAMPLER_EULER, 1001, 1, NULL, &error),
+                     ERR_LIMIT);
+    assert_int_equal(schedule_make(&schedule, &config, SAMPLER_EULER, 4, 0, NULL, &error),
+                     ERR_LIMIT);
+    assert_int_equal(schedule_make(&schedule, &config, SAMPLER_EULER, 4, NAN, NULL, &error),
+                     ERR_LIMIT);
+    ok(schedule_make(&schedule, &config, SAMPLER_UNIPC, 1000, 1, NULL, &error), &error);
 }
 
 /* Buckets of umT5 at every step of the logarithm, as torch computes them. */

@@ -1,0 +1,96 @@
+#include "worker/model/denoiser.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "base/file.h"
+
+static enum error_code read_config(struct transformer_config *out, struct expert *expert,
+                                   const char *folder, const char *name, struct error *error) {
+    char path[FILE_PATH_BYTES];
+    enum error_code code = file_join(path, folder, name, error);
+    if (code == ERR_OK)
+        code = weights_open_folder(&expert->file, path, "diffusion_pytorch_model", error);
+    if (code == ERR_OK)
+        code = config_read_transformer(out, path, error);
+    if (code == ERR_OK)
+        transformer_complete_config(out, expert->file);
+    return code;
+}
+
+/* Both files are opened and compared before any weight is taken over. */
+static enum error_code read_configs(struct denoiser *denoiser, const char *folder,
+                                    struct error *error) {
+    struct transformer_config second;
+    const struct denoiser_config *source = &denoiser->source;
+    enum error_code code =
+        read_config(&denoiser->config, &denoiser->expert[0], folder, source->folder[0], error);
+    if (code != ERR_OK || source->experts == 1)
+        return code;
+    code = read_config(&second, &denoiser->expert[1], folder, source->folder[1], error);
+    if (code == ERR_OK && memcmp(&second, &denoiser->config, sizeof second) != 0)
+        code = error_set(error, ERR_SHAPE, "%s: the experts in %s and %s are not of one shape",
+                         folder, source->folder[0], source->folder[1]);
+    return code;
+}
+
+static size_t held_bytes(struct runtime *runtime) {
+    return runtime->params->used + runtime->ops->weight_bytes(runtime->device) +
+           runtime->ops->mapped_bytes(runtime->device);
+}
+
+static enum error_code open_expert(struct denoiser *denoiser, struct runtime *runtime, int index,
+                                   struct error *error) {
+    struct expert *expert = &denoiser->expert[index];
+    int64_t elements = 0;
+    enum error_code code = transformer_open(&expert->transformer, runtime, expert->file,
+                                            &denoiser->config, &elements, error);
+    denoiser->elements = denoiser->source.experts * elements;
+    return code;
+}
+
+enum error_code denoiser_open(struct denoiser *denoiser, struct runtime *runtime,
+                              const char *folder, const struct denoiser_config *source, bool alone,
+                              struct error *error) {
+    *denoiser = (struct denoiser){.source = *source,
+                                  .alone = alone && source->experts > 1,
+                                  .params_mark = runtime->params->used};
+    enum error_code code = read_configs(denoiser, folder, error);
+    if (code == ERR_OK)
+        code = open_expert(denoiser, runtime, 0, error);
+    size_t before = held_bytes(runtime);
+    if (code == ERR_OK && source->experts > 1 && !denoiser->alone)
+        code = open_expert(denoiser, runtime, 1, error);
+    denoiser->second_bytes = held_bytes(runtime) - before;
+    return code;
+}
+
+void denoiser_close(struct denoiser *denoiser, struct runtime *runtime) {
+    for (int i = 0; i < CONFIG_EXPERTS_MAX; i++) {
+        transformer_close(runtime, &denoiser->expert[i].transformer);
+        weights_close(&denoiser->expert[i].file);
+    }
+}
+
+int denoiser_choose(const struct denoiser *denoiser, float time) {
+    return denoiser->source.experts > 1 && time < denoiser->source.boundary * 1000;
+}
+
+enum error_code denoiser_hold(struct denoiser *denoiser, struct runtime *runtime, int expert,
+                              struct error *error) {
+    if (denoiser->expert[expert].transformer != NULL)
+        return ERR_OK;
+    assert(denoiser->alone && !runtime->work->measuring);
+    transformer_close(runtime, &denoiser->expert[1 - expert].transformer);
+    arena_reset(runtime->params, denoiser->params_mark);
+    return open_expert(denoiser, runtime, expert, error);
+}
+
+const struct transformer *denoiser_transformer(const struct denoiser *denoiser,
+                                               const struct runtime *runtime, int expert) {
+    const struct transformer *held = denoiser->expert[expert].transformer;
+    if (held == NULL && runtime->work->measuring)
+        held = denoiser->expert[1 - expert].transformer;
+    assert(held != NULL);
+    return held;
+}

@@ -1,0 +1,138 @@
+#include "worker/model/fields.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define CONFIG_BYTES_MAX (1u << 20)
+
+void fields_open(struct fields *fields, const char *folder, const char *name, struct error *error) {
+    memset(fields, 0, sizeof *fields);
+    fields->error = error;
+    fields->code = file_join(fields->path, folder, name, error);
+    if (fields->code == ERR_OK)
+        fields->code = arena_open(&fields->arena, 64u << 20, error);
+    char *text;
+    size_t length;
+    if (fields->code == ERR_OK)
+        fields->code =
+            file_read(&text, &length, &fields->arena, fields->path, CONFIG_BYTES_MAX, error);
+    if (fields->code != ERR_OK)
+        return;
+    fields->code = json_parse(&fields->root, &fields->arena, text, length, error);
+    if (fields->code != ERR_OK)
+        fields->code = error_prefix(error, "%s:", fields->path);
+    else if (fields->root->type != JSON_OBJECT)
+        fields->code = error_set(error, ERR_FORMAT, "%s: expected a JSON object", fields->path);
+}
+
+enum error_code fields_close(struct fields *fields) {
+    arena_close(&fields->arena);
+    return fields->code;
+}
+
+/* The field, or NULL where it is absent or null, or an error came before. */
+const struct json *fields_get(const struct fields *fields, const char *key) {
+    const struct json *value = fields->code == ERR_OK ? json_get(fields->root, key) : NULL;
+    return value == NULL || value->type == JSON_NULL ? NULL : value;
+}
+
+int fields_int(struct fields *fields, const char *key, int fallback, int min, int max) {
+    const struct json *value = fields_get(fields, key);
+    if (value == NULL && fallback >= min)
+        return fallback;
+    if (fields->code != ERR_OK)
+        return min;
+    if (value == NULL)
+        fields->code = error_set(fields->error, ERR_FORMAT,
+                                 "%s: '%s' is missing; expected a whole "
+                                 "number from %d to %d",
+                                 fields->path, key, min, max);
+    else if (value->type != JSON_NUMBER || !value->is_integer || value->integer < min ||
+             value->integer > max)
+        fields->code =
+            error_set(fields->error, ERR_FORMAT, "%s: '%s' must be a whole number from %d to %d",
+                      fields->path, key, min, max);
+    return fields->code == ERR_OK ? (int)value->integer : min;
+}
+
+float fields_float(struct fields *fields, const char *key, double fallback, double min,
+                   double max) {
+    const struct json *value = fields_get(fields, key);
+    if (value == NULL)
+        return (float)fallback;
+    if (value->type != JSON_NUMBER || !(value->number >= min && value->number <= max)) {
+        fields->code =
+            error_set(fields->error, ERR_FORMAT, "%s: '%s' must be a number from %g to %g",
+                      fields->path, key, min, max);
+        return (float)fallback;
+    }
+    return (float)value->number;
+}
+
+bool fields_bool(struct fields *fields, const char *key, bool fallback) {
+    const struct json *value = fields_get(fields, key);
+    if (value == NULL)
+        return fallback;
+    if (value->type != JSON_BOOL)
+        fields->code = error_set(fields->error, ERR_FORMAT, "%s: '%s' must be true or false",
+                                 fields->path, key);
+    return value->boolean;
+}
+
+/* A list of `min` to `max` whole numbers; *count stays and `out` too where it is absent. */
+void fields_ints(struct fields *fields, const char *key, int *out, int *count, int max, int low,
+                 int high) {
+    const struct json *value = fields_get(fields, key);
+    if (value == NULL)
+        return;
+    bool good = value->type == JSON_ARRAY && value->length <= (size_t)max;
+    int n = 0;
+    for (const struct json *item = good ? value->child : NULL; item != NULL; item = item->next) {
+        good = good && item->type == JSON_NUMBER && item->is_integer && item->integer >= low &&
+               item->integer <= high;
+        out[n++] = good ? (int)item->integer : low;
+    }
+    *count = n;
+    if (!good)
+        fields->code =
+            error_set(fields->error, ERR_FORMAT,
+                      "%s: '%s' must be a list of at most %d whole numbers from %d to %d",
+                      fields->path, key, max, low, high);
+}
+
+void fields_floats(struct fields *fields, const char *key, float *out, int *count, int max) {
+    const struct json *value = fields_get(fields, key);
+    if (value == NULL)
+        return;
+    bool good = value->type == JSON_ARRAY && value->length <= (size_t)max;
+    int n = 0;
+    for (const struct json *item = good ? value->child : NULL; item != NULL; item = item->next) {
+        good = good && item->type == JSON_NUMBER;
+        out[n++] = (float)item->number;
+    }
+    *count = n;
+    if (!good)
+        fields->code =
+            error_set(fields->error, ERR_FORMAT, "%s: '%s' must be a list of at most %d numbers",
+                      fields->path, key, max);
+}
+
+/* A setting that only has one value here: refuse others by name. */
+void fields_must_be_text(struct fields *fields, const char *key, const char *only) {
+    const struct json *value = fields_get(fields, key);
+    if (value != NULL && (value->type != JSON_STRING || strcmp(value->string, only) != 0))
+        fields->code =
+            error_set(fields->error, ERR_UNSUPPORTED, "%s: '%s' is %s%s%s; only '%s' is supported",
+                      fields->path, key, value->type == JSON_STRING ? "'" : "not a text",
+                      value->type == JSON_STRING ? value->string : "",
+                      value->type == JSON_STRING ? "'" : "", only);
+}
+
+void fields_must_be_bool(struct fields *fields, const char *key, bool only) {
+    const struct json *value = fields_get(fields, key);
+    if (value != NULL && (value->type != JSON_BOOL || value->boolean != only))
+        fields->code = error_set(fields->error, ERR_UNSUPPORTED,
+                                 "%s: '%s' must be %s; other models are not "
+                                 "supported",
+                                 fields->path, key, only ? "true" : "false");
+}

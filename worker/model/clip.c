@@ -31,24 +31,30 @@ int64_t clip_rows(const struct clip_config *config) {
 
 /* -- weights --------------------------------------------------------------------------------- */
 
+/* Newer files of the diffusers layout leave the prefix out. */
+static const char *root_of(const struct weights *file) {
+    return weights_find(file, "embeddings.class_embedding") != NULL ? "" : "vision_model.";
+}
+
 static void load_layer(struct loader *loader, struct layer_weights *layer,
                        const struct clip_config *config, int index) {
     static const char *const apart[] = {"q_proj", "k_proj", "v_proj"}, *const packed[] = {"to_qkv"};
     static const char *const out[] = {"out_proj"}, *const fc1[] = {"fc1"}, *const fc2[] = {"fc2"};
     int64_t width = config->width;
     enum dtype dtype = loader->runtime->dtype;
-    loader_enter(loader, "vision_model.encoder.layers.%d.", index);
+    const char *root = root_of(loader->file);
+    loader_enter(loader, "%sencoder.layers.%d.", root, index);
     layer->norm1_mul = loader_vector(loader, "layer_norm1.weight", width);
     layer->norm1_add = loader_vector(loader, "layer_norm1.bias", width);
     layer->norm2_mul = loader_vector(loader, "layer_norm2.weight", width);
     layer->norm2_add = loader_vector(loader, "layer_norm2.bias", width);
-    loader_enter(loader, "vision_model.encoder.layers.%d.self_attn.", index);
+    loader_enter(loader, "%sencoder.layers.%d.self_attn.", root, index);
     if (loader->original)
         loader_linear(loader, &layer->qkv, packed, 1, width, 3 * width, true, dtype);
     else
         loader_linear(loader, &layer->qkv, apart, 3, width, width, true, dtype);
     loader_linear(loader, &layer->out, out, 1, width, width, true, dtype);
-    loader_enter(loader, "vision_model.encoder.layers.%d.mlp.", index);
+    loader_enter(loader, "%sencoder.layers.%d.mlp.", root, index);
     loader_linear(loader, &layer->ffn_in, fc1, 1, width, config->ffn, true, dtype);
     loader_linear(loader, &layer->ffn_out, fc2, 1, config->ffn, width, true, dtype);
 }
@@ -56,12 +62,12 @@ static void load_layer(struct loader *loader, struct layer_weights *layer,
 static void load_ends(struct loader *loader, struct clip *clip) {
     const struct clip_config *config = &clip->config;
     const int64_t patch[] = {config->width, 3, config->patch, config->patch};
-    loader_enter(loader, "vision_model.embeddings.");
+    loader_enter(loader, "%sembeddings.", root_of(loader->file));
     loader_patch(loader, &clip->patch, "patch_embedding", 4, patch, false, loader->runtime->dtype);
     clip->class = loader_vector(loader, "class_embedding", config->width);
     clip->position =
         loader_vector(loader, "position_embedding.weight", clip_rows(config) * config->width);
-    loader_enter(loader, "vision_model.");
+    loader_enter(loader, "%s", root_of(loader->file));
     clip->norm_mul = loader_vector(loader, "pre_layrnorm.weight", config->width);
     clip->norm_add = loader_vector(loader, "pre_layrnorm.bias", config->width);
 }
@@ -69,13 +75,16 @@ static void load_ends(struct loader *loader, struct clip *clip) {
 enum error_code clip_open(struct clip **out, struct runtime *runtime, const struct weights *file,
                           const struct clip_config *config, int64_t *elements,
                           struct error *error) {
-    /* What comes after the output, and the text tower, of either layout; the last layer's is below.
-     */
-    char last[2][64];
-    (void)snprintf(last[0], sizeof last[0], "vision_model.encoder.layers.%d.", config->layers - 1);
-    (void)snprintf(last[1], sizeof last[1], "visual.transformer.%d.", config->layers - 1);
+    /* What comes after the output, and the text tower, of either layout. */
+    char last[3][64];
+    int end = config->layers - 1;
+    (void)snprintf(last[0], sizeof last[0], "vision_model.encoder.layers.%d.", end);
+    (void)snprintf(last[1], sizeof last[1], "encoder.layers.%d.", end);
+    (void)snprintf(last[2], sizeof last[2], "visual.transformer.%d.", end);
     const char *const ignored[] = {"vision_model.post_layernorm.",
                                    "vision_model.embeddings.position_ids",
+                                   "post_layernorm.",
+                                   "embeddings.position_ids",
                                    "visual_projection.",
                                    "visual.post_norm.",
                                    "visual.head",
@@ -83,6 +92,7 @@ enum error_code clip_open(struct clip **out, struct runtime *runtime, const stru
                                    "log_scale",
                                    last[0],
                                    last[1],
+                                   last[2],
                                    NULL};
     *out = NULL;
     struct clip *clip = calloc(1, sizeof *clip);

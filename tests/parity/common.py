@@ -28,7 +28,7 @@ class Shapes:
     text_rows: int = 512  # the reference's own length where a model has an image branch
     clip_dim: int = 32
     clip_size: int = 56
-    vae_dim: int = 4
+    vae_dim: int = 16
 
     @property
     def ffn(self):

@@ -47,12 +47,10 @@ static void print_result(const struct parity_result *result, const char *label, 
     tally->over += over;
 }
 
-static void run_case(const char *folder, const char *model, const char *file, parity_case *run,
+static void run_case(const char *folder, const char *label, const char *file, parity_case *run,
                      struct tally *tally) {
     static const enum dtype dtypes[] = {DTYPE_F32, DTYPE_BF16};
-    char path[FILE_PATH_BYTES], label[256];
-    (void)snprintf(label, sizeof label, "%s %.*s", model,
-                   (int)(strlen(file) - strlen(PARITY_SUFFIX)), file);
+    char path[FILE_PATH_BYTES];
     for (int i = 0; i < 2; i++) {
         struct parity_result result = {.bound = dtypes[i] == DTYPE_F32 ? 1e-4 : 1e-2};
         struct weights *tensors = NULL;
@@ -88,9 +86,11 @@ static void run_model(const char *root, const char *model, const char *only, str
     for (int i = 0; i < count; i++) {
         const char *file = entries[i]->d_name, *suffix = strstr(file, PARITY_SUFFIX);
         parity_case *run = suffix != NULL ? find_kind(file) : NULL;
-        if (run != NULL &&
-            (only == NULL || strstr(file, only) != NULL || strstr(model, only) != NULL))
-            run_case(folder, model, file, run, tally);
+        char label[512];
+        (void)snprintf(label, sizeof label, "%s %.*s", model,
+                       suffix != NULL ? (int)(suffix - file) : 0, file);
+        if (run != NULL && (only == NULL || strstr(label, only) != NULL))
+            run_case(folder, label, file, run, tally);
         free(entries[i]);
     }
     if (count >= 0)

@@ -1,7 +1,6 @@
 """Whole requests through diffusers' pipelines: condition, image encoder, experts, guidance and every step."""
 from unittest import mock
 
-import numpy as np
 import torch
 from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
 from PIL import Image
@@ -55,11 +54,11 @@ def run(out, shapes, kind, pipeline, name, *, frames=None, sampler=UNIPC, steps=
         guidance=(5.0, 5.0), first=None, last=None):
     """sigmas: a list; else those of sampler, steps and shift."""
     g = generator(shapes, 300)
-    length, height, width = latent_size(kind, shapes)
+    _, height, width = latent_size(kind, shapes)
     frames = frames or shapes.frames
     length = (frames - 1) // 4 + 1
     steps, shift = steps or shapes.steps, shift or kind.shift
-    positive, negative = (torch.randn(n, shapes.text_dim, generator=g) for n in (20, 3))
+    positive, negative = (torch.randn(n, shapes.text_dim, generator=g) for n in (120, 60))
     noise = Noise(SEED, STREAM)
     channels = pipeline.transformer.config.out_channels
     start = noise.next((1, channels, length, height, width))

@@ -46,9 +46,11 @@ def make(out, shapes, kind, pipeline):
     if kind.experts:
         experts = {"high": pipeline.transformer, "low": pipeline.transformer_2}
     for which, model in experts.items():
-        cases = {"usual": one(model, kind, own, g, 937.5, 20),
+        cases = {"usual": one(model, kind, own, g, 937.5, 120),
                  "brief-text": one(model, kind, own, g, 421.0, 1),  # keys and values made anew
-                 "full-text": one(model, kind, own, g, 12.0, own.text_rows, frames=1)}
+                 "one-frame": one(model, kind, own, g, 12.0, 40, frames=1)}
+        if kind.name == "t2v":
+            cases["full-text"] = one(model, kind, own, g, 12.0, own.text_rows, frames=1)
         if kind.prefix:
             cases["prefix-1"] = one(model, kind, own, g, 700.0, 11, given=1)
             cases["prefix-2"] = one(model, kind, own, g, 700.0, 11, given=2)

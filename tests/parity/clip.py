@@ -42,7 +42,7 @@ def make(out, shapes):
     model, prepare = encoder(shapes), processor(shapes)
     narrow(model).save_pretrained(folder)
     sizes = {"wide": (shapes.width, shapes.height), "tall": (shapes.clip_size - 10, 3 * shapes.clip_size + 5),
-             "large": (7 * shapes.clip_size + 3, 4 * shapes.clip_size + 1)}
+             "large": (4 * shapes.clip_size + 3, 2 * shapes.clip_size + 1)}
     for salt, (name, (width, height)) in enumerate(sizes.items()):
         rgb = picture(shapes, 60 + salt, width, height)
         pixels = prepare(images=Image.fromarray(rgb.numpy()), return_tensors="pt")["pixel_values"]

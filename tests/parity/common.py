@@ -61,8 +61,9 @@ def narrow(module):
 
 def save_case(folder, kind, name, tensors):
     Path(folder).mkdir(parents=True, exist_ok=True)
-    save_file({key: value.clone().contiguous() for key, value in tensors.items()},
-              Path(folder) / f"{kind}.{name}.safetensors")
+    path = Path(folder) / f"{kind}.{name}.safetensors"
+    save_file({key: value.clone().contiguous() for key, value in tensors.items()}, path)
+    path.chmod(0o644)
 
 
 def philox_normal(count, seed, stream, first=0):

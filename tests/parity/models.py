@@ -3,10 +3,11 @@ import json
 from dataclasses import dataclass
 
 import torch
-from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanImageToVideoPipeline, WanPipeline, WanTransformer3DModel
+from diffusers import UniPCMultistepScheduler, WanImageToVideoPipeline, WanPipeline, WanTransformer3DModel
 
 import clip
-from common import narrow, randomise, wan22
+import vae
+from common import generator, narrow, randomise, wan22
 
 
 @dataclass
@@ -56,14 +57,9 @@ def transformer(kind, shapes, salt):
     return randomise(strengthen(WanTransformer3DModel(**config)), shapes, salt)
 
 
-def vae(kind, shapes):
-    torch.manual_seed(shapes.seed + 90)
-    if kind.prefix:
-        from vae22 import vae22
-        return vae22(shapes)
-    made = AutoencoderKLWan(base_dim=shapes.vae_dim, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=2, attn_scales=[],
-                            temperal_downsample=[False, True, True])
-    return randomise(made, shapes, 91)
+def autoencoder(kind, shapes):
+    settings = dict(base_dim=shapes.vae_dim, **(dict(decoder_base_dim=shapes.vae_dim + 2, z_dim=48) if kind.prefix else {}))
+    return vae.build("wan22" if kind.prefix else "wan21", settings, generator(shapes, 90))
 
 
 def scheduler(kind):
@@ -78,7 +74,7 @@ def shapes_of(kind, shapes):
 def make(out, shapes, kind):
     """The pipelines of a kind: from text (None where it has none) and from pictures, sharing their parts."""
     index = KINDS.index(kind)
-    parts = dict(tokenizer=None, text_encoder=None, vae=vae(kind, shapes), scheduler=scheduler(kind),
+    parts = dict(tokenizer=None, text_encoder=None, vae=autoencoder(kind, shapes), scheduler=scheduler(kind),
                  transformer=transformer(kind, shapes, 100 + 10 * index),
                  transformer_2=transformer(kind, shapes, 105 + 10 * index) if kind.experts else None)
     settings = dict(boundary_ratio=kind.boundary, expand_timesteps=kind.prefix)

@@ -38,7 +38,7 @@ static parity_case *find_kind(const char *file) {
 static void print_result(const struct parity_result *result, const char *label, enum dtype dtype,
                          struct tally *tally) {
     bool over = !(result->error <= result->bound);
-    printf("%-44s %-5s %.2e  (bound %.0e)", label, dtype_name(dtype), result->error, result->bound);
+    printf("%-44s %-5s %.2e  (bound %.1e)", label, dtype_name(dtype), result->error, result->bound);
     if (result->decibels != 0) {
         over = over || !(result->decibels >= result->decibels_least);
         printf("  %5.1f dB (at least %.0f)", result->decibels, result->decibels_least);

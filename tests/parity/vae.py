@@ -95,4 +95,5 @@ def main():
             print(name, {key: float(value.float().std() if value.numel() > 1 else value) for key, value in tensors.items()})
 
 
-main()
+if __name__ == "__main__":
+    main()

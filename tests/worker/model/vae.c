@@ -30,11 +30,10 @@ static struct state *open_state(const struct subject *subject) {
     assert_non_null(state);
     bench_start(&state->bench, subject->dtype);
     struct parts *parts = &state->bench.parts;
-    ok(weights_open_folder(&parts->file[PART_VAE], subject->folder, "diffusion_pytorch_model",
-                           &error),
+    ok(weights_open_folder(&parts->vae_file, subject->folder, "diffusion_pytorch_model", &error),
        &error);
     ok(config_read_vae(&parts->vae_config, subject->folder, &error), &error);
-    ok(vae_open(&parts->vae, &state->bench.runtime, parts->file[PART_VAE], &parts->vae_config, NULL,
+    ok(vae_open(&parts->vae, &state->bench.runtime, parts->vae_file, &parts->vae_config, NULL,
                 &error),
        &error);
     ok(weights_open(&state->reference, subject->tensors, &error), &error);

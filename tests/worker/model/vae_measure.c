@@ -158,10 +158,9 @@ static void decode(struct run *run) {
 static void open_run(struct run *run, const char *folder) {
     struct error error = {0};
     struct parts *parts = &run->bench.parts;
-    ok(weights_open_folder(&parts->file[PART_VAE], folder, "diffusion_pytorch_model", &error),
-       &error);
+    ok(weights_open_folder(&parts->vae_file, folder, "diffusion_pytorch_model", &error), &error);
     ok(config_read_vae(&parts->vae_config, folder, &error), &error);
-    ok(vae_open(&parts->vae, &run->bench.runtime, parts->file[PART_VAE], &parts->vae_config, NULL,
+    ok(vae_open(&parts->vae, &run->bench.runtime, parts->vae_file, &parts->vae_config, NULL,
                 &error),
        &error);
     run->height = run->pixel_height / parts->vae_config.space_stride;

@@ -1,0 +1,97 @@
+/* What a request of the 1.3B model's width takes beyond the weights, as the kernel counts the
+ * process's pages, beside what was planned. One layer with holes for weights: how many there are
+ * changes neither. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "tests/worker/model/holes.h"
+#include "tests/worker/model/model_test.h"
+
+#define FRAMES 17 /* 5 of latents */
+
+/* A line of /proc/self/status, in bytes; 0 where there is no such file. */
+static double process_bytes(const char *field) {
+    char line[256];
+    double kib = 0;
+    FILE *file = fopen("/proc/self/status", "r");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL)
+        if (strncmp(line, field, strlen(field)) == 0)
+            (void)sscanf(line + strlen(field), ": %lf", &kib);
+    if (file != NULL)
+        assert_int_equal(fclose(file), 0);
+    return kib * 1024;
+}
+
+static void make_folder(char folder[64]) {
+    static const char *const folders[] = {"scheduler", "transformer"};
+    const struct transformer_config shape = {.width = 1536,
+                                             .ffn = 8960,
+                                             .layers = 1,
+                                             .in_channels = 16,
+                                             .out_channels = 16,
+                                             .text_width = 4096,
+                                             .frequencies = 256};
+    char path[FILE_PATH_BYTES];
+    struct error error = {0};
+    (void)snprintf(folder, 64, "/tmp/vidloom-test-XXXXXX");
+    assert_non_null(mkdtemp(folder));
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
+        ok(file_join(path, folder, folders[i], &error), &error);
+        ok(file_make_folders(path, &error), &error);
+    }
+    write_text(folder, "model_index.json", "{\"_class_name\": \"WanPipeline\"}");
+    write_text(folder, "scheduler/scheduler_config.json",
+               "{\"_class_name\": \"UniPCMultistepScheduler\"}");
+    write_text(folder, "transformer/config.json",
+               "{\"_class_name\": \"WanTransformer3DModel\", \"num_attention_heads\": 12, "
+               "\"ffn_dim\": 8960, \"num_layers\": 1}");
+    holes_transformer(&shape, folder, "transformer/diffusion_pytorch_model.safetensors");
+}
+
+static void is_what_was_planned(void **state) {
+    char folder[64];
+    struct error error = {0};
+    struct device *device;
+    struct model *model;
+    struct model_cost cost;
+    const struct model_size size = {832, 480, FRAMES};
+    const struct model_options options = {.stages = STAGE_WINDOW, .dtype = DTYPE_BF16};
+    const struct device_config config = {.threads = 2};
+    make_folder(folder);
+    ok(model_plan(&cost, folder, STAGE_WINDOW, &size, DTYPE_BF16, &error), &error);
+    ok(ops_cpu()->device_open(&device, &config, &error), &error);
+    ok(model_open(&model, ops_cpu(), device, folder, &options, &error), &error);
+    float *rows = calloc(511 * 4096, sizeof *rows);
+    float *latents = calloc((size_t)16 * 5 * 60 * 104, sizeof *latents);
+    assert_true(rows != NULL && latents != NULL);
+    memset(rows, 0, (size_t)511 * 4096 * sizeof *rows); /* the caller's, so counted before */
+    const struct denoise_request request = {.size = size,
+                                            .positive = {rows, 511},
+                                            .negative = {rows, 511},
+                                            .sampler = SAMPLER_UNIPC,
+                                            .steps = 1,
+                                            .guidance = 2,
+                                            .shift = 5};
+    double before = process_bytes("VmRSS");
+    ok(model_window(model, latents, &(struct window_source){.tail_frames = 0}, &request, &error),
+       &error);
+    double peak = process_bytes("VmHWM") - before, planned = (double)cost.work_bytes;
+    print_message(
+        "planned %.1f MB beyond the weights; the arena took %.1f, the process %.1f (%.3f)\n",
+        planned / 1e6, (double)model_work_peak(model) / 1e6, peak / 1e6, peak / planned);
+    assert_true((double)model_work_peak(model) <= planned);
+    if (before > 0)
+        assert_true(peak <= 1.15 * planned);
+    model_close(&model);
+    ops_cpu()->device_close(&device);
+    free(rows);
+    free(latents);
+    ok(file_remove_tree(folder, &error), &error);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(is_what_was_planned)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "cli/backend.h"
+#include "cli/bench_wan.h"
 #include "cli/job_source.h"
 #include "cli/report.h"
 #include "kernels/bench.h"
@@ -24,8 +25,8 @@ struct bench_values {
     bool json;
 };
 
-enum what { WHAT_ALL, WHAT_KERNELS, WHAT_VIDEO };
-static const char *const whats[] = {"all", "kernels", "video", NULL};
+enum what { WHAT_ALL, WHAT_KERNELS, WHAT_WAN, WHAT_VIDEO };
+static const char *const whats[] = {"all", "kernels", "wan", "video", NULL};
 
 /* -- operations
  * ------------------------------------------------------------------------------------ */
@@ -140,9 +141,11 @@ static enum error_code measure(struct report *report, const struct bench_values 
     snprintf(report->device, sizeof report->device, "%s", info.name);
     snprintf(report->class, sizeof report->class, "%s", info.class);
     ops->device_close(&device);
-    if (values->what != WHAT_VIDEO)
+    if (values->what == WHAT_ALL || values->what == WHAT_KERNELS)
         code = bench_kernels(report, values, error);
-    if (code == ERR_OK && values->what != WHAT_KERNELS)
+    if (code == ERR_OK && (values->what == WHAT_ALL || values->what == WHAT_WAN))
+        code = bench_wan(report, &config, values->quick, error);
+    if (code == ERR_OK && (values->what == WHAT_ALL || values->what == WHAT_VIDEO))
         code = bench_model(report, values, error);
     return code;
 }
@@ -208,7 +211,9 @@ static const struct option options[] = {
      .offset = offsetof(struct bench_values, what),
      .choices = whats,
      .fallback = "all",
-     .help = "What to measure: the operations, or a model from job file to video."},
+     .help =
+         "What to measure: the operations, a step and a decode of Wan2.1 with random weights, or a "
+         "model from job file to video."},
     {.name = "quick",
      .type = OPTION_FLAG,
      .offset = offsetof(struct bench_values, quick),
@@ -269,8 +274,11 @@ const struct verb verb_bench = {
     .arguments = "",
     .purpose = "Measure what this machine reaches: first matrix products, convolutions and "
                "attention, beside oneDNN alone on the same shapes in the same run (attention: "
-               "beside its large matrix product), with the share of it that each reaches; then "
-               "a model from job file to finished video, with its peak memory. For "
+               "beside its large matrix product), with the share of it that each reaches; then a "
+               "step of Wan2.1's 1.3B transformer, in bf16 and with int8 weights, and its VAE's "
+               "decode, full width, random weights, with their shares of oneDNN's large bf16 "
+               "product and convolution; then a model from job file to finished video, with its "
+               "peak memory. For "
                "numbers worth keeping nothing else should run meanwhile.",
     .options = options,
     .option_count = sizeof options / sizeof *options,

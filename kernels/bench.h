@@ -10,12 +10,13 @@
 struct bench_row {
     const char *name;  /* "linear", "conv", "attention": ours; "onednn matmul", "onednn conv" */
     char shape[64];    /* "4096x8960x1536"; "16-3 3x3x3 4x96x160" */
-    const char *dtype; /* "F32", "BF16", "U8" */
+    const char *dtype; /* "F32", "BF16", "U8", "I8" */
     double seconds;    /* median of one call */
     double gflops;     /* a multiply-add is 2; convolutions at full kernel */
-    double reference;  /* GFLOP/s it is compared with: oneDNN on this shape, or, for attention,
-                          oneDNN's matrix product 4096x8960x1536 of this type; 0: not to be had */
-    double share;      /* gflops / reference; 0: no reference */
+    double reference;  /* GFLOP/s it is compared with: oneDNN on this shape (for int8 weights, in
+                          bf16), or, for attention, oneDNN's matrix product 4096x8960x1536 of this
+                          type; 0: not to be had */
+    double share;      /* of it, the median of pairs; 0: no reference */
 };
 
 struct bench_config {

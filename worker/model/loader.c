@@ -17,7 +17,7 @@ void loader_start(struct loader *loader, struct runtime *runtime, const struct w
     loader->file = file;
     loader->component = component;
     loader->error = error;
-    loader->original = weights_find(file, names_original_mark(component)) != NULL;
+    loader->original = file != NULL && weights_find(file, names_original_mark(component)) != NULL;
 }
 
 /* printf into a buffer that is large enough for every name of ours. */
@@ -99,6 +99,8 @@ static void wrong_shape(struct loader *loader, const char *full, const struct te
 const struct tensor *loader_tensor(struct loader *loader, const char *name, int rank,
                                    const int64_t *dim) {
     char full[WEIGHTS_NAME_MAX], expected[128];
+    if (loader->file == NULL)
+        return loader_invent(loader, rank, dim);
     const struct tensor *tensor = find(loader, name, full);
     if (tensor == NULL)
         return NULL;
@@ -124,8 +126,9 @@ static const struct tensor *plain_tensor(struct loader *loader, const char *name
 }
 
 const float *loader_vector(struct loader *loader, const char *name, int64_t count) {
-    char full[WEIGHTS_NAME_MAX], expected[128];
-    const struct tensor *tensor = find(loader, name, full);
+    char full[WEIGHTS_NAME_MAX] = "", expected[128];
+    const struct tensor *tensor =
+        loader->file == NULL ? loader_invent(loader, 1, &count) : find(loader, name, full);
     if (tensor == NULL)
         return NULL;
     if (tensor_elements(tensor) != count) {
@@ -142,8 +145,8 @@ const float *loader_vector(struct loader *loader, const char *name, int64_t coun
     }
     free(host);
     if (out == NULL)
-        loader->code = error_set(loader->error, ERR_MEMORY, "%s: no memory for '%s'",
-                                 weights_path(loader->file), full);
+        loader->code =
+            error_set(loader->error, ERR_MEMORY, "no memory for '%s%s'", loader->prefix, name);
     return out;
 }
 
@@ -158,6 +161,8 @@ void loader_linear(struct loader *loader, struct layer *layer, const char *const
         make_name(loader, name, "%s.bias", names[i]);
         if (bias)
             biases[i] = loader_tensor(loader, name, 1, (const int64_t[]){out});
+        if (loader->runtime->narrow != DTYPE_F32 && dtype == loader->runtime->dtype)
+            weights[i] = loader_narrow(loader, weights[i], loader->runtime->narrow);
     }
     *layer = (struct layer){.in = in, .out = out * count};
     if (loader->code == ERR_OK)
@@ -217,7 +222,7 @@ static bool is_ignored(const char *name, const char *const *ignored) {
 }
 
 enum error_code loader_finish(struct loader *loader, const char *const *ignored) {
-    if (loader->code != ERR_OK)
+    if (loader->code != ERR_OK || loader->file == NULL)
         return loader->code;
     size_t expected = loader->used;
     for (size_t i = 0; i < weights_count(loader->file); i++)

@@ -23,8 +23,12 @@ struct loader {
     char prefix[96];  /* put before every name: "blocks.3." */
     enum error_code code;
     struct error *error;
+    struct tensor made[8]; /* as many as one layer asks for */
+    int made_count;
 };
 
+/* `file` NULL: every tensor that is asked for is there, with random numbers in it, made in the
+ * runtime's params arena: for benchmarks on the CPU. */
 void loader_start(struct loader *loader, struct runtime *runtime, const struct weights *file,
                   enum names_component component, struct error *error);
 /* Set the prefix from a format: loader_enter(loader, "blocks.%d.", i). */
@@ -36,8 +40,15 @@ const struct tensor *loader_tensor(struct loader *loader, const char *name, int 
 /* A parameter of `count` elements (of any rank) as f32 in the model's device memory. */
 const float *loader_vector(struct loader *loader, const char *name, int64_t count);
 
+/* A tensor of random numbers, or a matrix made narrower (I8, F8_E4M3), in the params arena; good
+ * until seven more are made. NULL after an error. */
+const struct tensor *loader_invent(struct loader *loader, int rank, const int64_t *dim);
+const struct tensor *loader_narrow(struct loader *loader, const struct tensor *tensor,
+                                   enum dtype dtype);
+
 /* One layer from `count` tensors name[i] + ".weight" [out,in] stacked along the output, with
- * ".bias" [out] each if `bias`. */
+ * ".bias" [out] each if `bias`. Made narrower if the runtime says so and `dtype` is its compute
+ * type. */
 void loader_linear(struct loader *loader, struct layer *layer, const char *const *names, int count,
                    int64_t in, int64_t out, bool bias, enum dtype dtype);
 /* A convolution of these `rank` dimensions, output first, whose stride is its kernel: as a layer

@@ -1,0 +1,69 @@
+/* Tensors that no file has: random ones, and narrower copies. */
+#include <assert.h>
+#include <math.h>
+
+#include "kernels/cpu/float.h"
+#include "kernels/quantise.h"
+#include "worker/model/loader.h"
+
+static struct tensor *make(struct loader *loader, size_t bytes) {
+    size_t most = sizeof loader->made / sizeof *loader->made;
+    struct tensor *out = &loader->made[(size_t)loader->made_count++ % most];
+    *out = (struct tensor){.data = arena_alloc(loader->runtime->params, bytes)};
+    if (out->data != NULL)
+        return out;
+    loader->code =
+        error_set(loader->error, ERR_MEMORY, "no memory for %zu bytes of weights", bytes);
+    return NULL;
+}
+
+/* Evenly spread, with the variance that keeps that of a layer's input. */
+const struct tensor *loader_invent(struct loader *loader, int rank, const int64_t *dim) {
+    if (loader->code != ERR_OK)
+        return NULL;
+    struct tensor shape = {.dtype = DTYPE_BF16, .rank = rank};
+    for (int i = 0; i < rank; i++)
+        shape.dim[i] = dim[i];
+    int64_t elements = tensor_elements(&shape);
+    struct tensor *out = make(loader, tensor_bytes(&shape));
+    if (out == NULL)
+        return NULL;
+    shape.data = out->data;
+    *out = shape;
+    loader->elements += elements;
+    if (loader->runtime->params->measuring)
+        return out;
+    float most = sqrtf(3.0f / (float)(rank > 1 ? elements / dim[0] : 12));
+    uint32_t state = (uint32_t)loader->elements;
+    for (int64_t i = 0; i < elements; i++) {
+        state = state * 1664525 + 1013904223;
+        ((bf16 *)shape.data)[i] = bf16_from_float((float)(int32_t)state * 0x1p-31f * most);
+    }
+    return out;
+}
+
+const struct tensor *loader_narrow(struct loader *loader, const struct tensor *tensor,
+                                   enum dtype dtype) {
+    if (loader->code != ERR_OK || tensor == NULL || tensor->dtype > DTYPE_F64)
+        return tensor; /* narrow already */
+    assert(tensor->rank == 2);
+    int64_t scales = quantise_scales(tensor->dim[0], tensor->dim[1]);
+    struct tensor *out = make(loader, (size_t)tensor_elements(tensor));
+    float *scale = arena_array(loader->runtime->params, (size_t)scales, sizeof *scale);
+    if (out == NULL || scale == NULL) {
+        loader->code = error_set(loader->error, ERR_MEMORY, "no memory for narrower weights");
+        return NULL;
+    }
+    void *data = (void *)out->data;
+    if (!loader->runtime->params->measuring) {
+        quantise(out, data, scale, tensor, dtype);
+        return out;
+    }
+    *out = *tensor;
+    out->data = data;
+    out->dtype = dtype;
+    out->scale = scale;
+    out->scale_rows = 1;
+    out->scale_columns = QUANTISE_COLUMNS;
+    return out;
+}

@@ -205,7 +205,7 @@ static enum error_code measure(double *gflops, double *share, struct subject *s,
 static enum error_code bench_step(struct report *report, const struct device_config *device,
                                   enum dtype narrow, bool quick, struct error *error) {
     struct subject s, like = {.runtime = {.dtype = DTYPE_BF16, .narrow = narrow},
-                              .frames = quick ? 1 : 5,
+                              .frames = quick ? 1 : 2,
                               .height = 60,
                               .width = 104};
     double gflops = 0, share = 0;

@@ -80,7 +80,7 @@ void int8_linear_plain(const void *args_pointer, int64_t begin, int64_t end) {
 /* -- over an instruction set's products -------------------------------------------------------- */
 
 #define ROWS    768  /* of a piece: for so many a panel is packed */
-#define COLUMNS 768  /* for so many a row is quantised */
+#define COLUMNS 1536 /* for so many a row is quantised */
 #define DEPTH   2048 /* of a panel that is packed at a time, about: 128 KiB */
 
 struct int8_loop {

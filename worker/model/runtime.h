@@ -10,9 +10,9 @@
 struct runtime {
     const struct ops *ops;
     struct device *device;
-    enum dtype dtype;     /* compute type */
-    enum dtype narrow;    /* what linear layers' weights are made at opening: I8, F8_E4M3; or F32, 0:
-                             they stay as they are */
+    enum dtype dtype;  /* compute type */
+    enum dtype narrow; /* what linear layers' weights are made at opening: I8, F8_E4M3; or F32, 0:
+                          they stay as they are */
     struct arena *params; /* device, as long as the model: norms' weights, modulation tables */
     struct arena *work;   /* device, one request; reserved once at its planned size */
     double flops_step;    /* of the sampler's last step, when measuring */

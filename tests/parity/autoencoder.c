@@ -62,7 +62,7 @@ enum error_code parity_decode(struct parity_result *result, const char *folder,
                               const struct weights *tensors, enum dtype dtype,
                               struct error *error) {
     struct opened o;
-    const struct tensor *latents, *pixels;
+    const struct tensor *latents = NULL, *pixels = NULL;
     float *got = NULL;
     enum error_code code = open_vae(&o, folder, dtype, error);
     if (code == ERR_OK)
@@ -106,7 +106,7 @@ enum error_code parity_encode(struct parity_result *result, const char *folder,
                               const struct weights *tensors, enum dtype dtype,
                               struct error *error) {
     struct opened o;
-    const struct tensor *latents, *pixels;
+    const struct tensor *latents = NULL, *pixels = NULL;
     enum error_code code = open_vae(&o, folder, dtype, error);
     if (code == ERR_OK)
         code = parity_need(&latents, tensors, "latents", error);

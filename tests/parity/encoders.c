@@ -10,7 +10,7 @@ enum error_code parity_text(struct parity_result *result, const char *folder,
     struct umt5_config config;
     struct weights *file = NULL;
     struct umt5 *umt5 = NULL;
-    const struct tensor *ids, *rows;
+    const struct tensor *ids = NULL, *rows = NULL;
     float *got = NULL;
     enum error_code code = parity_bench_open(&bench, dtype, error);
     if (code == ERR_OK)
@@ -60,7 +60,7 @@ enum error_code parity_clip(struct parity_result *result, const char *folder,
     struct clip_config config;
     struct weights *file = NULL;
     struct clip *clip = NULL;
-    const struct tensor *rgb, *fit, *rows;
+    const struct tensor *rgb = NULL, *fit = NULL, *rows = NULL;
     enum error_code code = parity_bench_open(&bench, dtype, error);
     if (code == ERR_OK)
         code = parity_need(&rgb, tensors, "rgb", error);

@@ -3,6 +3,9 @@ import argparse
 import shutil
 from pathlib import Path
 
+import diffusers
+import transformers
+
 import autoencoder
 import clip
 import models
@@ -34,6 +37,9 @@ def arguments():
 
 def main():
     a, shapes = arguments()
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
     shutil.rmtree(a.out, ignore_errors=True)
     names = ["umt5", "clip", *(kind.name for kind in models.KINDS)]
     wanted = lambda name: a.only == name or a.only not in names

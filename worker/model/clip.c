@@ -147,9 +147,9 @@ static enum error_code fill_patches(float *out, const struct clip_config *config
     for (int p = 0; code == ERR_OK && p < side * side; p++)
         for (int c = 0; c < 3; c++)
             for (int i = 0; i < patch * patch; i++) {
-                size_t y = (size_t)(p / side * patch + i / patch);
-                size_t x = (size_t)(p % side * patch + i % patch);
-                float value = (float)fit[(y * (size_t)size + x) * 3 + (size_t)c] / 255.0f;
+                int y = p / side * patch + i / patch, x = p % side * patch + i % patch;
+                float value = (float)fit[((size_t)y * (size_t)size + (size_t)x) * 3 + (size_t)c];
+                value /= 255.0f;
                 *out++ = (value - pixel_mean[c]) / pixel_deviation[c];
             }
     free(fit);

@@ -1,7 +1,6 @@
 #include "worker/model/denoiser.h"
 
 #include <assert.h>
-#include <string.h>
 
 #include "base/file.h"
 
@@ -18,6 +17,13 @@ static enum error_code read_config(struct transformer_config *out, struct expert
     return code;
 }
 
+static bool same_shape(const struct transformer_config *a, const struct transformer_config *b) {
+    return a->heads == b->heads && a->head_dim == b->head_dim && a->in_channels == b->in_channels &&
+           a->out_channels == b->out_channels && a->text_width == b->text_width &&
+           a->frequencies == b->frequencies && a->ffn == b->ffn && a->layers == b->layers &&
+           a->image_width == b->image_width && a->image_rows == b->image_rows && a->eps == b->eps;
+}
+
 /* Both files are opened and compared before any weight is taken over. */
 static enum error_code read_configs(struct denoiser *denoiser, const char *folder,
                                     struct error *error) {
@@ -28,7 +34,7 @@ static enum error_code read_configs(struct denoiser *denoiser, const char *folde
     if (code != ERR_OK || source->experts == 1)
         return code;
     code = read_config(&second, &denoiser->expert[1], folder, source->folder[1], error);
-    if (code == ERR_OK && memcmp(&second, &denoiser->config, sizeof second) != 0)
+    if (code == ERR_OK && !same_shape(&second, &denoiser->config))
         code = error_set(error, ERR_SHAPE, "%s: the experts in %s and %s are not of one shape",
                          folder, source->folder[0], source->folder[1]);
     return code;

@@ -18,7 +18,7 @@ static double process_bytes(const char *field) {
     FILE *file = fopen("/proc/self/status", "r");
     while (file != NULL && fgets(line, sizeof line, file) != NULL)
         if (strncmp(line, field, strlen(field)) == 0)
-            (void)sscanf(line + strlen(field), ": %lf", &kib);
+            kib = strtod(line + strlen(field) + 1, NULL);
     if (file != NULL)
         assert_int_equal(fclose(file), 0);
     return kib * 1024;

@@ -113,7 +113,7 @@ static void write_transformers(const struct published *p, const char *folder) {
                                              .frequencies = 256,
                                              .image_width = p->clip != NO_CLIP ? 1280 : 0,
                                              .image_rows = p->clip == TWO_PICTURES ? 514 : 0};
-    for (int i = 0; i < p->experts; i++) {
+    for (int i = 0; i < p->experts && i < 2; i++) {
         char name[64];
         (void)snprintf(name, sizeof name, "%s/config.json", folders[i]);
         write_text(folder, name, config);

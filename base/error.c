@@ -90,12 +90,17 @@ enum error_code error_set_errno(struct error *error, int errno_value, const char
         code = ERR_FULL;
         break;
     case ENOENT:
+    case ENOTDIR:
         code = ERR_MISSING;
         break;
     case EACCES:
     case EPERM:
     case EROFS:
         code = ERR_DENIED;
+        break;
+    case ELOOP:
+    case ENAMETOOLONG:
+        code = ERR_USAGE;
         break;
     case ENOMEM:
         code = ERR_MEMORY;

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/buffer.h"
 #include "base/clock.h"
 #include "base/text.h"
 
@@ -13,7 +14,8 @@
 struct log {
     FILE *stream;
     enum log_level level;
-    pthread_mutex_t lock; /* a line is written whole, whatever the stream's buffering */
+    pthread_mutex_t lock; /* guards the line that is being made */
+    struct buffer line;
 };
 
 enum error_code log_open(struct log **out, FILE *stream, enum log_level level,
@@ -38,6 +40,7 @@ void log_close(struct log **log) {
         return;
     (void)fflush((*log)->stream);
     pthread_mutex_destroy(&(*log)->lock);
+    buffer_close(&(*log)->line);
     free(*log);
     *log = NULL;
 }
@@ -60,23 +63,35 @@ static size_t printable(const unsigned char *at) {
     return length;
 }
 
-static void write_escaped(FILE *stream, const char *text) {
+static void add_escaped(struct buffer *line, const char *text) {
     const unsigned char *at = (const unsigned char *)text;
     while (*at) {
-        size_t length = printable(at);
-        if (length) {
-            (void)fwrite(at, 1, length, stream);
-            at += length;
-            continue;
-        }
+        size_t length = 0, step;
+        while ((step = printable(at + length)) != 0)
+            length += step;
+        buffer_add(line, at, length);
+        at += length;
+        if (!*at)
+            break;
         if (*at == '\n')
-            (void)fputs("\\n", stream);
+            buffer_add_text(line, "\\n");
         else if (*at == '\t')
-            (void)fputs("\\t", stream);
+            buffer_add_text(line, "\\t");
         else
-            (void)fprintf(stream, "\\x%02x", *at);
+            buffer_printf(line, "\\x%02x", *at);
         at++;
     }
+}
+
+/* All of it at once, also to an unbuffered stream: else every piece is a system call of its own,
+ * and lines of two processes mix. */
+static void write_line(struct log *log) {
+    if (!log->line.failed)
+        (void)fwrite(log->line.data, 1, log->line.length, log->stream);
+    (void)fflush(log->stream);
+    if (log->line.failed)
+        buffer_close(&log->line); /* the line is lost; the next may fit */
+    log->line.length = 0;
 }
 
 void log_line(struct log *log, enum log_level level, const char *subject, const char *format, ...) {
@@ -100,14 +115,14 @@ void log_line(struct log *log, enum log_level level, const char *subject, const 
         stamp[0] = '\0';
 
     pthread_mutex_lock(&log->lock);
-    (void)fprintf(log->stream, "%s.%03dZ %s ", stamp, (int)(now % CLOCK_S / CLOCK_MS),
-                  names[level]);
-    write_escaped(log->stream, subject);
-    (void)fputs(": ", log->stream);
-    write_escaped(log->stream, text);
+    struct buffer *line = &log->line;
+    buffer_printf(line, "%s.%03dZ %s ", stamp, (int)(now % CLOCK_S / CLOCK_MS), names[level]);
+    add_escaped(line, subject);
+    buffer_add_text(line, ": ");
+    add_escaped(line, text);
     if ((size_t)length >= sizeof text)
-        (void)fprintf(log->stream, " [cut: %d bytes]", length);
-    (void)fputc('\n', log->stream);
-    (void)fflush(log->stream);
+        buffer_printf(line, " [cut: %d bytes]", length);
+    buffer_add_text(line, "\n");
+    write_line(log);
     pthread_mutex_unlock(&log->lock);
 }

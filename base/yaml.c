@@ -257,6 +257,10 @@ enum error_code yaml_parse(const struct yaml **out, struct arena *arena, const c
     if (length > YAML_BYTES_MAX)
         return error_set(error, ERR_LIMIT, "%s: %zu bytes; at most %u are read", name, length,
                          YAML_BYTES_MAX);
+    if (length >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0) { /* as some editors write */
+        text += 3;
+        length -= 3;
+    }
     size_t mark = arena->used;
     struct yaml *root = arena_zalloc(arena, sizeof *root);
     if (!root)

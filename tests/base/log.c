@@ -1,8 +1,10 @@
 #include "base/log.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/base/test.h"
 
@@ -81,9 +83,31 @@ static void test_threads_do_not_mix_lines(void **state) {
     free(text);
 }
 
+/* Through a pipe of packets, where every write(2) is read by itself; unbuffered, as stderr is. */
+static void test_a_line_is_one_write(void **state) {
+    (void)state;
+    int ends[2];
+    char text[4096];
+    struct log *log;
+    struct error error;
+    assert_int_equal(pipe2(ends, O_DIRECT), 0);
+    FILE *stream = fdopen(ends[1], "w");
+    assert_non_null(stream);
+    assert_int_equal(setvbuf(stream, NULL, _IONBF, 0), 0);
+    assert_int_equal(log_open(&log, stream, LOG_INFO, &error), ERR_OK);
+    log_line(log, LOG_INFO, "worker", "prompt=%s", "a\nred\tballoon");
+    log_close(&log);
+    (void)fclose(stream);
+    ssize_t length = read(ends[0], text, sizeof text);
+    assert_true(length > 0 && text[length - 1] == '\n');
+    assert_int_equal(read(ends[0], text, sizeof text), 0);
+    (void)close(ends[0]);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_lines),
                                        cmocka_unit_test(test_long_lines_are_cut),
+                                       cmocka_unit_test(test_a_line_is_one_write),
                                        cmocka_unit_test(test_threads_do_not_mix_lines)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -65,6 +65,15 @@ static void test_job(void **state) {
     assert_null(yaml_get(NULL, "job"));
 }
 
+static void test_byte_order_mark(void **state) {
+    (void)state;
+    struct error error;
+    const struct yaml *root = NULL;
+    static const char text[] = "\xEF\xBB\xBFjob: a\n";
+    assert_int_equal(yaml_parse(&root, &arena, "a.yaml", text, sizeof text - 1, &error), ERR_OK);
+    assert_string_equal(yaml_get(root, "job")->text, "a");
+}
+
 static void test_refused(void **state) {
     (void)state;
     static const char *const cases[][2] = {
@@ -149,7 +158,8 @@ static void test_limits(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_job), cmocka_unit_test(test_refused),
-                                       cmocka_unit_test(test_limits)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_job), cmocka_unit_test(test_byte_order_mark),
+        cmocka_unit_test(test_refused), cmocka_unit_test(test_limits)};
     return cmocka_run_group_tests(tests, open_arena, close_arena);
 }

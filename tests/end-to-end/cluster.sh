@@ -11,7 +11,8 @@ tiny_job team team
 ok "vidloom run" "$vidloom" run --quiet --state alone-state alone.yaml
 
 # A port that is free now; two tests at once would each take their own.
-port=$((20000 + $$ % 20000))
+# Below those that the system gives out by itself.
+port=$((10000 + $$ % 20000))
 clients=tcp://127.0.0.1:$port
 workers=tcp://127.0.0.1:$((port + 1))
 

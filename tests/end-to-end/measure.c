@@ -1,11 +1,12 @@
-/* What frames show, roughly: is the sky of the time of day asked for, is something of the actor's
- * colour there, and does it move as asked?
+/* What frames show, roughly: are sky and ground those asked for, is something of the actor's colour
+ * there, and does it move as asked?
  *
- *     measure WIDTH HEIGHT SKY COLOUR MOTION < frames.rgb
+ *     measure WIDTH HEIGHT SKY GROUND COLOUR MOTION < frames.rgb
  *
- * Frames are packed 8-bit RGB. SKY: day or night. COLOUR: red or yellow. MOTION: left, right,
- * rises, sinks, still. Prints what it found; exit status 1 when something is not as asked, 2 for
- * usage. Rough on purpose: training/evaluate.py is the judge of how good the model is. */
+ * Frames are packed 8-bit RGB. SKY: day or night. GROUND: sea or meadow. COLOUR: red or yellow.
+ * MOTION: left, right, rises, sinks, still. Any may be "-": not looked at. Prints what it found;
+ * exit status 1 when something is not as asked, 2 for usage. Rough on purpose: training/evaluate.py
+ * is the judge of how good the model is. */
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -16,6 +17,7 @@
 
 struct frame {
     double luma, blue;  /* of the sky: mean, 0..255; blue minus red */
+    double ground[3];   /* its mean red, green and blue */
     double x, y, share; /* the actor's pixels: centre, part of the picture */
 };
 
@@ -26,10 +28,10 @@ static bool is_actor(const uint8_t *pixel, const char *colour) {
     return r > 170 && g > 140 && b < g / 2 && r >= g; /* yellow */
 }
 
-/* The sky is the upper eighth of the picture. */
+/* The sky is the upper eighth of the picture, the ground the lower one. */
 static struct frame look(const uint8_t *rgb, int width, int height, const char *colour) {
     struct frame frame = {0};
-    double sky = 0, actor = 0;
+    double sky = 0, ground = 0, actor = 0;
     for (int y = 0; y < height; y++) {
         for (int x = 0; x < width; x++) {
             const uint8_t *pixel = rgb + 3 * ((size_t)y * (size_t)width + (size_t)x);
@@ -38,6 +40,11 @@ static struct frame look(const uint8_t *rgb, int width, int height, const char *
                 frame.luma += 0.3 * pixel[0] + 0.59 * pixel[1] + 0.11 * pixel[2];
                 frame.blue += pixel[2] - pixel[0];
                 sky++;
+            }
+            if (y >= height - height / 8 && !hit) {
+                for (int c = 0; c < 3; c++)
+                    frame.ground[c] += pixel[c];
+                ground++;
             }
             if (hit) {
                 frame.x += x;
@@ -48,6 +55,8 @@ static struct frame look(const uint8_t *rgb, int width, int height, const char *
     }
     frame.luma /= sky > 0 ? sky : 1;
     frame.blue /= sky > 0 ? sky : 1;
+    for (int c = 0; c < 3; c++)
+        frame.ground[c] /= ground > 0 ? ground : 1;
     frame.x /= actor > 0 ? actor : 1;
     frame.y /= actor > 0 ? actor : 1;
     frame.share = actor / ((double)width * height);
@@ -79,6 +88,17 @@ static bool check_sky(const struct frame *frames, int count, const char *sky) {
     return check(strcmp(sky, "night") == 0 ? luma < 80 : luma > 110 && blue > 20, "sky");
 }
 
+static bool check_ground(const struct frame *frames, int count, const char *ground) {
+    double mean[3] = {0};
+    for (int i = 0; i < count; i++)
+        for (int c = 0; c < 3; c++)
+            mean[c] += frames[i].ground[c] / count;
+    printf("ground: red %.1f, green %.1f, blue %.1f\n", mean[0], mean[1], mean[2]);
+    return check(strcmp(ground, "sea") == 0 ? mean[2] > mean[0] + 8 && mean[2] > mean[1]
+                                            : mean[1] > mean[0] + 8 && mean[1] > mean[2] + 8,
+                 "ground");
+}
+
 static bool check_motion(const struct frame *frames, int count, const char *motion) {
     static const struct {
         const char *name;
@@ -96,18 +116,26 @@ static bool check_motion(const struct frame *frames, int count, const char *moti
 int main(int argc, char **argv) {
     static struct frame frames[FRAMES_MAX];
     double share = 0;
-    if (argc != 6)
+    if (argc != 7)
         return 2;
+    const char *sky = argv[3], *ground = argv[4], *colour = argv[5], *motion = argv[6];
     long width = strtol(argv[1], NULL, 10), height = strtol(argv[2], NULL, 10);
     if (width < 16 || height < 16 || width > 8192 || height > 8192)
         return 2;
-    int count = read_frames(frames, (int)width, (int)height, argv[4]);
+    int count = read_frames(frames, (int)width, (int)height, colour);
     if (count < 2)
         return 2;
     for (int i = 0; i < count; i++)
         share += frames[i].share / count;
     printf("actor: %.1f %% of the picture, %d frames\n", 100 * share, count);
-    bool sky = check_sky(frames, count, argv[3]);
-    bool colour = check(share > 0.005 && share < 0.4, "colour");
-    return !(check_motion(frames, count, argv[5]) && sky && colour);
+    bool right = true;
+    if (strcmp(sky, "-") != 0)
+        right &= check_sky(frames, count, sky);
+    if (strcmp(ground, "-") != 0)
+        right &= check_ground(frames, count, ground);
+    if (strcmp(colour, "-") != 0)
+        right &= check(share > 0.005 && share < 0.4, "colour");
+    if (strcmp(motion, "-") != 0)
+        right &= check_motion(frames, count, motion);
+    return !right;
 }

@@ -24,7 +24,7 @@ YAML
 
 played() {
     ffmpeg -v error -i "$1.mp4" -f rawvideo -pix_fmt rgb24 - |
-        "$measure" 160 96 "$2" "$3" "$4"
+        "$measure" 160 96 "$2" "$3" "$4" "$5"
 }
 
 ok "a job runs" "$vidloom" run --quiet --models "$source/models" job.yaml
@@ -34,12 +34,24 @@ claimed() {
         END { exit !found }' "$source/models/pocket/measured.json" 2>/dev/null
 }
 
-if claimed sky 0.97 && claimed colour 0.93 && claimed motion 0.93; then
-    ok "a red balloon rises at night" played balloon night red rises
-    ok "a yellow car moves right by day" played car day yellow right
-else
-    echo "not checked: the model's card does not claim its sky, colour and motion yet"
-fi
+# seen MEASURE LEAST BALLOON CAR: each measure by its own claim; "-" for the others.
+seen() {
+    if ! claimed "$1" "$2"; then
+        echo "not checked: the model's card does not claim its $1 to $2 yet"
+        return
+    fi
+    set -- "$1" "$3" "$4"
+    case $1 in
+    sky) ok "sky" played balloon "$2" - - - && ok "sky" played car "$3" - - - ;;
+    ground) ok "ground" played balloon - "$2" - - && ok "ground" played car - "$3" - - ;;
+    colour) ok "colour" played balloon - - "$2" - && ok "colour" played car - - "$3" - ;;
+    motion) ok "motion" played balloon - - - "$2" && ok "motion" played car - - - "$3" ;;
+    esac
+}
+seen sky 0.97 night day
+seen ground 0.97 sea meadow
+seen colour 0.93 red yellow
+seen motion 0.93 rises right
 ok "two seconds are 32 frames" sh -c \
     "ffprobe -v error -count_frames -show_entries stream=nb_read_frames -of csv=p=0 balloon.mp4 |
      grep -qx 32"

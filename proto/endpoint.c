@@ -172,7 +172,7 @@ static enum error_code check_address(struct endpoint *endpoint, char out[ENDPOIN
     if (strpbrk(host, ";/@ "))
         return not_an_address(address, error);
     if (!is_loopback(host))
-        return error_set(error, ERR_DENIED,
+        return error_set(error, ERR_UNSUPPORTED,
                          "%s is beyond this machine, and there are no keys: anyone could %s; use "
                          "127.0.0.1 (over an SSH tunnel from elsewhere)",
                          address, bind ? "give work to it or take work from it" : "answer");
@@ -189,7 +189,8 @@ enum error_code endpoint_bind(struct endpoint *endpoint, const char *address, st
     if (code != ERR_OK)
         return code;
     if (zmq_bind(endpoint->socket, spelled) != 0)
-        return error_set(error, ERR_NETWORK, "cannot listen at %s: %s", address,
+        return error_set(error, errno == EADDRINUSE ? ERR_BUSY : ERR_NETWORK,
+                         "cannot listen at %s: %s", address,
                          errno == EADDRINUSE ? "something else does already" : zmq_strerror(errno));
     size_t length = sizeof endpoint->address;
     if (zmq_getsockopt(endpoint->socket, ZMQ_LAST_ENDPOINT, endpoint->address, &length) != 0)

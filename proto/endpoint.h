@@ -9,8 +9,8 @@
  * multipart messages, and peers that chose their own routing id are dropped.
  *
  * WHO MAY CONNECT. Only peers on this machine: TCP addresses must be loopback, anything else is
- * ERR_DENIED, because nothing here encrypts or asks for a key yet (ARCHITECTURE.md, "Not there").
- * inproc joins threads of one process. */
+ * ERR_UNSUPPORTED, because nothing here encrypts or asks for a key yet (ARCHITECTURE.md, "Not
+ * there"). inproc joins threads of one process. */
 #ifndef VIDLOOM_PROTO_ENDPOINT_H
 #define VIDLOOM_PROTO_ENDPOINT_H
 
@@ -47,8 +47,9 @@ MUST_CHECK enum error_code endpoint_open(struct endpoint **out,
 void endpoint_close(struct endpoint **endpoint);
 
 /* "inproc://NAME", "tcp://127.0.0.1:7310", "tcp://[::1]:7310", "tcp://localhost:*" (any free port).
- * An endpoint may be bound to several addresses. Errors: ERR_USAGE (not an address), ERR_DENIED
- * (beyond loopback without keys), ERR_NETWORK (in use, or not an address of this machine). */
+ * An endpoint may be bound to several addresses. Errors: ERR_USAGE (not an address),
+ * ERR_UNSUPPORTED (beyond loopback without keys), ERR_BUSY (in use), ERR_NETWORK (not an address of
+ * this machine). */
 MUST_CHECK enum error_code endpoint_bind(struct endpoint *endpoint, const char *address,
                                          struct error *error);
 /* Connects in the background, and again whenever the connection is lost. Errors as for bind. */

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <string.h>
 
 static const struct verb *const verbs[] = {
     &verb_run,     &verb_check,   &verb_coordinator, &verb_worker, &verb_submit, &verb_status,
@@ -47,6 +48,38 @@ int cli_fail_text(struct cli *cli, enum error_code code, const char *format, ...
     vsnprintf(error.detail, sizeof error.detail, format, arguments);
     va_end(arguments);
     return cli_fail(cli, &error);
+}
+
+void cli_put_word(struct buffer *out, const char *word) {
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                "_-./:=,+@%";
+    if (*word && word[strspn(word, plain)] == '\0') {
+        buffer_add_text(out, word);
+        return;
+    }
+    bool control = false;
+    for (const char *at = word; *at; at++)
+        control |= (unsigned char)*at < 0x20 || *at == 0x7F;
+    buffer_add_text(out, control ? "$'" : "'");
+    for (const char *at = word; *at; at++) {
+        if ((unsigned char)*at < 0x20 || *at == 0x7F)
+            buffer_printf(out, "\\%03o", (unsigned char)*at);
+        else if (control && (*at == '\'' || *at == '\\'))
+            buffer_printf(out, "\\%c", *at);
+        else if (*at == '\'')
+            buffer_add_text(out, "'\\''");
+        else
+            buffer_add(out, at, 1);
+    }
+    buffer_add_text(out, "'");
+}
+
+void cli_put_command(struct buffer *out, const struct cli *cli) {
+    for (char *const *word = cli->words; *word; word++) {
+        if (word != cli->words)
+            buffer_add_text(out, " ");
+        cli_put_word(out, *word);
+    }
 }
 
 int cli_put(struct cli *cli, struct buffer *text) {

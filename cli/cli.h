@@ -13,6 +13,7 @@ struct cli {
     FILE *out, *err;
     struct arena arena; /* texts that live as long as the program: files read, plans */
     const struct verb *const *verbs;
+    char *const *words; /* the command line, the program's name first; ends with NULL */
 };
 
 /* Every verb, in the order of the overview; ends with NULL. */
@@ -22,6 +23,10 @@ const struct verb *const *cli_verbs(void);
 int cli_fail(struct cli *cli, const struct error *error);
 /* The same for a code and a text made here. */
 int cli_fail_text(struct cli *cli, enum error_code code, const char *format, ...) PRINTF_LIKE(3, 4);
+
+/* Append one word, quoted as a shell needs it; and the whole command line that was given. */
+void cli_put_word(struct buffer *out, const char *word);
+void cli_put_command(struct buffer *out, const struct cli *cli);
 
 /* Write what a report gathered to cli->out and close the buffer. Gives the exit status: 0, or 1
  * with a line when it could not be written whole (a full disk, a closed pipe). */

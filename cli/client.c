@@ -112,13 +112,14 @@ enum error_code client_ask(struct client *client, pb_size_t wanted, int64_t pati
     while (code == ERR_OK) {
         if (is_canceled(client))
             return interrupted(error);
-        if ((sent == 0 || now - sent > REPEAT_NS) &&
+        bool patient = client->timeout_ns < 0;
+        if ((sent == 0 || (!patient && now - sent > REPEAT_NS)) &&
             endpoint_send(client->endpoint, 0, client->frame.data, client->frame.length, NULL) ==
                 ERR_OK)
             sent = now;
         if (receive_answer(client))
             return read_answer(client, wanted, error);
-        if (now - start > patience_ns)
+        if (!patient && now - start > patience_ns)
             return no_answer(client, now - start, error);
         code = endpoint_wait(endpoints, 1, LOOK_MS, sent == 0, error);
         now = clock_monotonic_ns();

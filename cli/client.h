@@ -31,7 +31,8 @@ struct endpoint_context; /* proto/endpoint.h */
 struct client_config {
     const char *address; /* a client endpoint: "tcp://127.0.0.1:7310", "inproc://NAME" */
     struct endpoint_context *context; /* needed for inproc, stays the caller's. NULL: our own */
-    int64_t timeout_ns;               /* 0: 10 s */
+    int64_t timeout_ns;               /* 0: 10 s. Below 0: for ever, asking once: inproc, where
+                                         nothing gets lost and a failing coordinator is seen */
     /* May be NULL. Every call returns ERR_INTERRUPTED soon after it is set; the job goes on. */
     const atomic_bool *cancel;
 };

@@ -213,6 +213,11 @@ static const char *first_error(const struct follow *follow) {
     return "no reason was given";
 }
 
+/* A line of its own, whole: a command that is cut would do something else. */
+static void say_again(struct cli *cli, const struct follow *follow, const char *what) {
+    fprintf(cli->err, "to %s: %s\n", what, follow->request->again);
+}
+
 static int say_end(struct cli *cli, struct follow *follow) {
     const struct client_job *job = &follow->job;
     struct buffer text = {0};
@@ -224,30 +229,23 @@ static int say_end(struct cli *cli, struct follow *follow) {
     if (status != 0 || job->state == JOB_DONE)
         return status;
     if (job->state == JOB_CANCELED)
-        cli_fail_text(cli, ERR_INTERNAL,
-                      "job %s was canceled: %d of %d videos are there; '%s' "
-                      "goes on with it",
-                      job->name, job->by_state[VIDEO_DONE], job->videos, follow->request->again);
+        cli_fail_text(cli, ERR_INTERNAL, "job %s was canceled: %d of %d videos are there",
+                      job->name, job->by_state[VIDEO_DONE], job->videos);
     else
-        cli_fail_text(cli, ERR_INTERNAL,
-                      "%d of %d videos failed, the first with: %s; '%s' tries "
-                      "them again",
-                      job->by_state[VIDEO_FAILED], job->videos, first_error(follow),
-                      follow->request->again);
+        cli_fail_text(cli, ERR_INTERNAL, "%d of %d videos failed, the first with: %s",
+                      job->by_state[VIDEO_FAILED], job->videos, first_error(follow));
+    say_again(cli, follow, job->state == JOB_CANCELED ? "go on with it" : "try them again");
     return 1;
 }
 
 static int say_interrupted(struct cli *cli, const struct follow *follow) {
-    const struct follow_request *request = follow->request;
-    if (request->goes_on)
-        return cli_fail_text(cli, ERR_INTERRUPTED,
-                             "interrupted; the job goes on: '%s' follows it "
-                             "again",
-                             request->again);
-    return cli_fail_text(cli, ERR_INTERRUPTED,
-                         "interrupted; what is done is kept: '%s' goes on "
-                         "from there",
-                         request->again);
+    bool goes_on = follow->request->goes_on;
+    int status = cli_fail_text(cli, ERR_INTERRUPTED, "%s",
+                               goes_on ? "interrupted; the job goes on"
+                                       : "interrupted: stopping, and what is done is kept; once "
+                                         "more stops at once");
+    say_again(cli, follow, goes_on ? "follow it again" : "go on from there");
+    return status;
 }
 
 int follow_job(struct cli *cli, const struct follow_request *request) {

@@ -13,7 +13,7 @@ struct follow_request {
     struct client *client;
     uint64_t job;
     enum progress_form form;
-    const char *again; /* the command that goes on with it, for messages: "vidloom run job.yaml" */
+    const char *again; /* the command that goes on with it, as a shell takes it: for messages */
     bool goes_on;      /* when interrupted, the job itself goes on elsewhere */
     /* When *failed is set (NULL: never), `failure` is why there is no news any more. */
     const atomic_bool *failed;

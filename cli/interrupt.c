@@ -17,14 +17,21 @@ static void on_signal(int number) {
     _exit(130);
 }
 
+/* nohup, and shells for what they put into the background, hand down that a signal is ignored. */
+static void watch_unless_ignored(int number, const struct sigaction *action) {
+    struct sigaction inherited;
+    if (sigaction(number, NULL, &inherited) == 0 && inherited.sa_handler != SIG_IGN)
+        sigaction(number, action, NULL);
+}
+
 void interrupt_watch(void) {
     struct sigaction action;
     memset(&action, 0, sizeof action);
     action.sa_handler = on_signal;
     sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGHUP, &action, NULL);
+    watch_unless_ignored(SIGINT, &action);
+    watch_unless_ignored(SIGHUP, &action);
 }
 
 bool interrupt_asked(void) {

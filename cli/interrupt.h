@@ -1,5 +1,6 @@
 /* Ctrl-C (SIGINT), SIGTERM and SIGHUP: the first asks to stop, the second ends at once with status
- * 130. Holds the program's one writable global: a signal handler can reach nothing else. */
+ * 130. SIGINT and SIGHUP stay ignored if they were when the program began. Holds the program's one
+ * writable global: a signal handler can reach nothing else. */
 #ifndef VIDLOOM_CLI_INTERRUPT_H
 #define VIDLOOM_CLI_INTERRUPT_H
 

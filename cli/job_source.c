@@ -211,12 +211,29 @@ static enum error_code find_image(void *user, struct job_file *out, struct arena
     return hash_of_file(&out->hash, absolute, error);
 }
 
+static enum error_code find_output(void *user, char out[FILE_PATH_BYTES],
+                                   const struct job_output *output, struct error *error) {
+    struct job_source *source = user;
+    bool folder = output->container == JOB_CONTAINER_FOLDER;
+    enum error_code code = output_place(&source->places, out, output->path, error);
+    if (code != ERR_OK)
+        return code;
+    if (output_is_inside(out, source->state))
+        return error_set(error, ERR_USAGE,
+                         "%.512s is in the folder where vidloom keeps its own state; choose "
+                         "another path",
+                         output->path);
+    /* Whether a folder of pictures is ours, only the ledger knows. */
+    return folder && !output->overwrite ? ERR_OK : output_may_replace(out, folder, error);
+}
+
 void job_source_resolver(struct job_resolver *out, struct job_source *source) {
-    *out = (struct job_resolver){source, read_file, find_image, read_model};
+    *out = (struct job_resolver){source, read_file, find_image, read_model, find_output};
 }
 
 enum error_code job_source_open(struct job **out, struct job_source *source, const char *path,
-                                const char *models, struct arena *arena, struct error *error) {
+                                const char *models, const char *state, struct arena *arena,
+                                struct error *error) {
     char *text;
     struct job_resolver resolver;
     memset(source, 0, sizeof *source);
@@ -228,7 +245,13 @@ enum error_code job_source_open(struct job **out, struct job_source *source, con
         return error_set(error, ERR_LIMIT, "the path of the job file is too long");
     snprintf(source->folder, sizeof source->folder, "%.*s", slash ? (int)folder : 1,
              slash ? path : ".");
-    enum error_code code = file_read(&text, &source->length, arena, path, YAML_BYTES_MAX, error);
+    enum error_code code = ERR_OK;
+    if (!realpath(state, source->state))
+        code = output_place(&source->places, source->state, state, error);
+    if (code == ERR_OK)
+        code = file_read(&text, &source->length, arena, path, YAML_BYTES_MAX, error);
+    if (code == ERR_DENIED) /* as if it were not there: the command line is wrong */
+        code = error->code = ERR_USAGE;
     if (code != ERR_OK)
         return code;
     source->text = text;

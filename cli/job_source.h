@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "coordinator/job.h"
+#include "coordinator/output.h"
 #include "worker/model/model.h"
 
 #define JOB_SOURCE_MODELS_MAX 16
@@ -14,6 +15,8 @@
 struct job_source {
     const char *models;           /* folder of models */
     char folder[FILE_PATH_BYTES]; /* of the job file; names in it are relative to this */
+    char state[FILE_PATH_BYTES];  /* absolute: no output goes there */
+    struct output_places places;
     const char *text;
     size_t length;
     struct {
@@ -36,10 +39,11 @@ void models_folder(char out[FILE_PATH_BYTES], const char *given);
 MUST_CHECK enum error_code model_folder(char out[FILE_PATH_BYTES], const char *models,
                                         const char *spec, struct error *error);
 
-/* Read the job file at `path` and resolve it. The source stays valid for asking after its models.
- * Errors: those of job_parse and file_read. */
+/* Read the job file at `path` and resolve it, for a run in the current folder that keeps its state
+ * in `state`. The source stays valid for asking after its models. Errors: those of job_parse and
+ * file_read. */
 MUST_CHECK enum error_code job_source_open(struct job **out, struct job_source *source,
-                                           const char *path, const char *models,
+                                           const char *path, const char *models, const char *state,
                                            struct arena *arena, struct error *error);
 
 /* The resolver alone, for a coordinator: `source` with `models` set, otherwise zero or from

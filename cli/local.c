@@ -116,7 +116,11 @@ enum error_code local_open(struct local **out, const struct local_config *config
 enum error_code local_connect(struct local *local, struct client **out, const atomic_bool *cancel,
                               struct error *error) {
     struct client_config config = {
-        .address = CLIENTS_ENDPOINT, .context = local->context, .cancel = cancel};
+        .address = CLIENTS_ENDPOINT,
+        .context = local->context,
+        .timeout_ns = -1, /* it is there: a busy disk is no reason to give up */
+        .cancel = cancel,
+    };
     return client_open(out, &config, error);
 }
 

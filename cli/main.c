@@ -1,7 +1,10 @@
 /* vidloom: finds the verb, reads its options, runs it. */
+#include <errno.h>
+#include <fcntl.h>
 #include <locale.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 #include "cli/config.h"
@@ -67,8 +70,18 @@ static int run_words(struct cli *cli, int count, char *const *words) {
     return run_verb(cli, verb, count - 1, words + 1);
 }
 
+/* A file must not be opened as number 0, 1 or 2, or what is printed goes into it. The wrong way
+ * round, so that using a stream that is closed still fails. */
+static void hold_standard_streams(void) {
+    for (int number = 0; number <= 2; number++)
+        if (fcntl(number, F_GETFD) == -1 && errno == EBADF &&
+            open("/dev/null", number == 0 ? O_WRONLY : O_RDONLY) != number)
+            _exit(1);
+}
+
 int main(int argc, char **argv) {
-    struct cli cli = {.out = stdout, .err = stderr, .verbs = cli_verbs()};
+    hold_standard_streams();
+    struct cli cli = {.out = stdout, .err = stderr, .verbs = cli_verbs(), .words = argv};
     struct error error = {0};
     setlocale(LC_CTYPE, ""); /* for UTF-8 bars; numbers stay in the C locale */
     if (arena_open(&cli.arena, ARENA_BYTES, &error) != ERR_OK)

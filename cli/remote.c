@@ -1,5 +1,7 @@
 #include "cli/remote.h"
 
+#include <inttypes.h>
+#include <string.h>
 #include <time.h>
 
 #include "base/clock.h"
@@ -14,6 +16,18 @@ enum error_code remote_open(struct client **out, const struct remote_values *val
     };
     interrupt_watch();
     return client_open(out, &config, error);
+}
+
+void remote_watch_command(struct buffer *out, const struct cli *cli,
+                          const struct remote_values *values, uint64_t job) {
+    cli_put_word(out, cli->words[0]);
+    buffer_add_text(out, " status --watch ");
+    if (strcmp(values->address, REMOTE_CLIENTS) != 0) {
+        buffer_add_text(out, "--coordinator ");
+        cli_put_word(out, values->address);
+        buffer_add_text(out, " ");
+    }
+    buffer_printf(out, "%" PRIu64, job);
 }
 
 const char *remote_time(char out[32], int64_t wall_ns) {

@@ -39,6 +39,10 @@ struct remote_values {
 MUST_CHECK enum error_code remote_open(struct client **out, const struct remote_values *values,
                                        struct error *error);
 
+/* Append the command that follows a job, as a shell takes it. */
+void remote_watch_command(struct buffer *out, const struct cli *cli,
+                          const struct remote_values *values, uint64_t job);
+
 /* "2026-11-23 21:40:05", UTC. */
 const char *remote_time(char out[32], int64_t wall_ns);
 /* "window 12", "text": what a worker is at. */

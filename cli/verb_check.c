@@ -56,7 +56,7 @@ static enum error_code is_published(bool *out, const struct check *check, int vi
         code = ledger_find_publication(ledger, &publication, out, path, texts, error);
     if (code != ERR_OK || !*out)
         return code;
-    *out = publication.done;
+    *out = publication.done && output_is_there(path, publication.bytes);
     if (!*out || check->estimate.tasks > EXACT_TASKS_MAX)
         return ERR_OK;
     code = plan_open(&plan, check->job, it, error);
@@ -242,8 +242,8 @@ static enum error_code look(struct check *check, const char *path, struct cli *c
     char models[FILE_PATH_BYTES];
     enum dtype dtype = check->values->dtype == 1 ? DTYPE_F32 : DTYPE_BF16;
     models_folder(models, check->values->models);
-    enum error_code code =
-        job_source_open(&check->job, &check->source, path, models, &cli->arena, error);
+    enum error_code code = job_source_open(&check->job, &check->source, path, models,
+                                           check->values->state, &cli->arena, error);
     if (code != ERR_OK)
         return code;
     check->published = calloc((size_t)check->job->video_count + 1, 1);

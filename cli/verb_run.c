@@ -33,8 +33,8 @@ struct run {
 static enum error_code check_job(struct run *run, struct error *error) {
     struct job *job = NULL;
     models_folder(run->models, run->values->backend.models);
-    enum error_code code =
-        job_source_open(&job, &run->source, run->path, run->models, &run->cli->arena, error);
+    enum error_code code = job_source_open(&job, &run->source, run->path, run->models,
+                                           run->values->state, &run->cli->arena, error);
     job_close(&job);
     return code;
 }
@@ -68,6 +68,7 @@ static enum error_code start(struct run *run, struct error *error) {
     return local_connect(run->local, &run->client, interrupt_flag(), error);
 }
 
+/* One page of them: the client must not be asked while it tells. */
 struct others {
     uint64_t ids[256];
     int count;
@@ -75,9 +76,21 @@ struct others {
 
 static bool see_job(void *user, const struct client_job *job) {
     struct others *others = user;
-    if (job->state == JOB_RUNNING && others->count < 256)
+    if (job->state == JOB_RUNNING)
         others->ids[others->count++] = job->id;
-    return true;
+    return others->count < 256;
+}
+
+static enum error_code pause_others(struct client *client, struct error *error) {
+    struct others others = {.count = 256};
+    enum error_code code = ERR_OK;
+    while (others.count == 256 && code == ERR_OK) {
+        others.count = 0;
+        code = client_jobs(client, see_job, &others, error);
+        for (int i = 0; i < others.count && code == ERR_OK; i++)
+            code = client_control(client, others.ids[i], CONTROL_PAUSE, error);
+    }
+    return code;
 }
 
 /* Jobs that were interrupted wait until they are run again: this command is about one job.
@@ -85,10 +98,7 @@ static bool see_job(void *user, const struct client_job *job) {
 static enum error_code submit(struct run *run, struct error *error) {
     struct client_submission submission = {.path = run->path};
     struct client_submitted submitted;
-    struct others others = {.count = 0};
-    enum error_code code = client_jobs(run->client, see_job, &others, error);
-    for (int i = 0; i < others.count && code == ERR_OK; i++)
-        code = client_control(run->client, others.ids[i], CONTROL_PAUSE, error);
+    enum error_code code = pause_others(run->client, error);
     if (code == ERR_OK)
         code = client_submit(run->client, &submitted, &submission, error);
     if (code == ERR_OK) {
@@ -99,17 +109,19 @@ static enum error_code submit(struct run *run, struct error *error) {
 }
 
 static int follow(struct run *run) {
-    char again[256];
-    snprintf(again, sizeof again, "vidloom run %.200s", run->path);
+    struct buffer again = {0};
+    cli_put_command(&again, run->cli);
     struct follow_request request = {
         .client = run->client,
         .job = run->submitted,
         .form = follow_form(&run->values->follow),
-        .again = again,
+        .again = again.failed ? "the same command" : again.data,
         .failed = local_has_failed(run->local),
         .failure = local_failure(run->local),
     };
-    return follow_job(run->cli, &request);
+    int status = follow_job(run->cli, &request);
+    buffer_close(&again);
+    return status;
 }
 
 /* Told when it ends before there was anything to follow. */
@@ -118,9 +130,7 @@ static int say_failure(struct run *run, const struct error *error) {
         return cli_fail(run->cli, local_failure(run->local));
     if (error->code == ERR_INTERRUPTED)
         return cli_fail_text(run->cli, ERR_INTERRUPTED,
-                             "interrupted: 'vidloom run %.512s' begins "
-                             "again",
-                             run->path);
+                             "interrupted; the same command begins again");
     return cli_fail(run->cli, error);
 }
 

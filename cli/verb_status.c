@@ -142,18 +142,20 @@ static enum error_code report_one(struct report *report, struct client *client, 
 
 static int watch(struct cli *cli, const struct status_values *values, struct client *client,
                  const char *name) {
-    char again[128];
+    struct buffer again = {0};
     struct client_job job;
     struct error error = {0};
     if (client_find_job(client, &job, name, &error) != ERR_OK)
         return cli_fail(cli, &error);
-    snprintf(again, sizeof again, "vidloom status --watch %" PRIu64, job.id);
+    remote_watch_command(&again, cli, &values->remote, job.id);
     struct follow_request request = {.client = client,
                                      .job = job.id,
                                      .form = follow_form(&values->follow),
-                                     .again = again,
+                                     .again = again.failed ? "vidloom status" : again.data,
                                      .goes_on = true};
-    return follow_job(cli, &request);
+    int status = follow_job(cli, &request);
+    buffer_close(&again);
+    return status;
 }
 
 static int run(struct cli *cli, const struct invocation *invocation) {

@@ -49,14 +49,15 @@ static int run(struct cli *cli, const struct invocation *invocation) {
     else
         status = say_submitted(cli, values, path, &submitted);
     if (status == 0 && values->wait) {
-        char again[64];
-        snprintf(again, sizeof again, "vidloom status --watch %" PRIu64, submitted.job);
+        struct buffer again = {0};
+        remote_watch_command(&again, cli, &values->remote, submitted.job);
         struct follow_request request = {.client = client,
                                          .job = submitted.job,
                                          .form = follow_form(&values->follow),
-                                         .again = again,
+                                         .again = again.failed ? "vidloom status" : again.data,
                                          .goes_on = true};
         status = follow_job(cli, &request);
+        buffer_close(&again);
     }
     client_close(&client);
     return status;

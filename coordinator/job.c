@@ -171,8 +171,30 @@ static enum error_code read_models(struct reader *reader, const struct yaml *nod
 
 /* -- the whole -------------------------------------------------------------------------------- */
 
-/* As the job says, or the file's name without folders and extension; what does not fit a name is
- * '-'. */
+/* The file's name without folders and extension. What does not fit a name is '-'; letters beyond
+ * ASCII would all become that, so the name's hash tells such files apart. */
+static void name_of_file(char made[LIMIT_NAME_BYTES + 1], const char *file) {
+    static const char fits[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
+    const char *base = strrchr(file, '/') ? strrchr(file, '/') + 1 : file;
+    size_t length = strcspn(base, "."), used = 0;
+    bool foreign = false;
+    for (; used < length && used < LIMIT_NAME_BYTES - 16; used++) {
+        made[used] = strchr(fits, base[used]) ? base[used] : '-';
+        foreign |= (unsigned char)base[used] >= 0x80;
+    }
+    made[used] = '\0';
+    if (!file_name_is_plain(made))
+        used = (size_t)snprintf(made, LIMIT_NAME_BYTES + 1, "job");
+    if (foreign) {
+        struct hash hash;
+        char hex[HASH_HEX_BYTES];
+        hash_of(&hash, base, strlen(base));
+        hash_hex(hex, &hash);
+        snprintf(made + used, LIMIT_NAME_BYTES + 1 - used, "-%.8s", hex);
+    }
+}
+
+/* As the job says, or after its file. */
 static enum error_code read_job_name(struct reader *reader, const struct yaml *node,
                                      const char *file) {
     struct setting given = {0};
@@ -182,16 +204,8 @@ static enum error_code read_job_name(struct reader *reader, const struct yaml *n
         if (code)
             return code;
     } else {
-        static const char fits[] =
-            "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
-        const char *base = strrchr(file, '/') ? strrchr(file, '/') + 1 : file;
-        size_t length = strcspn(base, ".");
-        if (length >= sizeof made)
-            length = sizeof made - 1;
-        for (size_t i = 0; i < length; i++)
-            made[i] = strchr(fits, base[i]) ? base[i] : '-';
-        made[length] = '\0';
-        given.text = file_name_is_plain(made) ? made : "job";
+        name_of_file(made, file);
+        given.text = made;
     }
     reader->job->name = job_keep(reader, given.text);
     return reader->job->name ? ERR_OK : job_no_memory(reader);
@@ -291,9 +305,12 @@ enum error_code job_parse(struct job **out, const char *name, const char *text, 
     if (!code && top)
         code = read_top(&reader, top, name);
     if (!code)
+        code = job_check_nesting(&reader);
+    if (!code)
         code = finish(&reader);
     free(reader.videos);
     free(reader.places);
+    free(reader.outputs);
     free(reader.files);
     free(reader.file_names);
     free(reader.names.slots);

@@ -20,6 +20,7 @@
 #include "base/arena.h"
 #include "base/buffer.h"
 #include "base/error.h"
+#include "base/file.h"
 #include "base/hash.h"
 #include "coordinator/limits.h"
 
@@ -96,6 +97,8 @@ struct job_file {
     const char *path; /* where a worker finds it, e.g. absolute; in the arena that was given */
 };
 
+struct job_output; /* below */
+
 /* `name` is as written in the job file: relative to it, unless absolute. Errors need not repeat the
  * place in the job file; the reader puts it in front. */
 struct job_resolver {
@@ -109,6 +112,11 @@ struct job_resolver {
     /* What the model can do. `spec` is as written: a name under models/, or a path. */
     enum error_code (*read_model)(void *user, struct model_facts *out, const char *spec,
                                   struct error *error);
+    /* The absolute name of the place that output->path means, one for each place (output.h), and
+     * whether the output may be put there. NULL where the disk is another machine's: then paths are
+     * compared as they are written. */
+    enum error_code (*find_output)(void *user, char out[FILE_PATH_BYTES],
+                                   const struct job_output *output, struct error *error);
 };
 
 /* -- a job ------------------------------------------------------------------------------------ */

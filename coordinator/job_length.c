@@ -44,14 +44,14 @@ static enum error_code count_frames(struct reader *reader, struct job_video *vid
 
 /* Whether the window model can make so many frames. */
 static enum error_code check_windows(struct reader *reader, const struct job_video *video,
-                                     struct place at) {
+                                     const char *key, struct place at) {
     const struct job_model *model = &reader->job->window;
     const struct model_facts *facts = &model->facts;
     int overlap = plan_overlap(facts);
     int64_t windows = plan_windows(video->frames, facts->window_frames, overlap);
     if (video->frames < 1)
         return job_fail(reader, at, ERR_USAGE,
-                        "seconds: that is less than one frame at %g frames a second",
+                        "%s: that is less than one frame at %g frames a second", key,
                         (double)video->output.fps_numerator / video->output.fps_denominator);
     if (windows > 1 && !overlap)
         return job_fail(reader, at, ERR_UNSUPPORTED,
@@ -60,9 +60,9 @@ static enum error_code check_windows(struct reader *reader, const struct job_vid
                         model->spec, facts->window_frames, (long long)video->frames);
     if (windows > LIMIT_WINDOWS)
         return job_fail(reader, at, ERR_LIMIT,
-                        "seconds: the video would take %lld windows of model %s; at most %d (%lld "
+                        "%s: the video would take %lld windows of model %s; at most %d (%lld "
                         "frames)",
-                        (long long)windows, model->spec, LIMIT_WINDOWS,
+                        key, (long long)windows, model->spec, LIMIT_WINDOWS,
                         (long long)LIMIT_WINDOWS * (facts->window_frames - overlap) + overlap);
     return ERR_OK;
 }
@@ -104,8 +104,9 @@ enum error_code job_fill_length(struct reader *reader, struct job_video *video,
     struct place where = settings->seconds.set  ? settings->seconds.at
                          : settings->frames.set ? settings->frames.at
                                                 : at;
+    const char *key = settings->seconds.set ? "seconds" : settings->frames.set ? "frames" : "shots";
     enum error_code code = count_frames(reader, video, settings, at);
     if (!code)
-        code = check_windows(reader, video, where);
+        code = check_windows(reader, video, key, where);
     return code ? code : fill_shots(reader, video, settings, at);
 }

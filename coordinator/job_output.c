@@ -75,6 +75,9 @@ static enum error_code fill_holes(struct reader *reader, char out[LIMIT_PATH_BYT
 static enum error_code tidy_path(struct reader *reader, char out[LIMIT_PATH_BYTES], char *raw,
                                  struct place place) {
     size_t length = 0, used = strlen(raw);
+    if (raw[0] == '~' && raw[1] == '/')
+        return job_fail(reader, place, ERR_USAGE,
+                        "path: \"~\" is not the home folder here; write the folder's name out");
     bool absolute = raw[0] == '/', folder = used && raw[used - 1] == '/';
     if (absolute)
         out[length++] = '/';
@@ -144,6 +147,29 @@ static enum error_code choose_codec(struct reader *reader, struct job_output *ou
         job_codec_name(output->codec), extension ? extension : "a folder of pictures", list);
 }
 
+/* What the encoder would refuse after hours of denoising. */
+static enum error_code check_codec(struct reader *reader, const struct job_output *output,
+                                   const struct settings *settings, struct place at) {
+    const struct job_codec_facts *facts = job_codec_facts(output->codec);
+    const char *name = job_codec_name(output->codec);
+    struct place size_at = settings->width.set ? settings->width.at : at;
+    if (output->width < facts->side_min || output->height < facts->side_min)
+        return job_fail(reader, size_at, ERR_SHAPE,
+                        "size: %dx%d is too small for %s, whose sides are at least %d pixels",
+                        output->width, output->height, name, facts->side_min);
+    if (output->width % facts->side_step || output->height % facts->side_step)
+        return job_fail(reader, size_at, ERR_SHAPE,
+                        "size: %s stores colour at half the size, so both sides must be even, and "
+                        "%dx%d is not; take %dx%d, or the codec png or ffv1",
+                        name, output->width, output->height, output->width & ~1,
+                        output->height & ~1);
+    if (output->quality > facts->quality_max)
+        return job_fail(reader, settings->quality.at, ERR_LIMIT,
+                        "quality: the scale of %s ends at %d (smallest), found %d", name,
+                        facts->quality_max, output->quality);
+    return ERR_OK;
+}
+
 enum error_code job_fill_path(struct reader *reader, struct job_output *output,
                               const struct settings *settings, struct place at, const char *video,
                               uint64_t seed) {
@@ -166,7 +192,12 @@ enum error_code job_fill_path(struct reader *reader, struct job_output *output,
     output->path = job_keep(reader, filled);
     if (!output->path)
         return job_no_memory(reader);
-    const char *extension;
-    code = choose_container(reader, output, &extension, place);
-    return code ? code : choose_codec(reader, output, codec, extension);
+    const char *extension = NULL;
+    output->container = JOB_CONTAINER_FOLDER;
+    /* A name with a dot in it is no extension of a folder that we have named ourselves. */
+    if (settings->path.set || !codec->set || codec->integer != JOB_CODEC_PNG)
+        code = choose_container(reader, output, &extension, place);
+    if (!code)
+        code = choose_codec(reader, output, codec, extension);
+    return code ? code : check_codec(reader, output, settings, at);
 }

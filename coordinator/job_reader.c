@@ -99,8 +99,21 @@ static uint64_t name_hash(const char *name) {
     return hash ^ hash >> 29;
 }
 
+uint32_t job_name_set_find(const struct reader *reader, const struct name_set *set, name_of get,
+                           const char *name) {
+    if (!set->slots)
+        return UINT32_MAX;
+    for (size_t at = name_hash(name) & set->mask; set->slots[at]; at = (at + 1) & set->mask)
+        if (!strcmp(get(reader, set->slots[at] - 1), name))
+            return set->slots[at] - 1;
+    return UINT32_MAX;
+}
+
 enum error_code job_name_set_add(struct reader *reader, struct name_set *set, name_of get,
                                  const char *name, uint32_t index, uint32_t *there) {
+    *there = job_name_set_find(reader, set, get, name);
+    if (*there != UINT32_MAX)
+        return ERR_OK;
     if (!set->slots || set->count * 2 > set->mask) {
         size_t size = set->slots ? (set->mask + 1) * 2 : 64;
         uint32_t *slots = calloc(size, sizeof *slots);
@@ -118,13 +131,9 @@ enum error_code job_name_set_add(struct reader *reader, struct name_set *set, na
         set->mask = size - 1;
     }
     size_t at = name_hash(name) & set->mask;
-    for (; set->slots[at]; at = (at + 1) & set->mask)
-        if (!strcmp(get(reader, set->slots[at] - 1), name)) {
-            *there = set->slots[at] - 1;
-            return ERR_OK;
-        }
+    while (set->slots[at])
+        at = (at + 1) & set->mask;
     set->slots[at] = index + 1;
     set->count++;
-    *there = UINT32_MAX;
     return ERR_OK;
 }

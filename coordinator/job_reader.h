@@ -62,14 +62,21 @@ struct name_set {
     size_t mask, count;
 };
 
+/* Where a video goes: the one name of the place, and what says so in the job file. */
+struct output_at {
+    const char *path;
+    struct place at;
+};
+
 struct reader {
     const char *file; /* of what is being read now */
     bool typed;       /* false in lists where everything is text */
     const struct job_resolver *resolver;
     struct job *job;
     struct arena scratch;
-    struct job_video *videos; /* malloc'ed until the end */
-    struct place *places;     /* of each video */
+    struct job_video *videos;  /* malloc'ed until the end */
+    struct place *places;      /* of each video */
+    struct output_at *outputs; /* likewise */
     int count, capacity;
     struct name_set names, paths;
     struct job_file *files; /* distinct images */
@@ -107,9 +114,17 @@ typedef const char *(*name_of)(const struct reader *reader, uint32_t index);
  * ERR_MEMORY. */
 enum error_code job_name_set_add(struct reader *reader, struct name_set *set, name_of get,
                                  const char *name, uint32_t index, uint32_t *there);
+/* The index that `name` has in the set; UINT32_MAX: it is not there. */
+uint32_t job_name_set_find(const struct reader *reader, const struct name_set *set, name_of get,
+                           const char *name);
 
 /* -- job_words.c ------------------------------------------------------------------------------ */
 
+struct job_codec_facts {
+    int side_min, side_step; /* pixels: the least, and what a side must be a multiple of */
+    int quality_max;         /* the end of its scale */
+};
+const struct job_codec_facts *job_codec_facts(enum job_codec codec);
 /* The codecs that go into a container, its default first; returns how many. */
 int job_container_codecs(enum job_codec out[JOB_CODEC_COUNT], enum job_container container);
 
@@ -170,5 +185,7 @@ enum error_code job_check_ability(struct reader *reader, const struct job_model 
 /* One entry and the prompt list's it is in (NULL: none), as one video for each of its seeds. */
 enum error_code job_add_video(struct reader *reader, const struct settings *own,
                               const struct settings *entry, const char *name);
+/* Whether no video goes into the place of another: asked when all are known. */
+enum error_code job_check_nesting(struct reader *reader);
 
 #endif

@@ -245,15 +245,14 @@ static bool read_thousandths(int64_t *out, const char *text) {
 }
 
 enum error_code job_read_fps(struct reader *reader, struct settings *out, const struct yaml *node) {
-    static const char expected[] =
-        "frames a second above 0 and at most 240, as 16, 12.5 or 30000/1001";
+    static const char expected[] = "frames a second from 1 to 240, as 16, 12.5 or 30000/1001";
     int64_t numerator = 0, denominator = 1000;
     bool fraction = node->type == YAML_SCALAR && strchr(node->text, '/');
     if (node->type != YAML_SCALAR || (node->quoted && !fraction) ||
         !(fraction ? read_pair(&numerator, &denominator, node->text, "/")
                    : read_thousandths(&numerator, node->text)))
         return job_wrong(reader, node, ERR_USAGE, expected);
-    if (numerator < 1 || denominator < 1 || numerator > 1000000 || denominator > 1000000 ||
+    if (denominator < 1 || denominator > 1000000 || numerator < denominator ||
         numerator > denominator * LIMIT_FPS)
         return job_wrong(reader, node, ERR_LIMIT, expected);
     int64_t a = numerator, b = denominator;
@@ -263,6 +262,9 @@ enum error_code job_read_fps(struct reader *reader, struct settings *out, const 
         b = rest;
     }
     struct place at = job_place(reader, node);
+    if (denominator / a > LIMIT_FPS_DENOMINATOR)
+        return job_fail(reader, at, ERR_LIMIT, "fps: a fraction of 1/%lld; at most 1/%d",
+                        (long long)(denominator / a), LIMIT_FPS_DENOMINATOR);
     out->fps_numerator = (struct setting){.set = true, .integer = numerator / a, .at = at};
     out->fps_denominator = (struct setting){.set = true, .integer = denominator / a, .at = at};
     return ERR_OK;

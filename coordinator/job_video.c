@@ -12,7 +12,7 @@ static const char *get_video_name(const struct reader *reader, uint32_t index) {
     return reader->videos[index].name;
 }
 static const char *get_video_path(const struct reader *reader, uint32_t index) {
-    return reader->videos[index].output.path;
+    return reader->outputs[index].path;
 }
 static const char *get_image_name(const struct reader *reader, uint32_t index) {
     return reader->file_names[index];
@@ -162,9 +162,27 @@ static bool videos_have_room(struct reader *reader) {
     struct place *places = realloc(reader->places, (size_t)capacity * sizeof *places);
     if (places)
         reader->places = places;
-    if (videos && places)
+    struct output_at *outputs = realloc(reader->outputs, (size_t)capacity * sizeof *outputs);
+    if (outputs)
+        reader->outputs = outputs;
+    if (videos && places && outputs)
         reader->capacity = capacity;
-    return videos && places;
+    return videos && places && outputs;
+}
+
+/* The place that the video's path means, where there is somebody who knows. */
+static enum error_code find_output(struct reader *reader, const struct job_video *video,
+                                   struct place at) {
+    struct output_at *output = &reader->outputs[reader->count];
+    char found[FILE_PATH_BYTES];
+    *output = (struct output_at){.path = video->output.path, .at = at};
+    if (!reader->resolver->find_output)
+        return ERR_OK;
+    if (reader->resolver->find_output(reader->resolver->user, found, &video->output,
+                                      reader->error) != ERR_OK)
+        return error_prefix(reader->error, "%s:%d:%d: path: ", at.file, at.line, at.column);
+    output->path = job_keep(reader, found);
+    return output->path ? ERR_OK : job_no_memory(reader);
 }
 
 /* No two videos share a name or a path. */
@@ -181,8 +199,8 @@ static enum error_code check_distinct(struct reader *reader, const struct job_vi
                         "two videos are called \"%s\"; the other is at %s:%d:%d", video->name,
                         other.file, other.line, other.column);
     }
-    code =
-        job_name_set_add(reader, &reader->paths, get_video_path, video->output.path, own, &there);
+    code = job_name_set_add(reader, &reader->paths, get_video_path, reader->outputs[own].path, own,
+                            &there);
     if (code)
         return code;
     if (there != UINT32_MAX)
@@ -190,6 +208,25 @@ static enum error_code check_distinct(struct reader *reader, const struct job_vi
                         "path: videos \"%s\" and \"%s\" would both be written to %s; put {video} "
                         "into the path",
                         reader->videos[there].name, video->name, video->output.path);
+    return ERR_OK;
+}
+
+enum error_code job_check_nesting(struct reader *reader) {
+    for (int i = 0; i < reader->count; i++) {
+        char outer[FILE_PATH_BYTES];
+        snprintf(outer, sizeof outer, "%s", reader->outputs[i].path);
+        for (char *slash = strrchr(outer, '/'); slash && slash > outer;
+             slash = strrchr(outer, '/')) {
+            *slash = '\0';
+            uint32_t there = job_name_set_find(reader, &reader->paths, get_video_path, outer);
+            if (there != UINT32_MAX)
+                return job_fail(reader, reader->outputs[i].at, ERR_USAGE,
+                                "path: video \"%s\" would be written into %s, which is where video "
+                                "\"%s\" goes",
+                                reader->videos[i].name, reader->videos[there].output.path,
+                                reader->videos[there].name);
+        }
+    }
     return ERR_OK;
 }
 
@@ -211,8 +248,11 @@ static enum error_code add_one(struct reader *reader, const struct job_video *vi
     if (!put->name)
         return job_no_memory(reader);
     enum error_code code = job_fill_path(reader, &put->output, settings, at, name, seed);
+    struct place path_at = settings->path.set ? settings->path.at : at;
     if (!code)
-        code = check_distinct(reader, put, at, settings->path.set ? settings->path.at : at);
+        code = find_output(reader, put, path_at);
+    if (!code)
+        code = check_distinct(reader, put, at, path_at);
     if (!code)
         reader->count++;
     return code;

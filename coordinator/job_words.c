@@ -26,11 +26,22 @@ static const struct {
     {JOB_CONTAINER_MKV, JOB_CODEC_H264},   {JOB_CONTAINER_MKV, JOB_CODEC_HEVC},
     {JOB_CONTAINER_MKV, JOB_CODEC_AV1},    {JOB_CONTAINER_MKV, JOB_CODEC_VP9},
     {JOB_CONTAINER_MKV, JOB_CODEC_FFV1},   {JOB_CONTAINER_MKV, JOB_CODEC_PRORES},
-    {JOB_CONTAINER_MKV, JOB_CODEC_PNG},    {JOB_CONTAINER_WEBM, JOB_CODEC_VP9},
-    {JOB_CONTAINER_WEBM, JOB_CODEC_AV1},   {JOB_CONTAINER_MOV, JOB_CODEC_H264},
-    {JOB_CONTAINER_MOV, JOB_CODEC_HEVC},   {JOB_CONTAINER_MOV, JOB_CODEC_PRORES},
-    {JOB_CONTAINER_FOLDER, JOB_CODEC_PNG},
+    {JOB_CONTAINER_WEBM, JOB_CODEC_VP9},   {JOB_CONTAINER_WEBM, JOB_CODEC_AV1},
+    {JOB_CONTAINER_MOV, JOB_CODEC_H264},   {JOB_CONTAINER_MOV, JOB_CODEC_HEVC},
+    {JOB_CONTAINER_MOV, JOB_CODEC_PRORES}, {JOB_CONTAINER_FOLDER, JOB_CODEC_PNG},
 };
+
+/* What the encoders take. worker/media/spec.c says the same to itself; a test compares the two. */
+static const struct job_codec_facts codecs[JOB_CODEC_COUNT] = {
+    [JOB_CODEC_H264] = {16, 2, 51}, [JOB_CODEC_HEVC] = {64, 2, 51},
+    [JOB_CODEC_AV1] = {16, 2, 63},  [JOB_CODEC_VP9] = {16, 2, 63},
+    [JOB_CODEC_FFV1] = {16, 1, 63}, [JOB_CODEC_PRORES] = {16, 2, 63},
+    [JOB_CODEC_PNG] = {16, 1, 63},
+};
+
+const struct job_codec_facts *job_codec_facts(enum job_codec codec) {
+    return &codecs[codec];
+}
 
 int job_container_codecs(enum job_codec out[JOB_CODEC_COUNT], enum job_container container) {
     int count = 0;

@@ -15,6 +15,7 @@
 #define LIMIT_STEPS             1000          /* of a sampler */
 #define LIMIT_GUIDANCE          100           /* guidance scale; shift too */
 #define LIMIT_FPS               240           /* frames a second */
+#define LIMIT_FPS_DENOMINATOR   10000         /* of a fraction in lowest terms */
 #define LIMIT_QUALITY           63            /* 0 best … 63 smallest */
 #define LIMIT_SIDE              8192          /* pixels, whatever the model says */
 #define LIMIT_PROMPT_FILE_BYTES (64u << 20)   /* a prompt list */

@@ -222,11 +222,13 @@ static enum error_code turn(struct server *server, struct error *error) {
         endpoints[count++] = server->workers;
     if (server->clients)
         endpoints[count++] = server->clients;
-    enum error_code code = endpoint_wait(endpoints, count, SERVER_LOOK_MS, false, error);
+    int wait_ms = publisher_is_busy(server->publisher) ? SERVER_PUBLISHING_MS : SERVER_LOOK_MS;
+    enum error_code code = endpoint_wait(endpoints, count, wait_ms, false, error);
     if (code != ERR_OK)
         return code;
     look_at_clock(server);
     gather(server);
+    server_take_published(server);
     pass_time(server);
     if (server->full && server->now < server->retry_at)
         return ERR_OK;
@@ -355,6 +357,8 @@ enum error_code server_open(struct server **out, const struct server_config *con
     server->revision = server->first_revision = (uint64_t)server->wall;
     enum error_code code = open_buffers(server, error);
     if (code == ERR_OK)
+        code = publisher_open(&server->publisher, error);
+    if (code == ERR_OK)
         code = open_state(server, error);
     if (code == ERR_OK)
         code = open_sockets(server, error);
@@ -379,6 +383,7 @@ void server_close(struct server **out) {
     struct server *server = *out;
     if (!server)
         return;
+    publisher_close(&server->publisher);
     endpoint_close(&server->workers);
     endpoint_close(&server->clients);
     endpoint_context_close(&server->own_context);

@@ -5,7 +5,8 @@
  *   1. wait for messages, then gather what arrives within 3 ms or until there is no more;
  *   2. decode each message, check who sent it, make it a scheduler event (or answer a question);
  *   3. one ledger_apply of every record that came out of it;
- *   4. publish (sync, rename, sync the folder), which makes records, which are committed too;
+ *   4. hand what is to be published to a thread (hash, sync, rename, sync the folder), whose
+ * results are events of later turns: a busy disk holds no answer up;
  *   5. send replies and leases.
  * So nothing is acknowledged that is not on the disk. A turn whose commit meets a full disk is kept
  * and tried again every half second: meanwhile workers keep their leases and nothing is sent that
@@ -58,7 +59,8 @@ struct server_config {
     const char *output_root;
 
     /* Where to listen: "inproc://NAME", "tcp://127.0.0.1:7310", "tcp://127.0.0.1:*" (any free port,
-     * see server_address). Either count may be 0. Beyond loopback: ERR_DENIED, without keys. */
+     * see server_address). Either count may be 0. Beyond loopback: ERR_UNSUPPORTED, without keys.
+     */
     const char *const *worker_endpoints;
     int worker_endpoint_count;
     const char *const *client_endpoints;
@@ -88,7 +90,8 @@ struct server_config {
 /* Take the lock, open the ledger, rebuild the scheduler from it, remove part files of dead epochs,
  * finish interrupted publications, bind. Errors: ledger_sqlite_open's (ERR_BUSY: another
  * coordinator has this state folder; names its process), ERR_USAGE (an endpoint that is not one),
- * ERR_NETWORK (cannot bind: says which and why), ERR_DENIED, ERR_FORMAT, ERR_MEMORY, ERR_IO. */
+ * ERR_BUSY, ERR_NETWORK (cannot bind: says which and why), ERR_UNSUPPORTED, ERR_FORMAT, ERR_MEMORY,
+ * ERR_IO. */
 MUST_CHECK enum error_code server_open(struct server **out, const struct server_config *config,
                                        struct error *error);
 

@@ -25,7 +25,7 @@ static bool is_of_done_video(struct server *server, const struct ledger_publicat
         for (int i = 0; i < status.job->video_count; i++) {
             char path[FILE_PATH_BYTES];
             struct video_status video;
-            if (server_output_path(server, path, &status.job->videos[i], NULL) == ERR_OK &&
+            if (server_output_path(server, path, &status.job->videos[i].output, NULL) == ERR_OK &&
                 strcmp(path, intended->path) == 0 &&
                 scheduler_video_status(server->scheduler, id, i, &video) &&
                 video.state == VIDEO_DONE)
@@ -125,14 +125,23 @@ static void publish(struct server *server, const struct scheduler_action *action
         .bytes = intended->bytes,
         .replace = action->publish.overwrite,
     };
-    struct error error = {0};
-    enum error_code code = publish_file(&order, &error);
-    server->counts.published += code == ERR_OK;
-    log_line(server->config.log, code == ERR_OK ? LOG_INFO : LOG_WARNING, "coordinator",
-             "publish job=%llu video=%d path=%s%s%s", (unsigned long long)intended->job,
-             intended->video, intended->path, code == ERR_OK ? "" : " error=", error.detail);
-    scheduler_published(server->scheduler, intended->job, intended->video, code, error.detail,
-                        server->wall, server->now, &server->actions);
+    struct error error;
+    if (publisher_add(server->publisher, intended->job, intended->video, &order, &error) != ERR_OK)
+        server_fail(server, &error);
+}
+
+void server_take_published(struct server *server) {
+    struct published published;
+    while (publisher_take(server->publisher, &published)) {
+        bool good = published.code == ERR_OK;
+        const char *detail = good ? "" : published.error.detail;
+        server->counts.published += good;
+        log_line(server->config.log, good ? LOG_INFO : LOG_WARNING, "coordinator",
+                 "publish job=%llu video=%d path=%s%s%s", (unsigned long long)published.job,
+                 published.video, published.path, good ? "" : " error=", detail);
+        scheduler_published(server->scheduler, published.job, published.video, published.code,
+                            detail, server->wall, server->now, &server->actions);
+    }
 }
 
 static bool keep_result(void *user, const struct hash *key, const char *class) {
@@ -153,6 +162,8 @@ static void collect(struct server *server, uint64_t job) {
 static void tell_news(struct server *server, const struct scheduler_action *action) {
     bool whole = action->kind == ACTION_JOB;
     server_touch(server, action->news.job, whole ? -1 : action->news.video);
+    if (!whole && action->news.state == VIDEO_CANCELED)
+        return; /* of a whole job: told together */
     log_line(server->config.log, action->news.code == ERR_OK ? LOG_INFO : LOG_WARNING,
              "coordinator", whole ? "job=%llu state=%s%s%s" : "job=%llu state=%s%s%s video=%d",
              (unsigned long long)action->news.job,
@@ -161,6 +172,24 @@ static void tell_news(struct server *server, const struct scheduler_action *acti
              *action->news.detail ? " detail=" : "", action->news.detail, action->news.video);
     if (whole && action->news.state == JOB_DONE)
         collect(server, action->news.job);
+}
+
+/* One line a job, however many videos it has. */
+static void tell_canceled(struct server *server, const struct scheduler_actions *round) {
+    uint64_t job = 0;
+    int count = 0;
+    for (size_t i = 0; i <= round->count; i++) {
+        const struct scheduler_action *action = i < round->count ? &round->items[i] : NULL;
+        if (action && (action->kind != ACTION_VIDEO || action->news.state != VIDEO_CANCELED))
+            continue;
+        if (count && (!action || action->news.job != job)) {
+            log_line(server->config.log, LOG_INFO, "coordinator",
+                     "job=%llu state=canceled videos=%d", (unsigned long long)job, count);
+            count = 0;
+        }
+        job = action ? action->news.job : 0;
+        count++;
+    }
 }
 
 static void carry_out(struct server *server, const struct scheduler_action *action) {
@@ -196,6 +225,7 @@ static void carry_out_all(struct server *server) {
     server->committed = 0;
     for (size_t i = 0; i < round.count; i++)
         carry_out(server, &round.items[i]);
+    tell_canceled(server, &round);
     for (size_t i = 0; i < round.count; i++)
         if (round.items[i].kind == ACTION_PUBLISH)
             publish(server, &round.items[i]);

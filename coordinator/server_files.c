@@ -8,13 +8,13 @@
 #include "coordinator/server_internal.h"
 
 enum error_code server_output_path(const struct server *server, char out[FILE_PATH_BYTES],
-                                   const struct job_video *video, struct error *error) {
-    if (video->output.path[0] != '/')
-        return file_join(out, server->root, video->output.path, error);
-    size_t length = strlen(video->output.path);
+                                   const struct job_output *output, struct error *error) {
+    if (output->path[0] != '/')
+        return file_join(out, server->root, output->path, error);
+    size_t length = strlen(output->path);
     if (length >= FILE_PATH_BYTES)
         return error_set(error, ERR_LIMIT, "the output path is too long");
-    memcpy(out, video->output.path, length + 1);
+    memcpy(out, output->path, length + 1);
     return ERR_OK;
 }
 
@@ -63,6 +63,30 @@ void names_sort(struct name_list *list) {
 bool names_has(const struct name_list *list, const char *name) {
     return list->count &&
            bsearch(&name, list->names, list->count, sizeof *list->names, compare_names);
+}
+
+/* Those in "a/b" are neighbours, from the place on where "a/b/" would be. */
+static bool has_below(const struct name_list *list, const char *path) {
+    size_t low = 0, high = list->count, length = strlen(path);
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int order = strncmp(list->names[middle], path, length);
+        if (order < 0 || (order == 0 && (unsigned char)list->names[middle][length] < '/'))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < list->count && list->names[low][length] == '/' &&
+           strncmp(list->names[low], path, length) == 0;
+}
+
+bool names_meet(const struct name_list *list, const char *path) {
+    char outer[FILE_PATH_BYTES];
+    snprintf(outer, sizeof outer, "%s", path);
+    for (; *outer; *strrchr(outer, '/') = '\0')
+        if (names_has(list, outer))
+            return true;
+    return has_below(list, path);
 }
 
 void names_close(struct name_list *list) {

@@ -10,7 +10,7 @@
  *   server_report.c    clients: pages of jobs, videos, workers, logs
  *   server_changes.c   which videos changed when, for clients that follow
  *   server_files.c     paths of outputs and objects
- *   server_uploads.c, server_publish.c   files, without a struct server */
+ *   server_uploads.c, server_publish.c, server_publisher.c   files, without a struct server */
 #ifndef VIDLOOM_COORDINATOR_SERVER_INTERNAL_H
 #define VIDLOOM_COORDINATOR_SERVER_INTERNAL_H
 
@@ -26,6 +26,7 @@
 
 #define SERVER_GATHER_NS      (3 * CLOCK_MS)   /* messages that came by then share a commit */
 #define SERVER_LOOK_MS        100              /* at *stop, at least this often */
+#define SERVER_PUBLISHING_MS  5                /* while something is being published */
 #define SERVER_TICK_NS        (250 * CLOCK_MS) /* of the scheduler */
 #define SERVER_FULL_RETRY_NS  (500 * CLOCK_MS)
 #define SERVER_SWEEP_NS       (60 * CLOCK_S)   /* of uploads */
@@ -93,6 +94,7 @@ struct server {
     struct ledger *ledger;
     struct scheduler *scheduler;
     struct uploads *uploads;
+    struct publisher *publisher;
     struct buffer texts; /* of server_find_publication */
 
     /* The turn. */
@@ -136,8 +138,6 @@ MUST_CHECK enum error_code server_recover(struct server *server, struct error *e
 /* Texts of *out live until the next call. A failing ledger is server_fail, and false. */
 bool server_find_publication(struct server *server, struct ledger_publication *out,
                              const char *path);
-/* By size: this is asked for every video of a job. A folder counts by its presence. */
-bool server_is_still_there(const struct ledger_publication *publication);
 uint64_t server_known(const struct server *server, const char *submission); /* 0: not known */
 bool server_remember(struct server *server, const char *submission, uint64_t job);
 
@@ -148,6 +148,8 @@ MUST_CHECK enum error_code server_apply(struct server *server, struct error *err
 MUST_CHECK enum error_code server_flush(struct server *server, struct error *error);
 MUST_CHECK enum error_code server_control(struct server *server, uint64_t job,
                                           enum scheduler_control control, struct error *error);
+/* Tell the scheduler what has been published. */
+void server_take_published(struct server *server);
 /* Take what concerns a job that is not in the ledger out of server->actions. */
 void server_drop_actions_of(struct server *server, uint64_t job);
 
@@ -218,12 +220,14 @@ void changes_close(struct server *server);
 /* -- server_files.c */
 MUST_CHECK enum error_code server_output_path(const struct server *server,
                                               char out[FILE_PATH_BYTES],
-                                              const struct job_video *video, struct error *error);
+                                              const struct job_output *output, struct error *error);
 void server_folder_of(char out[FILE_PATH_BYTES], const char *path);
 void server_remove_object(void *user, const struct hash *object); /* for ledger_collect */
 bool names_add(struct name_list *list, const char *name);         /* false: memory */
 void names_sort(struct name_list *list);
 bool names_has(const struct name_list *list, const char *name); /* sorted */
+/* Whether a path of the sorted list is `path`, in it, or what it is in; all are absolute. */
+bool names_meet(const struct name_list *list, const char *path);
 void names_close(struct name_list *list);
 
 #endif

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "coordinator/output.h"
 
 /* -- what is there ----------------------------------------------------------------------------- */
 
@@ -97,16 +98,28 @@ static enum error_code rename_by_link(const struct publish *publish, struct erro
     return ERR_OK;
 }
 
+/* A file takes a file's place at once. Folders change places, as no call replaces one that has
+ * something in it; if the other turns out to be more than pictures of ours, they change back. */
 static enum error_code rename_over(const struct publish *publish, bool folder,
                                    struct error *error) {
     struct stat status;
-    bool exchange = lstat(publish->path, &status) == 0 && (folder || S_ISDIR(status.st_mode));
+    enum error_code code = output_may_replace(publish->path, folder, error);
+    if (code != ERR_OK)
+        return code;
+    bool exchange = folder && lstat(publish->path, &status) == 0;
     int failed =
         exchange ? renameat2(AT_FDCWD, publish->staged, AT_FDCWD, publish->path, RENAME_EXCHANGE)
                  : rename(publish->staged, publish->path);
     if (failed)
         return error_set_errno(error, errno, "cannot replace %.512s", publish->path);
-    return exchange ? file_remove_tree(publish->staged, error) : ERR_OK;
+    if (!exchange)
+        return ERR_OK;
+    code = output_may_replace(publish->staged, folder, error);
+    if (code == ERR_OK)
+        return file_remove_tree(publish->staged, error);
+    if (renameat2(AT_FDCWD, publish->staged, AT_FDCWD, publish->path, RENAME_EXCHANGE) != 0)
+        return error_set_errno(error, errno, "cannot put %.512s back", publish->path);
+    return code;
 }
 
 static enum error_code rename_staged(const struct publish *publish, bool folder,
@@ -115,8 +128,9 @@ static enum error_code rename_staged(const struct publish *publish, bool folder,
         return ERR_OK;
     if (errno == EEXIST && publish->replace)
         return rename_over(publish, folder, error);
-    if (errno == EEXIST)
-        return refuse(publish->path, error);
+    if (errno == EEXIST) /* a folder replaces an empty one, and no other */
+        return folder && rename(publish->staged, publish->path) == 0 ? ERR_OK
+                                                                     : refuse(publish->path, error);
     if (errno == EINVAL || errno == ENOSYS)
         return publish->replace ? rename_over(publish, folder, error)
                                 : rename_by_link(publish, error);

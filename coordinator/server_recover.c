@@ -4,8 +4,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
+#include "coordinator/output.h"
 #include "coordinator/server_internal.h"
 
 /* -- look-ups for the scheduler ---------------------------------------------------------------- */
@@ -34,20 +34,10 @@ bool server_find_publication(struct server *server, struct ledger_publication *o
     return found;
 }
 
-/* The file that this ledger published is still there: by its size, as this is asked for every video
- * of a job. A folder of pictures counts by its presence. */
-bool server_is_still_there(const struct ledger_publication *publication) {
-    struct stat status;
-    if (lstat(publication->path, &status) != 0)
-        return false;
-    return S_ISDIR(status.st_mode) ||
-           (S_ISREG(status.st_mode) && status.st_size == publication->bytes);
-}
-
 static bool is_published(void *user, const char *path, const struct hash *key) {
     struct ledger_publication found;
     return server_find_publication(user, &found, path) && found.done &&
-           hash_equal(&found.key, key) && server_is_still_there(&found);
+           hash_equal(&found.key, key) && output_is_there(path, found.bytes);
 }
 
 /* -- submissions ------------------------------------------------------------------------------- */
@@ -143,8 +133,9 @@ static bool collect_outputs(struct server *server, struct name_list *finals) {
             continue;
         for (int i = 0; i < status.job->video_count && good; i++) {
             char path[FILE_PATH_BYTES];
-            good = server_output_path(server, path, &status.job->videos[i], NULL) != ERR_OK ||
-                   names_add(finals, path);
+            good =
+                server_output_path(server, path, &status.job->videos[i].output, NULL) != ERR_OK ||
+                names_add(finals, path);
         }
     }
     names_sort(finals);

@@ -1,12 +1,13 @@
 /* Submission: a job file's text and the uploads that it names → a job in the ledger. */
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/text.h"
+#include "coordinator/output.h"
 #include "coordinator/server_internal.h"
 
 #define FREE_BYTES_MIN  (16u << 20) /* of the ledger's disk, beside what the job takes */
@@ -17,6 +18,8 @@
 struct uploaded {
     struct server *server;
     const struct submission *submission;
+    struct output_places places;
+    char kept[2][PATH_MAX]; /* state and store, links followed */
 };
 
 static int compare_files(const void *a, const void *b) {
@@ -80,22 +83,53 @@ static enum error_code read_model(void *user, struct model_facts *out, const cha
 
 /* -- output paths ------------------------------------------------------------------------------ */
 
-/* Before hours of work rather than after: a foreign file at the path, a folder that cannot be
- * written. */
-static enum error_code check_output(struct server *server, const struct job_video *video,
-                                    char last[FILE_PATH_BYTES], struct error *error) {
-    char path[FILE_PATH_BYTES], folder[FILE_PATH_BYTES];
-    struct stat status;
+/* What is at the path is what this ledger has published there, or was about to. */
+static bool is_ours(struct server *server, const char *path) {
     struct ledger_publication known;
-    enum error_code code = server_output_path(server, path, video, error);
-    if (code != ERR_OK)
-        return code;
-    if (lstat(path, &status) == 0 && !video->output.overwrite && !server->config.overwrite &&
-        !server_find_publication(server, &known, path))
-        return error_set(error, ERR_DENIED,
+    return server_find_publication(server, &known, path) &&
+           (!known.done || output_is_there(path, known.bytes));
+}
+
+/* Before hours of work rather than after: whether the output may be put there. */
+static enum error_code check_place(struct server *server, const char *path,
+                                   const struct job_output *output, struct error *error) {
+    bool folder = output->container == JOB_CONTAINER_FOLDER;
+    if (output_is_free(path, folder) || is_ours(server, path))
+        return ERR_OK;
+    enum error_code code = output_may_replace(path, folder, error);
+    if (code == ERR_OK && !output->overwrite && !server->config.overwrite)
+        code = error_set(error, ERR_DENIED,
                          "%.512s is there already and is not of this coordinator's making; move it "
                          "away, or say 'overwrite: true' in the job's output",
                          path);
+    return code;
+}
+
+static enum error_code find_output(void *user, char out[FILE_PATH_BYTES],
+                                   const struct job_output *output, struct error *error) {
+    struct uploaded *uploaded = user;
+    char path[FILE_PATH_BYTES];
+    enum error_code code = server_output_path(uploaded->server, path, output, error);
+    if (code == ERR_OK)
+        code = output_place(&uploaded->places, out, path, error);
+    for (int i = 0; i < 2 && code == ERR_OK; i++)
+        if (output_is_inside(out, uploaded->kept[i]))
+            code = error_set(error, ERR_USAGE,
+                             "%.512s is in the folder where vidloom keeps its own state; choose "
+                             "another path",
+                             path);
+    return code == ERR_OK ? check_place(uploaded->server, path, output, error) : code;
+}
+
+/* Of a job that is new: what is there and is ours will be replaced too. */
+static enum error_code check_output(struct server *server, const struct job_output *output,
+                                    char last[FILE_PATH_BYTES], struct error *error) {
+    char path[FILE_PATH_BYTES], folder[FILE_PATH_BYTES];
+    enum error_code code = server_output_path(server, path, output, error);
+    if (code == ERR_OK)
+        code = output_may_replace(path, output->container == JOB_CONTAINER_FOLDER, error);
+    if (code != ERR_OK)
+        return code;
     server_folder_of(folder, path);
     if (strcmp(folder, last) == 0)
         return ERR_OK;
@@ -106,9 +140,11 @@ static enum error_code check_output(struct server *server, const struct job_vide
     return code;
 }
 
-/* The unfinished job, if any, that will write to one of `paths` (sorted); 0: none. */
-static uint64_t find_collision(struct server *server, const struct name_list *paths,
+/* The unfinished job, if any, that will write to one of `taken` (places, sorted), into one, or
+ * around one; 0: none. */
+static uint64_t find_collision(struct server *server, const struct name_list *taken,
                                const char **path) {
+    struct output_places places = {.root = server->root};
     for (int place = 0; place < scheduler_job_count(server->scheduler); place++) {
         struct job_status status;
         uint64_t id = scheduler_job_at(server->scheduler, place);
@@ -117,9 +153,9 @@ static uint64_t find_collision(struct server *server, const struct name_list *pa
             continue;
         for (int i = 0; i < status.job->video_count; i++) {
             char other[FILE_PATH_BYTES];
-            if (server_output_path(server, other, &status.job->videos[i], NULL) == ERR_OK &&
-                names_has(paths, other)) {
-                *path = status.job->videos[i].output.path;
+            const char *written = status.job->videos[i].output.path;
+            if (output_place(&places, other, written, NULL) == ERR_OK && names_meet(taken, other)) {
+                *path = written;
                 return id;
             }
         }
@@ -131,18 +167,19 @@ static uint64_t find_collision(struct server *server, const struct name_list *pa
  * makes way if the server is told so (one user's `vidloom run` after an edit). */
 static enum error_code check_collisions(struct server *server, const struct job *job,
                                         struct error *error) {
-    struct name_list paths = {0};
+    struct output_places places = {.root = server->root};
+    struct name_list taken = {0};
     enum error_code code = ERR_OK;
     const char *path = "";
     for (int i = 0; i < job->video_count && code == ERR_OK; i++) {
         char name[FILE_PATH_BYTES];
-        code = server_output_path(server, name, &job->videos[i], error);
-        if (code == ERR_OK && !names_add(&paths, name))
+        code = output_place(&places, name, job->videos[i].output.path, error);
+        if (code == ERR_OK && !names_add(&taken, name))
             code = error_set(error, ERR_MEMORY, "no memory for %d paths", job->video_count);
     }
-    names_sort(&paths);
+    names_sort(&taken);
     uint64_t other;
-    while (code == ERR_OK && (other = find_collision(server, &paths, &path)) != 0) {
+    while (code == ERR_OK && (other = find_collision(server, &taken, &path)) != 0) {
         struct job_status status = {0};
         bool same = scheduler_job_status(server->scheduler, other, &status) &&
                     strcmp(status.job->name, job->name) == 0;
@@ -154,7 +191,7 @@ static enum error_code check_collisions(struct server *server, const struct job 
         else
             code = server_control(server, other, CONTROL_CANCEL, error);
     }
-    names_close(&paths);
+    names_close(&taken);
     return code;
 }
 
@@ -163,7 +200,7 @@ static enum error_code check_outputs(struct server *server, const struct job *jo
     char last[FILE_PATH_BYTES] = "";
     enum error_code code = ERR_OK;
     for (int i = 0; i < job->video_count && code == ERR_OK; i++)
-        code = check_output(server, &job->videos[i], last, error);
+        code = check_output(server, &job->videos[i].output, last, error);
     return code == ERR_OK ? check_collisions(server, job, error) : code;
 }
 
@@ -171,8 +208,8 @@ static bool outputs_are_there(struct server *server, const struct job *job) {
     for (int i = 0; i < job->video_count; i++) {
         char path[FILE_PATH_BYTES];
         struct ledger_publication known;
-        if (server_output_path(server, path, &job->videos[i], NULL) != ERR_OK ||
-            !server_find_publication(server, &known, path) || !server_is_still_there(&known))
+        if (server_output_path(server, path, &job->videos[i].output, NULL) != ERR_OK ||
+            !server_find_publication(server, &known, path) || !output_is_there(path, known.bytes))
             return false;
     }
     return true;
@@ -294,14 +331,19 @@ static enum error_code accept_job(struct server *server, struct submitted *out, 
 
 enum error_code server_submit(struct server *server, struct submitted *out,
                               struct submission *submission, struct error *error) {
-    struct uploaded uploaded = {server, submission};
+    struct uploaded uploaded = {
+        .server = server, .submission = submission, .places = {.root = server->root}};
     const struct job_resolver resolver = {
         .user = &uploaded,
         .read_file = read_file,
         .find_image = find_image,
         .read_model = read_model,
+        .find_output = find_output,
     };
     struct job *job = NULL;
+    if (!realpath(server->state, uploaded.kept[0]) || !realpath(server->store, uploaded.kept[1]))
+        return error_set_errno(error, errno, "cannot look at the state folder %.512s",
+                               server->state);
     if (submission->file_count)
         qsort(submission->files, submission->file_count, sizeof *submission->files, compare_files);
     enum error_code code = server->full ? check_space(server, 0, error) : ERR_OK;

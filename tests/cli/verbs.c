@@ -48,6 +48,27 @@ static void test_tables(void **state) {
     }
 }
 
+/* What is told as a command does what was asked for when it is pasted into a shell. */
+static void test_words_are_quoted(void **state) {
+    static const struct {
+        const char *word, *quoted;
+    } cases[] = {
+        {"job.yaml", "job.yaml"}, {"", "''"},           {"my job.yaml", "'my job.yaml'"},
+        {"it's", "'it'\\''s'"},   {"$HOME", "'$HOME'"}, {"a\nb'c\\", "$'a\\012b\\'c\\\\'"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct buffer text = {0};
+        cli_put_word(&text, cases[i].word);
+        assert_string_equal(text.data, cases[i].quoted);
+        buffer_close(&text);
+    }
+    char *const words[] = {"vidloom", "run", "--state", "a b", "job.yaml", NULL};
+    const struct cli cli = {.words = words};
+    struct buffer text = {0};
+    cli_put_command(&text, &cli);
+    assert_string_equal(text.data, "vidloom run --state 'a b' job.yaml");
+    buffer_close(&text);
+}
+
 static void test_help_fits(void **state) {
     for (const struct verb *const *verb = cli_verbs(); *verb; verb++) {
         struct buffer text = {0};
@@ -141,9 +162,9 @@ static void test_example_job(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tables),      cmocka_unit_test(test_help_fits),
-        cmocka_unit_test(test_manual_page), cmocka_unit_test(test_configurations),
-        cmocka_unit_test(test_example_job),
+        cmocka_unit_test(test_tables),         cmocka_unit_test(test_words_are_quoted),
+        cmocka_unit_test(test_help_fits),      cmocka_unit_test(test_manual_page),
+        cmocka_unit_test(test_configurations), cmocka_unit_test(test_example_job),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

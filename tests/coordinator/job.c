@@ -140,6 +140,27 @@ static void test_lists(void **state) {
     job_close(&job);
 }
 
+/* Names of files in other scripts do not all become the same. */
+static void test_names_of_files(void **state) {
+    static const char *const files[] = {"x/\xD0\xB0.yaml", "x/\xD0\xB1.yaml", "my job.yaml"};
+    struct job_resolver resolver = fake_resolver(&(struct fake){0});
+    static const char text[] = HEAD "  - {name: v1.5, prompt: a, seconds: 1, output: {codec: png}}";
+    struct job *jobs[3];
+    struct error error = {0};
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(job_parse(&jobs[i], files[i], text, sizeof text - 1, &resolver, &error),
+                         ERR_OK);
+    assert_memory_equal(jobs[0]->name, "job-", 4);
+    assert_int_equal(strlen(jobs[0]->name), 12);
+    assert_string_not_equal(jobs[0]->name, jobs[1]->name);
+    assert_string_equal(jobs[2]->name, "my-job");
+    /* A dot in a video's name makes no extension of a folder. */
+    assert_string_equal(jobs[2]->videos[0].output.path, "out/my-job-v1.5");
+    assert_int_equal(jobs[2]->videos[0].output.container, JOB_CONTAINER_FOLDER);
+    for (int i = 0; i < 3; i++)
+        job_close(&jobs[i]);
+}
+
 static void test_document(void **state) {
     struct job *job = fake_job(
         "job: d\nmodel: {keyframe: pocket, window: wan}\noutput: {size: 320x192}\nvideos:\n"
@@ -264,6 +285,10 @@ static const struct bad bad_files[] = {
      ERR_USAGE, false},
     {HEAD "  - {prompt: a, seconds: 0.001}",
      "job.yaml:3:26: seconds: that is less than one frame at 16 frames a second", ERR_USAGE, true},
+    {HEAD "  - {prompt: a, frames: 20736000}",
+     "job.yaml:3:25: frames: the video would take 1728000 windows of model pocket; at most 4096 "
+     "(49157 frames)",
+     ERR_LIMIT, true},
     {HEAD "  - {prompt: a, seconds: 80000}",
      "job.yaml:3:26: seconds: the video would take 106667 windows of model pocket; at most 4096 "
      "(49157 frames)",
@@ -341,13 +366,25 @@ static const struct bad bad_files[] = {
     {VIDEO "output: {size: [0, 99999999999]}}",
      "job.yaml:3:44: size: sides are from 1 to 8192 pixels, found 0x99999999999", ERR_LIMIT, false},
     {VIDEO "output: {fps: 0}}",
-     "job.yaml:3:43: fps: expected frames a second above 0 and at most 240, as 16, 12.5 or "
-     "30000/1001, found 0",
+     "job.yaml:3:43: fps: expected frames a second from 1 to 240, as 16, 12.5 or 30000/1001, found "
+     "0",
      ERR_LIMIT, false},
     {VIDEO "output: {fps: 1/0}}",
-     "job.yaml:3:43: fps: expected frames a second above 0 and at most 240, as 16, 12.5 or "
-     "30000/1001, found \"1/0\"",
+     "job.yaml:3:43: fps: expected frames a second from 1 to 240, as 16, 12.5 or 30000/1001, found "
+     "\"1/0\"",
      ERR_LIMIT, true},
+    {VIDEO "output: {fps: 0.5}}",
+     "job.yaml:3:43: fps: expected frames a second from 1 to 240, as 16, 12.5 or 30000/1001, found "
+     "0.5",
+     ERR_LIMIT, false},
+    {VIDEO "output: {fps: 1000000/999999}}",
+     "job.yaml:3:43: fps: a fraction of 1/999999; at most 1/10000", ERR_LIMIT, true},
+    {VIDEO "output: {codec: png, path: a.mkv}}",
+     "job.yaml:3:45: codec: png does not go into .mkv, which can hold h264, hevc, av1, vp9, ffv1, "
+     "prores",
+     ERR_USAGE, true},
+    {VIDEO "output: {quality: 60}}",
+     "job.yaml:3:47: quality: the scale of h264 ends at 51 (smallest), found 60", ERR_LIMIT, true},
     {VIDEO "output: {codec: h265}}",
      "job.yaml:3:45: codec: expected a codec, one of h264, hevc, av1, vp9, ffv1, prores, png, "
      "found "
@@ -383,6 +420,14 @@ static const struct bad bad_files[] = {
      "  - {prompt: b, seconds: 1}",
      "job.yaml:2:16: path: videos \"video-001\" and \"video-002\" would both be written to x.mp4; "
      "put {video} into the path",
+     ERR_USAGE, true},
+    {HEAD "  - {prompt: a, seconds: 1, output: {path: deep/o/b.mp4}}\n"
+          "  - {prompt: a, seconds: 1, output: {path: deep/o, codec: png}}\n",
+     "job.yaml:3:44: path: video \"video-001\" would be written into deep/o, which is where video "
+     "\"video-002\" goes",
+     ERR_USAGE, true},
+    {VIDEO "output: {path: ~/a.mp4}}",
+     "job.yaml:3:44: path: \"~\" is not the home folder here; write the folder's name out",
      ERR_USAGE, true},
     {"model: pocket\ndefaults: {name: x}\nvideos: []",
      "job.yaml:2:12: defaults has no key \"name\"; it has: prompt, motion, negative, image, "
@@ -781,11 +826,17 @@ static void test_schema_documents(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_example),         cmocka_unit_test(test_defaults_and_layers),
-        cmocka_unit_test(test_lists),           cmocka_unit_test(test_document),
-        cmocka_unit_test(test_bad_files),       cmocka_unit_test(test_bad_lists),
-        cmocka_unit_test(test_limits),          cmocka_unit_test(test_many),
-        cmocka_unit_test(test_schema_words),    cmocka_unit_test(test_schema_documents),
+        cmocka_unit_test(test_example),
+        cmocka_unit_test(test_defaults_and_layers),
+        cmocka_unit_test(test_lists),
+        cmocka_unit_test(test_names_of_files),
+        cmocka_unit_test(test_document),
+        cmocka_unit_test(test_bad_files),
+        cmocka_unit_test(test_bad_lists),
+        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_many),
+        cmocka_unit_test(test_schema_words),
+        cmocka_unit_test(test_schema_documents),
         cmocka_unit_test(test_provenance_fits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -268,6 +268,66 @@ static void foreign_file_is_kept(void **state) {
     world_destroy(&world);
 }
 
+static void refuse_job(struct world *world, const char *yaml, enum error_code code,
+                       const char *why) {
+    struct error error;
+    struct client_submitted submitted;
+    const struct client_submission submission = {.path = world_write(world, "bad.yaml", yaml)};
+    assert_int_equal(client_submit(world->client, &submitted, &submission, &error), code);
+    assert_non_null(strstr(error.detail, why));
+}
+
+/* Paths that name one place, and places that no output may go to: told at submission. */
+static void places_of_outputs(void **state) {
+    static const char two[] = "job: two\n" HEADER "videos:\n"
+                              "  - {name: a, prompt: a, output: {path: out/x.mkv}}\n"
+                              "  - {name: b, prompt: b, output: {path: %s/%s/x.mkv}}\n";
+    static const char pictures[] = "job: p\n" HEADER "videos:\n"
+                                   "  - {name: a, prompt: a, output: {path: %s, codec: png, "
+                                   "overwrite: true}}\n";
+    struct world world;
+    char yaml[1024], link[FILE_PATH_BYTES];
+    world_make(&world, false);
+    world_serve(&world);
+    snprintf(yaml, sizeof yaml, two, world.folder, "out");
+    refuse_job(&world, yaml, ERR_USAGE, "bad.yaml:7:41: path: videos \"a\" and \"b\" would both");
+    world_write(&world, "out/other", "");
+    snprintf(link, sizeof link, "%s/link", world.folder);
+    assert_int_equal(symlink("out", link), 0);
+    snprintf(yaml, sizeof yaml, two, world.folder, "link");
+    refuse_job(&world, yaml, ERR_USAGE, "would both be written");
+    snprintf(yaml, sizeof yaml, two, world.folder, "state/store");
+    refuse_job(&world, yaml, ERR_USAGE, "keeps its own state");
+    world_write(&world, "photos/holiday.jpg", "mine");
+    snprintf(yaml, sizeof yaml, pictures, "photos/");
+    refuse_job(&world, yaml, ERR_DENIED, "bad.yaml:6:41: path: ");
+    assert_true(world_has(&world, "photos/holiday.jpg"));
+    world_stop(&world);
+    world_destroy(&world);
+}
+
+/* What has become of a published file is looked at before any work. */
+static void foreign_file_in_own_place(void **state) {
+    static const char changed[] = "job: single\n" HEADER "videos:\n"
+                                  "  - {name: one, prompt: a green ball}\n";
+    struct world world;
+    struct fake worker = {.hold_kind = -1};
+    world_make(&world, false);
+    world_serve(&world);
+    fake_start(&worker, &world, "a");
+    assert_int_equal(world_follow(&world, world_submit(&world, single)), JOB_DONE);
+    unlink(world_write(&world, "out/single-one.mkv", "somebody else's"));
+    world_write(&world, "out/single-one.mkv", "somebody else's");
+    refuse_job(&world, single, ERR_DENIED, "single-one.mkv");
+    refuse_job(&world, changed, ERR_DENIED, "single-one.mkv");
+    unlink(world_write(&world, "out/single-one.mkv", ""));
+    world_write(&world, "out/single-one.mkv/notes", "mine");
+    refuse_job(&world, single, ERR_DENIED, "a folder");
+    fake_stop(&worker);
+    world_stop(&world);
+    world_destroy(&world);
+}
+
 /* A changed job may replace what this ledger has published, and only that. */
 static void changed_job_replaces_its_own(void **state) {
     static const char changed[] = "job: single\n" HEADER "videos:\n"
@@ -543,6 +603,8 @@ int main(int argc, char **argv) {
         cmocka_unit_test(part_of_dead_epoch_is_removed),
         cmocka_unit_test(late_result_is_refused),
         cmocka_unit_test(foreign_file_is_kept),
+        cmocka_unit_test(places_of_outputs),
+        cmocka_unit_test(foreign_file_in_own_place),
         cmocka_unit_test(changed_job_replaces_its_own),
         cmocka_unit_test(removed_file_is_made_again),
         cmocka_unit_test(one_server_a_state_folder),

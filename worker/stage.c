@@ -1,5 +1,6 @@
 #include "worker/stage.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -56,7 +57,10 @@ enum error_code stage_model(struct model **out, struct stage_context *context,
         return code;
     if (!hash_from_hex(&hash, hex))
         return error_set(error, ERR_FORMAT, "the lease's parameter \"model_hash\" is no hash");
-    return models_get(context->models, out, spec, &hash, stage, error);
+    code = models_get(context->models, out, spec, &hash, stage, error);
+    if (code == ERR_OK)
+        model_set_cancel(*out, task->cancel);
+    return code;
 }
 
 enum error_code stage_media_spec(struct media_spec *out, const struct stage_task *task,
@@ -175,6 +179,19 @@ enum error_code stage_put_tensor(struct stage_context *context, const struct sta
         return code;
     }
     return stage_put_file(context, name, staged, result, error);
+}
+
+enum error_code stage_finite(const float *values, size_t count, const char *what,
+                             struct error *error) {
+    for (size_t i = 0; i < count; i++)
+        if (!isfinite(values[i]))
+            return error_set(
+                error, ERR_FORMAT,
+                "%s: value %zu of %zu is not a finite number: the model's weights are "
+                "damaged, or too large for the type that is computed in; compare "
+                "'vidloom inspect MODEL' with where they came from, or try --dtype f32",
+                what, i + 1, count);
+    return ERR_OK;
 }
 
 /* -- denoising

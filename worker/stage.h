@@ -92,7 +92,8 @@ MUST_CHECK enum error_code stage_string(const char **out, const struct stage_tas
                                         const char *key, struct error *error);
 /* ERR_INTERRUPTED once the task is to be stopped. */
 MUST_CHECK enum error_code stage_canceled(const struct stage_task *task, struct error *error);
-/* The model that "model" and "model_hash" name, with the stage open. */
+/* The model that "model" and "model_hash" name, with the stage open; it heeds the task's `cancel`.
+ */
 MUST_CHECK enum error_code stage_model(struct model **out, struct stage_context *context,
                                        const struct stage_task *task, enum model_stage stage,
                                        struct error *error);
@@ -124,6 +125,11 @@ MUST_CHECK enum error_code stage_put_tensor(struct stage_context *context,
 MUST_CHECK enum error_code stage_put_file(struct stage_context *context, const char *name,
                                           const char *staged, struct stage_result *result,
                                           struct error *error);
+
+/* Latents as they come from denoising: numbers, or ERR_FORMAT that says what may be at fault. Else
+ * they would become black frames. */
+MUST_CHECK enum error_code stage_finite(const float *values, size_t count, const char *what,
+                                        struct error *error);
 
 /* The request that keyframe and window share, from the parameters and the text inputs. The text
  * files stay mapped until stage_denoise_close. */

@@ -59,6 +59,8 @@ enum error_code stage_window(struct stage_context *context, const struct stage_t
             &(struct window_source){.tail = tail->data, .tail_frames = (int)tail_frames},
             &denoise.request, error);
     if (code == ERR_OK)
+        code = stage_finite(data, (size_t)tensor_elements(&latents), "the window's latents", error);
+    if (code == ERR_OK)
         code = stage_put_tensor(context, task, "latents", &latents, result, error);
     weights_close(&tail_file);
     stage_denoise_close(&denoise);

@@ -181,6 +181,10 @@ enum error_code model_open(struct model **out, const struct ops *ops, struct dev
     return code;
 }
 
+void model_set_cancel(struct model *model, const atomic_bool *cancel) {
+    model->runtime.cancel = cancel;
+}
+
 void model_close(struct model **model) {
     if (*model == NULL)
         return;

@@ -79,6 +79,10 @@ MUST_CHECK enum error_code model_open(struct model **out, const struct ops *ops,
                                       struct device *device, const char *folder,
                                       const struct model_options *options, struct error *error);
 void model_close(struct model **model);
+/* From now on every task of the model looks at *cancel before every matrix product, convolution and
+ * attention, and ends with ERR_INTERRUPTED soon after it is set; NULL: none does. A decode may have
+ * given frames of no use to its sink by then. */
+void model_set_cancel(struct model *model, const atomic_bool *cancel);
 const struct model_info *model_get_info(const struct model *model);
 /* The most work memory that a task has taken since the model was opened. */
 size_t model_work_peak(const struct model *model);

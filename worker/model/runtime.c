@@ -22,15 +22,23 @@ const float *params_floats(struct runtime *runtime, const float *host, int64_t c
     return out;
 }
 
+bool run_is_stopped(const struct runtime *runtime) {
+    return runtime->cancel != NULL && atomic_load(runtime->cancel);
+}
+
 void run_linear(struct runtime *runtime, void *out, const void *in, const struct layer *layer,
                 int64_t rows, const struct linear_epilogue *epilogue) {
     runtime->flops += 2.0 * (double)rows * (double)layer->in * (double)layer->out;
+    if (run_is_stopped(runtime))
+        return;
     runtime->ops->linear(runtime->device, out, in, layer->linear, rows, epilogue);
 }
 
 void run_attention(struct runtime *runtime, const struct attention_args *args) {
     runtime->flops += 4.0 * (double)args->q_length * (double)args->k_length * args->heads *
                       (double)args->head_dim;
+    if (run_is_stopped(runtime))
+        return;
     runtime->ops->attention(runtime->device, args);
 }
 
@@ -53,5 +61,7 @@ void run_conv(struct runtime *runtime, const struct filter *filter, const struct
         (args->width + args->pad_left + args->pad_right - s->kernel_w) / s->stride_w + 1;
     runtime->flops += 2.0 * (double)(time_taps(s, args) * height * width) * s->kernel_h *
                       s->kernel_w * s->in_channels * s->out_channels;
+    if (run_is_stopped(runtime))
+        return;
     runtime->ops->conv(runtime->device, filter->conv, args);
 }

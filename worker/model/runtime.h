@@ -4,6 +4,9 @@
 #ifndef VIDLOOM_WORKER_MODEL_RUNTIME_H
 #define VIDLOOM_WORKER_MODEL_RUNTIME_H
 
+#include <stdatomic.h>
+#include <stdbool.h>
+
 #include "base/arena.h"
 #include "kernels/ops.h"
 
@@ -15,8 +18,11 @@ struct runtime {
                           they stay as they are */
     struct arena *params; /* device, as long as the model: norms' weights, modulation tables */
     struct arena *work;   /* device, one request; reserved once at its planned size */
-    double flops_step;    /* of the sampler's last step, when measuring */
-    double flops;         /* of linear, attention and conv so far; a multiply-add counts two */
+    /* May be NULL. Once it is set the operations below do nothing more, so that whatever is at hand
+     * ends soon; what it gives is of no use, and model_run says so. */
+    const atomic_bool *cancel;
+    double flops_step; /* of the sampler's last step, when measuring */
+    double flops;      /* of linear, attention and conv so far; a multiply-add counts two */
 };
 
 /* A linear layer and a convolution with what their callers count by. */
@@ -37,6 +43,8 @@ float *work_floats(struct runtime *runtime, int64_t elements);
 
 /* A parameter's copy in the model's device memory. NULL when it is full, which opening checks. */
 const float *params_floats(struct runtime *runtime, const float *host, int64_t count);
+
+bool run_is_stopped(const struct runtime *runtime);
 
 /* The operations, counting their arithmetic. */
 void run_linear(struct runtime *runtime, void *out, const void *in, const struct layer *layer,

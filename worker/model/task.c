@@ -45,6 +45,7 @@ static enum error_code measure_task(size_t *bytes, const struct model *model, ta
     struct runtime dry = model->runtime;
     dry.ops = ops_measure();
     dry.work = &work;
+    dry.cancel = NULL;
     struct parts parts = model->parts; /* its weights are not looked at */
     enum error_code code = body(&parts, &dry, request, error);
     *bytes = work.peak;
@@ -69,5 +70,7 @@ enum error_code model_run(struct model *model, task_body *body, void *request,
     enum error_code status =
         model->runtime.ops->status(model->runtime.device, code == ERR_OK ? error : NULL);
     arena_reset(&model->work, 0);
+    if (code == ERR_OK && status == ERR_OK && run_is_stopped(&model->runtime))
+        return error_set(error, ERR_INTERRUPTED, "stopped on the way");
     return code != ERR_OK ? code : status;
 }

@@ -316,6 +316,55 @@ static void progress_and_cancel(void **state) {
     assert_int_equal(watcher.calls, 3);
 }
 
+/* Operations that set the flag with the fifth matrix product or convolution. */
+static atomic_bool stopped;
+static int products;
+
+static void count_product(void) {
+    if (++products == 5)
+        atomic_store(&stopped, true);
+}
+static void counted_linear(struct device *device, void *out, const void *in,
+                           const struct linear *linear, int64_t rows,
+                           const struct linear_epilogue *epilogue) {
+    count_product();
+    ops_cpu()->linear(device, out, in, linear, rows, epilogue);
+}
+static void counted_conv(struct device *device, const struct conv *conv,
+                         const struct conv_args *args) {
+    count_product();
+    ops_cpu()->conv(device, conv, args);
+}
+
+/* In the middle of a step, and of a chunk. */
+static void cancel_within(void **state) {
+    struct fixture *f = *state;
+    struct ops ops = *ops_cpu();
+    static float latents[LATENT];
+    static struct film film;
+    struct error error = {0};
+    struct model *model;
+    ops.linear = counted_linear;
+    ops.conv = counted_conv;
+    ok(model_open(&model, &ops, f->device, RANDOM_WAN,
+                  &(struct model_options){.stages = -1, .dtype = DTYPE_F32}, &error),
+       &error);
+    model_set_cancel(model, &stopped);
+    struct denoise_request request = request_of(f, 1);
+    request.steps = 1;
+    assert_int_equal(model_keyframe(model, latents, &request, &error), ERR_INTERRUPTED);
+    assert_int_equal(products, 5);
+    atomic_store(&stopped, false);
+    products = 0;
+    film = (struct film){.stop_after = 0};
+    assert_int_equal(model_decode(model, latents, 1, WIDTH, HEIGHT, keep, &film, &error),
+                     ERR_INTERRUPTED);
+    assert_int_equal(products, 5);
+    model_set_cancel(model, NULL);
+    ok(model_keyframe(model, latents, &request, &error), &error);
+    model_close(&model);
+}
+
 static void a_sink_that_fails(void **state) {
     struct fixture *f = *state;
     static float latents[9 * LATENT];
@@ -402,13 +451,10 @@ static void info(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(info),
-        cmocka_unit_test(the_same_again),
-        cmocka_unit_test(plan_is_peak),
-        cmocka_unit_test(decode_memory_is_bounded),
-        cmocka_unit_test(window_rules),
-        cmocka_unit_test(progress_and_cancel),
-        cmocka_unit_test(a_sink_that_fails),
+        cmocka_unit_test(info),          cmocka_unit_test(the_same_again),
+        cmocka_unit_test(plan_is_peak),  cmocka_unit_test(decode_memory_is_bounded),
+        cmocka_unit_test(window_rules),  cmocka_unit_test(progress_and_cancel),
+        cmocka_unit_test(cancel_within), cmocka_unit_test(a_sink_that_fails),
         cmocka_unit_test(refusals),
     };
     return cmocka_run_group_tests(tests, open_fixture, close_fixture);

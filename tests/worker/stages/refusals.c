@@ -1,4 +1,6 @@
 /* Parameters that a lease must not have, one at a time, and inputs that do not fit. */
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tests/worker/stages/support.h"
@@ -144,6 +146,39 @@ static void image(void **state) {
     REFUSE(chain, &task, keys, bad);
 }
 
+/* Not numbers in, not numbers out: told, and not made into black frames. */
+static void not_finite(void **state) {
+    struct chain *chain = *state;
+    struct error error = {0};
+    struct weights *file = NULL;
+    struct stage_result made = {.output_count = 0};
+    const struct stage_task maker = {.epoch = 9};
+    task_must(chain, &chain->text, &chain->text_result);
+    const char *path = output_path(chain, &chain->text_result.outputs[0]);
+    assert_int_equal(weights_open(&file, path, &error), ERR_OK);
+    struct tensor rows = *weights_find(file, "rows");
+    size_t count = (size_t)tensor_elements(&rows);
+    float *values = malloc(count * sizeof *values);
+    assert_non_null(values);
+    for (size_t i = 0; i < count; i++)
+        values[i] = NAN;
+    rows.data = values;
+    assert_int_equal(stage_put_tensor(&chain->context, &maker, "rows", &rows, &made, &error),
+                     ERR_OK);
+    weights_close(&file);
+    free(values);
+    struct task task = chain->keyframe;
+    task.input_count = 0;
+    task_input(&task, "text", &made.outputs[0]);
+    task_input(&task, "negative", &made.outputs[0]);
+    task_refused(chain, &task, ERR_FORMAT, "keyframe's latents: value 1 of ");
+    task = chain->window[0];
+    for (int i = 0; i < task.input_count; i++)
+        if (strcmp(task.inputs[i].name, "text") == 0)
+            task.inputs[i].hash = made.outputs[0].hash, task.inputs[i].size = made.outputs[0].size;
+    task_refused(chain, &task, ERR_FORMAT, "window's latents: value 1 of ");
+}
+
 /* Inputs that are not there, and others in their place. */
 static void inputs(void **state) {
     struct chain *chain = *state;
@@ -172,9 +207,9 @@ static void inputs(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(text),   cmocka_unit_test(keyframe), cmocka_unit_test(window),
-        cmocka_unit_test(decode), cmocka_unit_test(mux),      cmocka_unit_test(image),
-        cmocka_unit_test(inputs),
+        cmocka_unit_test(text),   cmocka_unit_test(keyframe),   cmocka_unit_test(window),
+        cmocka_unit_test(decode), cmocka_unit_test(mux),        cmocka_unit_test(image),
+        cmocka_unit_test(inputs), cmocka_unit_test(not_finite),
     };
     return cmocka_run_group_tests(tests, chain_setup, chain_teardown);
 }

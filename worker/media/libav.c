@@ -66,6 +66,10 @@ enum error_code media_error(struct error *error, int number, enum error_code fal
         code = ERR_FULL;
     char text[AV_ERROR_MAX_STRING_SIZE];
     av_strerror(number, text, sizeof text);
+    /* "…, quitting", of a library that gives up: we do not. */
+    char *end = strstr(last_line.text, ", quitting");
+    if (end)
+        *end = '\0';
     return error_set(error, code, "%s: %s", what, last_line.text[0] ? last_line.text : text);
 }
 

@@ -339,7 +339,16 @@ static enum error_code walk(struct picture *picture, struct error *error) {
 }
 
 /* -- decoding and scaling -------------------------------------------------------------------- */
-static enum error_code decode(AVFrame **out, const struct picture *picture, struct error *error) {
+/* A frame's memory, with the decoder's `opaque` byte in all of it. */
+static int get_filled_buffer(AVCodecContext *decoder, AVFrame *frame, int flags) {
+    int number = avcodec_default_get_buffer2(decoder, frame, flags);
+    for (int i = 0; number >= 0 && i < AV_NUM_DATA_POINTERS && frame->buf[i]; i++)
+        memset(frame->buf[i]->data, *(const uint8_t *)decoder->opaque, frame->buf[i]->size);
+    return number;
+}
+
+static enum error_code decode_over(AVFrame **out, const struct picture *picture, uint8_t fill,
+                                   struct error *error) {
     const AVCodec *codec = avcodec_find_decoder(picture->codec);
     AVCodecContext *decoder = avcodec_alloc_context3(codec);
     AVPacket *packet = av_packet_alloc();
@@ -352,6 +361,8 @@ static enum error_code decode(AVFrame **out, const struct picture *picture, stru
         code = error_set(error, ERR_MEMORY, "%s: no memory to decode it", picture->path);
     else {
         decoder->thread_count = 1;
+        decoder->opaque = &fill;
+        decoder->get_buffer2 = get_filled_buffer;
         decoder->max_pixels = PICTURE_PIXELS_MAX;
         decoder->err_recognition = AV_EF_CRCCHECK | AV_EF_BITSTREAM | AV_EF_BUFFER | AV_EF_EXPLODE;
         packet->data = picture->bytes;
@@ -378,6 +389,32 @@ static enum error_code decode(AVFrame **out, const struct picture *picture, stru
     av_packet_free(&packet);
     avcodec_free_context(&decoder);
     *out = frame;
+    return code;
+}
+
+static bool same_pixels(const AVFrame *a, const AVFrame *b) {
+    int bytes = av_image_get_linesize(a->format, a->width, 0);
+    for (int y = 0; y < a->height; y++)
+        if (memcmp(a->data[0] + (ptrdiff_t)y * a->linesize[0],
+                   b->data[0] + (ptrdiff_t)y * b->linesize[0], (size_t)bytes) != 0)
+            return false;
+    return true;
+}
+
+/* FFmpeg takes a PNG whose compressed data end early for a whole one, and leaves the rows that are
+ * missing as its memory was: they show by differing over another memory. */
+static enum error_code decode(AVFrame **out, const struct picture *picture, struct error *error) {
+    AVFrame *again = NULL;
+    enum error_code code = decode_over(out, picture, 0, error);
+    if (code != ERR_OK || picture->codec != AV_CODEC_ID_PNG)
+        return code;
+    code = decode_over(&again, picture, 0xff, error);
+    if (code == ERR_OK && !same_pixels(*out, again))
+        code = error_set(error, ERR_FORMAT, "%s: is cut off: not all rows of the picture are there",
+                         picture->path);
+    av_frame_free(&again);
+    if (code != ERR_OK)
+        av_frame_free(out);
     return code;
 }
 

@@ -324,6 +324,59 @@ static void test_cut_off(void **state) {
     }
 }
 
+/* A PNG of 40x24 whose compressed data, in themselves good, hold `rows` rows. */
+static size_t png_of_rows(uint8_t *out, size_t rows) {
+    static const uint8_t magic[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
+    static const uint8_t header[] = {0, 0, 0, 40, 0, 0, 0, 24, 8, 2, 0, 0, 0};
+    uint8_t data[8192];
+    size_t raw = rows * (1 + 40 * 3), used = 0, at = 8;
+    uint32_t a = 1, b = 0;
+    const uint8_t start[] = {0x78,
+                             1,
+                             1,
+                             (uint8_t)raw,
+                             (uint8_t)(raw >> 8),
+                             (uint8_t)~raw,
+                             (uint8_t)(~raw >> 8)}; /* one stored block */
+    memcpy(data, start, sizeof start);
+    used = sizeof start;
+    for (size_t i = 0; i < raw; i++) {
+        uint8_t byte = i % (1 + 40 * 3) ? (uint8_t)(i * 7) : 0;
+        data[used++] = byte;
+        a = (a + byte) % 65521;
+        b = (b + a) % 65521;
+    }
+    put32(data + used, b << 16 | a);
+    used += 4;
+    memcpy(out, magic, 8);
+    const struct {
+        const char *type;
+        const uint8_t *bytes;
+        size_t length;
+    } chunks[] = {{"IHDR", header, sizeof header}, {"IDAT", data, used}, {"IEND", data, 0}};
+    for (size_t i = 0; i < 3; i++) {
+        put32(out + at, (uint32_t)chunks[i].length);
+        memcpy(out + at + 4, chunks[i].type, 4);
+        memcpy(out + at + 8, chunks[i].bytes, chunks[i].length);
+        put32(out + at + 8 + chunks[i].length, crc(out + at + 4, 4 + chunks[i].length));
+        at += 12 + chunks[i].length;
+    }
+    return at;
+}
+
+static void test_missing_rows(void **state) {
+    const char *path = scratch_path(state, "rows.png");
+    uint8_t bytes[8192], *rgb;
+    struct error error = {0};
+    write_bytes(path, bytes, png_of_rows(bytes, 24));
+    assert_int_equal(media_read_image(&rgb, path, 40, 24, &error), ERR_OK);
+    free(rgb);
+    for (size_t rows = 0; rows < 24; rows += 23 - rows < 4 ? 1 : 5) {
+        write_bytes(path, bytes, png_of_rows(bytes, rows));
+        refuse(path, ERR_FORMAT, "");
+    }
+}
+
 /* Random damage: an error with a sentence, or a picture; never a crash, a leak, or a wait. The
  * seeds are fixed. */
 static void test_damage(void **state) {
@@ -405,11 +458,11 @@ static void test_chunks_left_out(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_formats),         cmocka_unit_test(test_grey),
-        cmocka_unit_test(test_write_and_read),  cmocka_unit_test(test_scale_and_crop),
-        cmocka_unit_test(test_not_pictures),    cmocka_unit_test(test_bombs),
-        cmocka_unit_test(test_cut_off),         cmocka_unit_test(test_damage),
-        cmocka_unit_test(test_chunks_left_out),
+        cmocka_unit_test(test_formats),        cmocka_unit_test(test_grey),
+        cmocka_unit_test(test_write_and_read), cmocka_unit_test(test_scale_and_crop),
+        cmocka_unit_test(test_not_pictures),   cmocka_unit_test(test_bombs),
+        cmocka_unit_test(test_cut_off),        cmocka_unit_test(test_missing_rows),
+        cmocka_unit_test(test_damage),         cmocka_unit_test(test_chunks_left_out),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

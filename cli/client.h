@@ -48,6 +48,8 @@ void client_close(struct client **out); /* NULL is fine */
 struct client_submission {
     const char *path; /* of the job file; the names in it are relative to its folder */
     int priority;     /* higher first; 0: usual */
+    /* Whether the file is a picture that a worker can read; may be NULL: not looked at. */
+    enum error_code (*check_image)(const char *path, struct error *error);
 };
 struct client_submitted {
     uint64_t job;

@@ -29,8 +29,9 @@ struct named_file {
 };
 struct gathering {
     char folder[FILE_PATH_BYTES]; /* of the job file */
+    const struct client_submission *submission;
     struct arena arena;
-    struct named_file *files;
+    struct named_file *lists, *images; /* prompt lists; all of both once the job is read */
 };
 
 static enum error_code find_path(const struct gathering *gathering, char out[FILE_PATH_BYTES],
@@ -39,11 +40,19 @@ static enum error_code find_path(const struct gathering *gathering, char out[FIL
                           : file_join(out, gathering->folder, name, error);
 }
 
-static enum error_code remember(struct gathering *gathering, const char *name, const char *path,
-                                const struct hash *hash, struct error *error) {
-    for (const struct named_file *file = gathering->files; file; file = file->next)
+static bool is_list(const struct gathering *gathering, const char *name) {
+    for (const struct named_file *file = gathering->lists; file; file = file->next)
         if (strcmp(file->name, name) == 0)
-            return ERR_OK;
+            return true;
+    return false;
+}
+
+/* A prompt list may be named more than once, an image is asked for once (job.h). */
+static enum error_code remember(struct gathering *gathering, struct named_file **files,
+                                const char *name, const char *path, const struct hash *hash,
+                                struct error *error) {
+    if (is_list(gathering, name))
+        return ERR_OK;
     struct named_file *file = arena_zalloc(&gathering->arena, sizeof *file);
     if (file) {
         file->name = arena_strdup(&gathering->arena, name, strlen(name));
@@ -52,13 +61,14 @@ static enum error_code remember(struct gathering *gathering, const char *name, c
     }
     if (!file || !file->name || !file->path)
         return error_set(error, ERR_MEMORY, "no memory for the names of files");
-    file->next = gathering->files;
-    gathering->files = file;
+    file->next = *files;
+    *files = file;
     return ERR_OK;
 }
 
 static enum error_code read_file(void *user, char **out, size_t *length, struct arena *arena,
                                  const char *name, size_t bytes_max, struct error *error) {
+    struct gathering *gathering = user;
     char path[FILE_PATH_BYTES];
     struct hash hash;
     enum error_code code = find_path(user, path, name, error);
@@ -67,11 +77,12 @@ static enum error_code read_file(void *user, char **out, size_t *length, struct 
     if (code != ERR_OK)
         return code;
     hash_of(&hash, *out, *length);
-    return remember(user, name, path, &hash, error);
+    return remember(gathering, &gathering->lists, name, path, &hash, error);
 }
 
 static enum error_code find_image(void *user, struct job_file *out, struct arena *arena,
                                   const char *name, struct error *error) {
+    struct gathering *gathering = user;
     char path[FILE_PATH_BYTES];
     struct stat status;
     enum error_code code = find_path(user, path, name, error);
@@ -84,14 +95,17 @@ static enum error_code find_image(void *user, struct job_file *out, struct arena
     if ((uint64_t)status.st_size > SERVER_UPLOAD_BYTES)
         return error_set(error, ERR_LIMIT, "%.512s has %lld bytes; at most %u are taken", path,
                          (long long)status.st_size, SERVER_UPLOAD_BYTES);
-    code = hash_of_file(&out->hash, path, error);
+    if (gathering->submission->check_image)
+        code = gathering->submission->check_image(path, error);
+    if (code == ERR_OK)
+        code = hash_of_file(&out->hash, path, error);
     if (code != ERR_OK)
         return code;
     out->bytes = status.st_size;
     out->path = arena_strdup(arena, path, strlen(path));
     if (!out->path)
         return error_set(error, ERR_MEMORY, "no memory for a path");
-    return remember(user, name, path, &out->hash, error);
+    return remember(gathering, &gathering->images, name, path, &out->hash, error);
 }
 
 /* A model that can do anything: this machine need not have the job's. The coordinator, which has,
@@ -99,6 +113,7 @@ static enum error_code find_image(void *user, struct job_file *out, struct arena
 static enum error_code read_model(void *user, struct model_facts *out, const char *spec,
                                   struct error *error) {
     *out = (struct model_facts){
+        .unknown = true,
         .family = "any",
         .abilities = MODEL_CAN_TEXT | MODEL_CAN_KEYFRAME | MODEL_CAN_WINDOW | MODEL_CAN_VAE,
         .size_multiple = 1,
@@ -106,7 +121,7 @@ static enum error_code read_model(void *user, struct model_facts *out, const cha
         .size_max = LIMIT_SIDE,
         .width = 160,
         .height = 96,
-        .fps = 16,
+        .fps = LIMIT_FPS, /* so that no length is too short */
         .window_frames = LIMIT_FRAMES,
         .overlaps = {1},
         .overlap_count = 1,
@@ -137,6 +152,10 @@ static enum error_code gather(struct gathering *gathering, const char *path, con
              slash ? path : ".");
     enum error_code code = job_parse(&job, path, text, length, &resolver, error);
     job_close(&job);
+    struct named_file **end = &gathering->images;
+    while (*end)
+        end = &(*end)->next;
+    *end = gathering->lists;
     return code;
 }
 
@@ -234,7 +253,7 @@ static enum error_code put_manifest(struct client *client, struct hash *hash,
     struct buffer text = {0};
     struct json_writer writer = {.buffer = &text};
     json_begin_object(&writer, NULL);
-    for (const struct named_file *file = gathering->files; file; file = file->next) {
+    for (const struct named_file *file = gathering->images; file; file = file->next) {
         char hex[HASH_HEX_BYTES];
         hash_hex(hex, &file->hash);
         json_put_text(&writer, file->name, hex);
@@ -255,7 +274,7 @@ static enum error_code send_all(struct client *client, struct client_submitted *
                                 struct error *error) {
     struct hash job_file, manifest;
     enum error_code code = ERR_OK;
-    for (const struct named_file *file = gathering->files; file && code == ERR_OK;
+    for (const struct named_file *file = gathering->images; file && code == ERR_OK;
          file = file->next)
         code = put_file(client, file, error);
     if (code == ERR_OK)
@@ -284,12 +303,15 @@ enum error_code client_submit(struct client *client, struct client_submitted *ou
     struct gathering *gathering = calloc(1, sizeof *gathering);
     if (!gathering)
         return error_set(error, ERR_MEMORY, "no memory for a submission");
+    gathering->submission = submission;
     char *text;
     size_t length;
     enum error_code code = arena_open(&gathering->arena, ARENA_BYTES, error);
     if (code == ERR_OK)
         code =
             file_read(&text, &length, &gathering->arena, submission->path, YAML_BYTES_MAX, error);
+    if (code == ERR_DENIED) /* as if it were not there: the command line is wrong */
+        code = error->code = ERR_USAGE;
     if (code == ERR_OK)
         code = gather(gathering, submission->path, text, length, error);
     if (code == ERR_OK)

@@ -183,6 +183,14 @@ static enum error_code read_file(void *user, char **out, size_t *length, struct 
     return code != ERR_OK ? code : file_read(out, length, arena, path, bytes_max, error);
 }
 
+enum error_code job_source_check_image(const char *path, struct error *error) {
+    uint8_t *pixels;
+    enum error_code code = media_read_image(&pixels, path, 16, 16, error);
+    if (code == ERR_OK)
+        free(pixels);
+    return code;
+}
+
 static enum error_code find_image(void *user, struct job_file *out, struct arena *arena,
                                   const char *name, struct error *error) {
     char path[FILE_PATH_BYTES], absolute[PATH_MAX];
@@ -199,11 +207,9 @@ static enum error_code find_image(void *user, struct job_file *out, struct arena
         return error_set(error, ERR_LIMIT, "image %.512s has %lld bytes; expected at most %d", path,
                          (long long)status.st_size, IMAGE_BYTES_MAX);
     /* Looked into here, so that a mistake is told before anything is begun. */
-    uint8_t *pixels;
-    code = media_read_image(&pixels, path, 16, 16, error);
+    code = job_source_check_image(path, error);
     if (code != ERR_OK)
         return code;
-    free(pixels);
     out->bytes = status.st_size;
     out->path = arena_strdup(arena, absolute, strlen(absolute));
     if (!out->path)

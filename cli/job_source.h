@@ -39,6 +39,9 @@ void models_folder(char out[FILE_PATH_BYTES], const char *given);
 MUST_CHECK enum error_code model_folder(char out[FILE_PATH_BYTES], const char *models,
                                         const char *spec, struct error *error);
 
+/* Whether it is a picture that can be decoded. Errors: media_read_image's. */
+MUST_CHECK enum error_code job_source_check_image(const char *path, struct error *error);
+
 /* Read the job file at `path` and resolve it, for a run in the current folder that keeps its state
  * in `state`. The source stays valid for asking after its models. Errors: those of job_parse and
  * file_read. */

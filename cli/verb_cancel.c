@@ -44,47 +44,67 @@ static void put_done(struct buffer *out, bool json, const char *what, const char
     buffer_add_text(out, "\n");
 }
 
-/* Every argument is tried; the first failure is told and counts. */
-static int run_control(struct cli *cli, const struct invocation *invocation) {
-    const struct control_values *values = invocation->values;
+/* What is wrong with one argument does not keep the others back; a coordinator that is gone does.
+ */
+static bool goes_on(enum error_code code) {
+    return code != ERR_NETWORK && code != ERR_INTERRUPTED && code != ERR_FULL;
+}
+
+/* One order for each argument. The first failure's status counts; each is told. */
+static int order_all(struct cli *cli, const struct invocation *invocation,
+                     const struct remote_values *remote,
+                     enum error_code (*order)(struct client *client, struct buffer *text,
+                                              const struct invocation *invocation,
+                                              const char *argument, struct error *error)) {
     struct client *client = NULL;
-    struct buffer text = {0};
     struct error error = {0};
-    size_t at = 0;
-    while (controls[at].verb != invocation->verb)
-        at++;
-    enum error_code code = remote_open(&client, &values->remote, &error);
-    for (int i = 0; i < invocation->argument_count && code == ERR_OK; i++) {
-        struct client_job job;
-        code = client_find_job(client, &job, invocation->arguments[i], &error);
-        if (code == ERR_OK)
-            code = client_control(client, job.id, controls[at].control, &error);
-        if (code == ERR_OK)
-            put_done(&text, values->json, "job", job.name, job.id, controls[at].done);
+    enum error_code code = remote_open(&client, remote, &error);
+    int status = code == ERR_OK ? 0 : cli_fail(cli, &error);
+    for (int i = 0; client && i < invocation->argument_count && goes_on(code); i++) {
+        struct buffer text = {0};
+        code = order(client, &text, invocation, invocation->arguments[i], &error);
+        int one = code == ERR_OK ? cli_put(cli, &text) : cli_fail(cli, &error);
+        status = status ? status : one;
+        buffer_close(&text);
     }
-    int status = cli_put(cli, &text);
-    if (code != ERR_OK)
-        status = cli_fail(cli, &error);
     client_close(&client);
     return status;
 }
 
+static enum error_code order_control(struct client *client, struct buffer *text,
+                                     const struct invocation *invocation, const char *argument,
+                                     struct error *error) {
+    const struct control_values *values = invocation->values;
+    struct client_job job;
+    size_t at = 0;
+    while (controls[at].verb != invocation->verb)
+        at++;
+    enum error_code code = client_find_job(client, &job, argument, error);
+    if (code == ERR_OK)
+        code = client_control(client, job.id, controls[at].control, error);
+    if (code == ERR_OK)
+        put_done(text, values->json, "job", job.name, job.id, controls[at].done);
+    return code;
+}
+
+static int run_control(struct cli *cli, const struct invocation *invocation) {
+    const struct control_values *values = invocation->values;
+    return order_all(cli, invocation, &values->remote, order_control);
+}
+
+static enum error_code order_drain(struct client *client, struct buffer *text,
+                                   const struct invocation *invocation, const char *argument,
+                                   struct error *error) {
+    const struct drain_values *values = invocation->values;
+    enum error_code code = client_drain(client, argument, values->now, error);
+    if (code == ERR_OK)
+        put_done(text, values->json, "worker", argument, 0, "draining");
+    return code;
+}
+
 static int run_drain(struct cli *cli, const struct invocation *invocation) {
     const struct drain_values *values = invocation->values;
-    struct client *client = NULL;
-    struct buffer text = {0};
-    struct error error = {0};
-    enum error_code code = remote_open(&client, &values->remote, &error);
-    for (int i = 0; i < invocation->argument_count && code == ERR_OK; i++) {
-        code = client_drain(client, invocation->arguments[i], values->now, &error);
-        if (code == ERR_OK)
-            put_done(&text, values->json, "worker", invocation->arguments[i], 0, "draining");
-    }
-    int status = cli_put(cli, &text);
-    if (code != ERR_OK)
-        status = cli_fail(cli, &error);
-    client_close(&client);
-    return status;
+    return order_all(cli, invocation, &values->remote, order_drain);
 }
 
 static const struct option control_options[] = {

@@ -196,11 +196,14 @@ static void put_media(struct buffer *out, const char *path, const struct media_i
                       const struct json *provenance) {
     char length[32];
     buffer_printf(out, "file         %s\n", path);
-    buffer_printf(out, "format       %s, %s, %dx%d, %g fps\n", info->format, info->codec,
-                  info->width, info->height, info->fps);
-    buffer_printf(out, "length       %s", text_duration(length, info->seconds));
+    buffer_printf(out, "format       %s, %s, %dx%d", info->format, info->codec, info->width,
+                  info->height);
+    if (info->fps > 0)
+        buffer_printf(out, ", %g fps", info->fps);
+    buffer_printf(out, "\nlength       %s",
+                  info->fps > 0 ? text_duration(length, info->seconds) : "");
     if (info->frames >= 0)
-        buffer_printf(out, ", %" PRId64 " frames", info->frames);
+        buffer_printf(out, "%s%" PRId64 " frames", info->fps > 0 ? ", " : "", info->frames);
     buffer_add_text(out, "\n");
     if (!provenance && !info->provenance) {
         buffer_add_text(out, "provenance   none: not made by vidloom, or stripped since\n");
@@ -224,8 +227,13 @@ static void put_media_json(struct buffer *out, const char *path, const struct me
     json_put_text(&writer, "codec", info->codec);
     json_put_int(&writer, "width", info->width);
     json_put_int(&writer, "height", info->height);
-    json_put_double(&writer, "fps", info->fps);
-    json_put_double(&writer, "seconds", info->seconds);
+    if (info->fps > 0) {
+        json_put_double(&writer, "fps", info->fps);
+        json_put_double(&writer, "seconds", info->seconds);
+    } else { /* pictures have no rate */
+        json_put_text(&writer, "fps", NULL);
+        json_put_text(&writer, "seconds", NULL);
+    }
     json_put_int(&writer, "frames", info->frames);
     if (provenance)
         put_json_node(&writer, "provenance", provenance);

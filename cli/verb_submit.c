@@ -3,6 +3,7 @@
 
 #include "base/json.h"
 #include "cli/follow.h"
+#include "cli/job_source.h"
 #include "cli/remote.h"
 
 struct submit_values {
@@ -37,7 +38,8 @@ static int say_submitted(struct cli *cli, const struct submit_values *values, co
 static int run(struct cli *cli, const struct invocation *invocation) {
     const struct submit_values *values = invocation->values;
     const char *path = invocation->arguments[0];
-    struct client_submission submission = {.path = path, .priority = (int)values->priority};
+    struct client_submission submission = {
+        .path = path, .priority = (int)values->priority, .check_image = job_source_check_image};
     struct client_submitted submitted;
     struct client *client = NULL;
     struct error error = {0};

@@ -77,6 +77,7 @@ enum model_ability {
 };
 
 struct model_facts {
+    bool unknown; /* stands for a model that is not here: what depends on its rate is not checked */
     char family[32];
     struct hash hash;       /* of every weight and configuration file */
     int abilities;          /* enum model_ability, or-ed */

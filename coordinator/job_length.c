@@ -10,6 +10,12 @@ static int64_t frames_at(double seconds, const struct job_output *output) {
     return llround(seconds * output->fps_numerator / output->fps_denominator);
 }
 
+/* Whether frames and seconds can be compared: a client has no model, and leaves that to the
+ * coordinator. */
+static bool rate_is_known(const struct reader *reader, const struct settings *settings) {
+    return settings->fps_numerator.set || !reader->job->window.facts.unknown;
+}
+
 /* From the shots, from a length, or from both, which must agree. */
 static enum error_code count_frames(struct reader *reader, struct job_video *video,
                                     const struct settings *settings, struct place at) {
@@ -28,7 +34,7 @@ static enum error_code count_frames(struct reader *reader, struct job_video *vid
                             "shots: they add up to %g seconds, but the video has %g", sum, seconds);
     } else if (settings->frames.set) {
         video->frames = settings->frames.integer;
-        if (settings->shots && frames != video->frames)
+        if (settings->shots && frames != video->frames && rate_is_known(reader, settings))
             return job_fail(reader, settings->shots_at, ERR_USAGE,
                             "shots: they add up to %g seconds (%lld frames), but the video has "
                             "%lld frames",
@@ -90,7 +96,7 @@ static enum error_code fill_shots(struct reader *reader, struct job_video *video
             return job_no_memory(reader);
         if (!*shots[i].prompt)
             return job_fail(reader, at, ERR_USAGE, "the video has no prompt");
-        if (shots[i].frames < 1)
+        if (shots[i].frames < 1 && rate_is_known(reader, settings))
             return job_fail(reader, settings->shots_at, ERR_USAGE,
                             "shots: shot %d lasts less than one frame", i + 1);
     }

@@ -41,11 +41,11 @@ static void node_fail(struct scheduler *self, struct node *node, enum error_code
     int index = node->users[0].active->plan->tasks[node->users[0].task].index;
     char reason[ERROR_DETAIL_BYTES];
     if (node->kind == PLAN_WINDOW || node->kind == PLAN_DECODE)
-        (void)snprintf(reason, sizeof reason, "%s %d: %s: %s", plan_kind_name(node->kind), index,
-                       error_name(code), detail && *detail ? detail : error_sentence(code));
+        (void)snprintf(reason, sizeof reason, "%s %d: %s", plan_kind_name(node->kind), index,
+                       detail && *detail ? detail : error_sentence(code));
     else
-        (void)snprintf(reason, sizeof reason, "%s: %s: %s", plan_kind_name(node->kind),
-                       error_name(code), detail && *detail ? detail : error_sentence(code));
+        (void)snprintf(reason, sizeof reason, "%s: %s", plan_kind_name(node->kind),
+                       detail && *detail ? detail : error_sentence(code));
     /* The last user's going frees the node. One video may use it at two places. */
     for (bool last = false; !last;) {
         struct active *active = node->users[0].active;

@@ -81,7 +81,7 @@ void scheduler_published(struct scheduler *self, uint64_t id, int video, enum er
         video_leave(self, job, video, VIDEO_DONE, ERR_OK, NULL);
     } else {
         char reason[ERROR_DETAIL_BYTES];
-        (void)snprintf(reason, sizeof reason, "publish: %s: %s", error_name(code),
+        (void)snprintf(reason, sizeof reason, "publish: %s",
                        detail && *detail ? detail : error_sentence(code));
         struct scheduler_action *action = action_add(self, ACTION_REMOVE_STAGED);
         if (action)

@@ -277,6 +277,33 @@ static void refuse_job(struct world *world, const char *yaml, enum error_code co
     assert_non_null(strstr(error.detail, why));
 }
 
+static enum error_code no_picture(const char *path, struct error *error) {
+    return error_set(error, ERR_FORMAT, "%s is no picture", path);
+}
+
+/* What the client can see is told by the client; what only the model's owner knows, by it alone. */
+static void client_and_server_agree(void **state) {
+    static const char shots[] =
+        "job: s\nmodel: fake\noutput: {path: out/s.mkv, codec: ffv1}\n"
+        "videos:\n  - {name: a, prompt: a, frames: 16, shots: [{seconds: 1}, "
+        "{seconds: 1}]}\n";
+    static const char image[] = "job: i\n" HEADER "videos:\n"
+                                "  - {name: a, prompt: a, image: i.png}\n";
+    struct world world;
+    struct error error;
+    struct client_submitted submitted;
+    world_make(&world, false);
+    world_serve(&world);
+    world_submit(&world, shots); /* 8 frames a second, which the client does not know */
+    world_write(&world, "i.png", "text");
+    const struct client_submission submission = {.path = world_write(&world, "i.yaml", image),
+                                                 .check_image = no_picture};
+    assert_int_equal(client_submit(world.client, &submitted, &submission, &error), ERR_FORMAT);
+    assert_non_null(strstr(error.detail, "i.yaml:6:33: image: "));
+    world_stop(&world);
+    world_destroy(&world);
+}
+
 /* Paths that name one place, and places that no output may go to: told at submission. */
 static void places_of_outputs(void **state) {
     static const char two[] = "job: two\n" HEADER "videos:\n"
@@ -603,6 +630,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(part_of_dead_epoch_is_removed),
         cmocka_unit_test(late_result_is_refused),
         cmocka_unit_test(foreign_file_is_kept),
+        cmocka_unit_test(client_and_server_agree),
         cmocka_unit_test(places_of_outputs),
         cmocka_unit_test(foreign_file_in_own_place),
         cmocka_unit_test(changed_job_replaces_its_own),

@@ -13,6 +13,7 @@
 #define LOOK_MS      50            /* at *cancel, at least this often */
 #define FOLLOW_NS    (150 * CLOCK_MS)
 #define LOGS_DEFAULT 1000
+#define PAGES_AHEAD  16 /* asked for while one is awaited */
 
 /* -- life -------------------------------------------------------------------------------------- */
 
@@ -77,12 +78,12 @@ static enum error_code no_answer(const struct client *client, int64_t waited, st
                      client->config.address, text_duration(text, (double)waited / CLOCK_S));
 }
 
-/* Whether client->in is the answer to the request that waits. */
-static bool receive_answer(struct client *client) {
+/* Whether client->in is the answer to that request. Others are thrown away. */
+static bool receive_answer(struct client *client, uint64_t request) {
     struct endpoint_frame frame;
     while (endpoint_receive(client->endpoint, &frame))
         if (message_decode(client->in, frame.bytes, frame.length, NULL) == ERR_OK &&
-            client->in->envelope.request == client->request)
+            client->in->envelope.request == request)
             return true;
     return false;
 }
@@ -103,12 +104,13 @@ static enum error_code read_answer(const struct client *client, pb_size_t wanted
                      client->config.address, message_name(in->which_body));
 }
 
-enum error_code client_ask(struct client *client, pb_size_t wanted, int64_t patience_ns,
-                           struct error *error) {
+/* The answer to client->out as number `request`, which may have been sent already. */
+static enum error_code await(struct client *client, uint64_t request, bool is_sent,
+                             pb_size_t wanted, int64_t patience_ns, struct error *error) {
     struct endpoint *endpoints[] = {client->endpoint};
-    client->out->request = ++client->request;
+    client->out->request = request;
     enum error_code code = message_encode(&client->frame, client->out, error);
-    int64_t start = clock_monotonic_ns(), now = start, sent = 0;
+    int64_t start = clock_monotonic_ns(), now = start, sent = is_sent ? start : 0;
     while (code == ERR_OK) {
         if (is_canceled(client))
             return interrupted(error);
@@ -117,7 +119,7 @@ enum error_code client_ask(struct client *client, pb_size_t wanted, int64_t pati
             endpoint_send(client->endpoint, 0, client->frame.data, client->frame.length, NULL) ==
                 ERR_OK)
             sent = now;
-        if (receive_answer(client))
+        if (receive_answer(client, request))
             return read_answer(client, wanted, error);
         if (!patient && now - start > patience_ns)
             return no_answer(client, now - start, error);
@@ -125,6 +127,11 @@ enum error_code client_ask(struct client *client, pb_size_t wanted, int64_t pati
         now = clock_monotonic_ns();
     }
     return code;
+}
+
+enum error_code client_ask(struct client *client, pb_size_t wanted, int64_t patience_ns,
+                           struct error *error) {
+    return await(client, ++client->request, false, wanted, patience_ns, error);
 }
 
 static enum error_code ask(struct client *client, pb_size_t wanted, struct error *error) {
@@ -279,33 +286,76 @@ enum error_code client_jobs(struct client *client,
 
 /* -- videos, workers --------------------------------------------------------------------------- */
 
+/* Pages of videos. Where they follow each other without gaps the next ones are asked for ahead, as
+ * each would cost a round trip. */
+struct pages {
+    uint64_t job, after; /* those that changed after this revision */
+    uint32_t first;      /* video of the next page; 0 after the last */
+    uint64_t oldest;     /* request that was sent ahead for it */
+    uint32_t ahead;      /* that many were */
+};
+
+static void fill_page_request(struct client *client, const struct pages *pages, uint32_t first) {
+    message_begin(client->out, vidloom_Envelope_get_videos_tag);
+    client->out->body.get_videos.job = pages->job;
+    client->out->body.get_videos.first = first;
+    client->out->body.get_videos.revision = pages->after;
+}
+
+/* One that cannot be sent now is sent when its answer is awaited. */
+static void ask_ahead(struct client *client, struct pages *pages) {
+    if (pages->ahead == 0)
+        pages->oldest = client->request + 1;
+    for (; pages->ahead < PAGES_AHEAD; pages->ahead++) {
+        fill_page_request(client, pages, pages->first + pages->ahead * PROTO_VIDEOS_PAGE);
+        client->out->request = ++client->request;
+        if (message_encode(&client->frame, client->out, NULL) == ERR_OK)
+            (void)!endpoint_send(client->endpoint, 0, client->frame.data, client->frame.length,
+                                 NULL);
+    }
+}
+
+/* The page is in client->in; *pages moves on to the next. */
+static enum error_code next_page(struct client *client, struct pages *pages, struct error *error) {
+    uint32_t first = pages->first;
+    bool is_sent = pages->ahead > 0;
+    uint64_t request = is_sent ? pages->oldest++ : ++client->request;
+    pages->ahead -= is_sent;
+    fill_page_request(client, pages, first);
+    enum error_code code =
+        await(client, request, is_sent, vidloom_Envelope_video_page_tag, client->timeout_ns, error);
+    if (code != ERR_OK)
+        return code;
+    pages->first = client->in->envelope.body.video_page.next;
+    if (pages->first != 0 && pages->first <= first)
+        return error_set(error, ERR_FORMAT, "the coordinator's pages go round in a circle");
+    if (pages->first == first + PROTO_VIDEOS_PAGE)
+        ask_ahead(client, pages);
+    else
+        pages->ahead = 0; /* the others are not what comes next */
+    return ERR_OK;
+}
+
 /* Those that changed after *revision, which is brought up to date. *more false: visit said stop. */
 static enum error_code visit_videos(struct client *client, uint64_t job, uint64_t *revision,
                                     bool (*visit)(void *user, const struct client_video *video),
                                     void *user, bool *more, struct error *error) {
-    uint32_t first = 0;
-    uint64_t after = *revision;
+    struct pages pages = {.job = job, .after = *revision};
     *more = true;
     do {
-        message_begin(client->out, vidloom_Envelope_get_videos_tag);
-        client->out->body.get_videos.job = job;
-        client->out->body.get_videos.first = first;
-        client->out->body.get_videos.revision = after;
-        enum error_code code = ask(client, vidloom_Envelope_video_page_tag, error);
+        bool begins = pages.first == 0;
+        enum error_code code = next_page(client, &pages, error);
         if (code != ERR_OK)
             return code;
         const vidloom_VideoPage *page = &client->in->envelope.body.video_page;
-        if (first == 0)
+        if (begins)
             *revision = page->revision;
         for (size_t i = 0; i < page->videos_count && *more; i++) {
             struct client_video video;
             read_video(&video, job, &page->videos[i]);
             *more = visit(user, &video);
         }
-        if (page->next != 0 && page->next <= first)
-            return error_set(error, ERR_FORMAT, "the coordinator's pages go round in a circle");
-        first = page->next;
-    } while (first && *more);
+    } while (pages.first && *more);
     return ERR_OK;
 }
 
@@ -354,7 +404,7 @@ static enum error_code pause_for(struct client *client, int64_t ns, struct error
             endpoint_wait(endpoints, 1, left < LOOK_MS ? (int)left : LOOK_MS, false, error);
         if (code != ERR_OK)
             return code;
-        receive_answer(client); /* late ones: thrown away */
+        receive_answer(client, 0); /* late ones: thrown away */
     }
     return ERR_OK;
 }

@@ -90,7 +90,6 @@ enum error_code error_set_errno(struct error *error, int errno_value, const char
         code = ERR_FULL;
         break;
     case ENOENT:
-    case ENOTDIR:
         code = ERR_MISSING;
         break;
     case EACCES:

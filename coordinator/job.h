@@ -44,13 +44,7 @@ enum job_container {
     JOB_CONTAINER_FOLDER, /* numbered pictures */
     JOB_CONTAINER_COUNT
 };
-enum job_sampler {
-    JOB_SAMPLER_EULER,
-    JOB_SAMPLER_UNIPC,
-    JOB_SAMPLER_RENOISE,
-    JOB_SAMPLER_DPMPP,
-    JOB_SAMPLER_COUNT
-};
+enum job_sampler { JOB_SAMPLER_EULER, JOB_SAMPLER_UNIPC, JOB_SAMPLER_RENOISE, JOB_SAMPLER_COUNT };
 
 const char *job_codec_name(enum job_codec codec);             /* "h264" */
 const char *job_container_name(enum job_container container); /* "mp4"; "folder" */

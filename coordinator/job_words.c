@@ -4,7 +4,7 @@
 static const char *const codec_names[] = {"h264", "hevc",   "av1", "vp9",
                                           "ffv1", "prores", "png", NULL};
 static const char *const container_names[] = {"mp4", "mkv", "webm", "mov", "folder", NULL};
-static const char *const sampler_names[] = {"euler", "unipc", "renoise", "dpmpp", NULL};
+static const char *const sampler_names[] = {"euler", "unipc", "renoise", NULL};
 
 const char *job_codec_name(enum job_codec codec) {
     return codec_names[codec];

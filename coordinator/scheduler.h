@@ -298,7 +298,9 @@ struct worker_status {
     enum plan_kind kind;
     int index;
 };
-/* Pointers live until the next event. False: there is no such thing. */
+/* Pointers live until the next event. NULL, false: there is no such thing. A job's status adds up
+ * all of its videos; who asks often and needs only the job asks for that. */
+const struct job *scheduler_job(const struct scheduler *self, uint64_t id);
 bool scheduler_job_status(const struct scheduler *self, uint64_t id, struct job_status *out);
 bool scheduler_video_status(const struct scheduler *self, uint64_t id, int video,
                             struct video_status *out);

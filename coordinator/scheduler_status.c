@@ -28,6 +28,11 @@ static void video_windows(const struct job_entry *job, int video, int *windows, 
         *done = (entry->active->cursor - entry->active->plan->text_count - 1) / 2;
 }
 
+const struct job *scheduler_job(const struct scheduler *self, uint64_t id) {
+    const struct job_entry *job = id_map_get(&self->jobs_by_id, id);
+    return job ? job->job : NULL;
+}
+
 bool scheduler_job_status(const struct scheduler *self, uint64_t id, struct job_status *out) {
     const struct job_entry *job = id_map_get(&self->jobs_by_id, id);
     if (!job)

@@ -29,10 +29,9 @@ static void fill_job(vidloom_Job *out, const struct job_status *status) {
 
 static uint64_t newest_of_name(const struct server *server, const char *name) {
     for (int place = scheduler_job_count(server->scheduler) - 1; place >= 0; place--) {
-        struct job_status status;
         uint64_t id = scheduler_job_at(server->scheduler, place);
-        if (scheduler_job_status(server->scheduler, id, &status) &&
-            strcmp(status.job->name, name) == 0)
+        const struct job *job = scheduler_job(server->scheduler, id);
+        if (job && strcmp(job->name, name) == 0)
             return id;
     }
     return 0;
@@ -103,15 +102,15 @@ static void fill_video(vidloom_Video *out, const struct job *job, int index,
 
 enum error_code report_videos(struct server *server, const vidloom_GetVideos *asked,
                               struct error *error) {
-    struct job_status job;
-    if (!scheduler_job_status(server->scheduler, asked->job, &job))
+    const struct job *job = scheduler_job(server->scheduler, asked->job);
+    if (!job)
         return no_such_job(asked->job, "", error);
     message_begin(server->out, vidloom_Envelope_video_page_tag);
     vidloom_VideoPage *page = &server->out->body.video_page;
     page->job = asked->job;
     page->revision = server->revision;
     bool all = asked->revision < server->first_revision || asked->revision > server->revision;
-    for (uint32_t i = asked->first; i < (uint32_t)job.videos; i++) {
+    for (uint32_t i = asked->first; i < (uint32_t)job->video_count; i++) {
         struct video_status status;
         if (!all && server_revision_of(server, asked->job, (int)i) <= asked->revision)
             continue;
@@ -120,7 +119,7 @@ enum error_code report_videos(struct server *server, const vidloom_GetVideos *as
             break;
         }
         if (scheduler_video_status(server->scheduler, asked->job, (int)i, &status))
-            fill_video(&page->videos[page->videos_count++], job.job, (int)i, &status);
+            fill_video(&page->videos[page->videos_count++], job, (int)i, &status);
     }
     return ERR_OK;
 }

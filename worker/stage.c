@@ -219,7 +219,7 @@ static enum error_code read_text(struct weights **file, struct model_text *out,
 
 static enum error_code read_request(struct denoise_request *request, const struct stage_task *task,
                                     struct error *error) {
-    static const char *const samplers[] = {"euler", "unipc", "renoise", "dpmpp", NULL};
+    static const char *const samplers[] = {"euler", "unipc", "renoise"};
     int64_t width, height, seed, stream, steps;
     double guidance, shift;
     const char *sampler;
@@ -234,9 +234,9 @@ static enum error_code read_request(struct denoise_request *request, const struc
         (code = stage_string(&sampler, task, "sampler", error)) != ERR_OK)
         return code;
     int which = 0;
-    while (samplers[which] != NULL && strcmp(samplers[which], sampler) != 0)
+    while (which < 3 && strcmp(samplers[which], sampler) != 0)
         which++;
-    if (samplers[which] == NULL)
+    if (which == 3)
         return error_set(error, ERR_UNSUPPORTED, "this worker knows no sampler \"%s\"", sampler);
     request->size = (struct model_size){(int)width, (int)height, 1};
     request->sampler = (enum sampler)which;

@@ -333,8 +333,7 @@ static const struct bad bad_files[] = {
      "2",
      ERR_LIMIT, false},
     {VIDEO "sampler: uler}",
-     "job.yaml:3:38: sampler: expected a sampler, one of euler, unipc, renoise, dpmpp, found "
-     "\"uler\"; "
+     "job.yaml:3:38: sampler: expected a sampler, one of euler, unipc, renoise, found \"uler\"; "
      "did "
      "you mean \"euler\"?",
      ERR_USAGE, false},

@@ -8,6 +8,8 @@
 
 #include "base/text.h"
 
+#undef job_fail
+
 enum error_code job_fail(struct reader *reader, struct place at, enum error_code code,
                          const char *format, ...) {
     char text[ERROR_DETAIL_BYTES];

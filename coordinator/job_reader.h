@@ -95,6 +95,10 @@ struct reader {
 /* "file:line:column: …" */
 enum error_code job_fail(struct reader *reader, struct place at, enum error_code code,
                          const char *format, ...) PRINTF_LIKE(4, 5);
+#ifdef __clang_analyzer__ /* as in base/error.h: a code that was set is returned */
+#define job_fail(reader, at, code, ...)                                                            \
+    ((void)(job_fail)((reader), (at), (code), __VA_ARGS__), (code))
+#endif
 enum error_code job_no_memory(struct reader *reader);
 struct place job_place(const struct reader *reader, const struct yaml *node);
 struct place job_place_of_key(const struct reader *reader, const struct yaml *node);
@@ -137,7 +141,7 @@ enum error_code job_read_integer(struct reader *reader, struct setting *out,
 enum error_code job_read_number(struct reader *reader, struct setting *out, const struct yaml *node,
                                 double least, bool above, double most, const char *what);
 enum error_code job_read_word(struct reader *reader, struct setting *out, const struct yaml *node,
-                              enum job_words words, const char *what);
+                              enum job_words list, const char *what);
 enum error_code job_read_flag(struct reader *reader, struct setting *out, const struct yaml *node);
 /* Prompts and the like. `empty`: whether "" is one. Space around is taken off. */
 enum error_code job_read_text(struct reader *reader, struct setting *out, const struct yaml *node,

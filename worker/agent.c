@@ -496,6 +496,9 @@ static bool may_leave(struct agent *agent, int64_t now) {
     if (!agent->leaving) {
         agent->leaving = true;
         agent->farewell_ns = now;
+        if (compute_held(agent->compute) > 0)
+            log_line(agent->config.log, LOG_INFO, "worker", "leaves when its task is %s",
+                     is_set(agent->config.cancel) ? "stopped" : "done");
         if (agent->joined)
             say_request(agent); /* no more, please */
     }

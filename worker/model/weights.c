@@ -86,6 +86,21 @@ static enum error_code finish(struct weights *weights, struct error *error) {
 
 /* By its first bytes. */
 static enum error_code read_file(struct weights *weights, int index, struct error *error) {
+    const struct weights_file *file = &weights->file[index];
+    static const uint8_t old_torch[] = {0x80, 0x02, 0x8a, 0x0a}; /* a pickle of torch's magic */
+    if (index == 0)
+        weights->format = pth_is(file)    ? WEIGHTS_PTH
+                          : gguf_is(file) ? WEIGHTS_GGUF
+                                          : WEIGHTS_SAFETENSORS;
+    if (pth_is(file))
+        return pth_read(weights, index, error);
+    if (gguf_is(file))
+        return gguf_read(weights, index, error);
+    if (file->size >= sizeof old_torch && memcmp(file->bytes, old_torch, sizeof old_torch) == 0)
+        return error_set(error, ERR_UNSUPPORTED,
+                         "%s: the format that torch.save wrote before 1.6; load and save it with a "
+                         "newer torch, or as safetensors",
+                         file->name);
     return safetensors_read(weights, index, error);
 }
 

@@ -51,9 +51,14 @@ enum error_code weights_bad(struct error *error, const struct weights_file *file
 MUST_CHECK enum error_code weights_add_path(struct weights *weights, const char *path,
                                             struct error *error);
 
-/* Readers of one format: add all tensors of file `index`. */
+/* Readers of one format: add all tensors of file `index`; and whether it begins like one. A file
+ * that is no other is taken for safetensors, which has no magic. */
 MUST_CHECK enum error_code safetensors_read(struct weights *weights, int index,
                                             struct error *error);
+MUST_CHECK enum error_code pth_read(struct weights *weights, int index, struct error *error);
+MUST_CHECK enum error_code gguf_read(struct weights *weights, int index, struct error *error);
+bool pth_is(const struct weights_file *file);
+bool gguf_is(const struct weights_file *file);
 
 /* The index at weights->path: *map is its "weight_map", and every file it names is added. */
 MUST_CHECK enum error_code weights_read_index(struct weights *weights, const struct json **map,

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "worker/model/lora.h"
 #include "worker/model/numbers.h"
 
 #define STACK_MAX 3 /* tensors in one packed layer: q, k, v */
@@ -77,7 +78,7 @@ static const struct tensor *find(struct loader *loader, const char *name,
                       weights_path(loader->file), full);
         return NULL;
     }
-    if (tensor->dtype == DTYPE_I64 || tensor->dtype == DTYPE_I32 || tensor->dtype == DTYPE_U8) {
+    if (!numbers_are_float(tensor->dtype)) {
         loader->code = error_set(loader->error, ERR_UNSUPPORTED,
                                  "%s: tensor '%s' is of type %s; expected floating point",
                                  weights_path(loader->file), full, dtype_name(tensor->dtype));
@@ -111,6 +112,15 @@ const struct tensor *loader_tensor(struct loader *loader, const char *name, int 
     return NULL;
 }
 
+/* With what LoRAs add to it, in `dtype` then; NULL in, NULL out. */
+static const struct tensor *merged(struct loader *loader, const struct tensor *tensor,
+                                   enum dtype dtype) {
+    if (tensor == NULL || loader->file == NULL || loader->code != ERR_OK)
+        return tensor;
+    loader->code = lora_merge(&tensor, loader->file, tensor, loader->runtime, dtype, loader->error);
+    return loader->code == ERR_OK ? tensor : NULL;
+}
+
 /* As loader_tensor, of a type that has elements one by one: convolutions are not read in blocks. */
 static const struct tensor *plain_tensor(struct loader *loader, const char *name, int rank,
                                          const int64_t *dim) {
@@ -136,6 +146,9 @@ const float *loader_vector(struct loader *loader, const char *name, int64_t coun
         wrong_shape(loader, full, tensor, expected);
         return NULL;
     }
+    tensor = merged(loader, tensor, DTYPE_F32);
+    if (tensor == NULL)
+        return NULL;
     float *host = malloc((size_t)count * sizeof *host);
     const float *out = NULL;
     if (host != NULL) {
@@ -154,14 +167,17 @@ void loader_linear(struct loader *loader, struct layer *layer, const char *const
                    int64_t in, int64_t out, bool bias, enum dtype dtype) {
     const struct tensor *weights[STACK_MAX] = {0}, *biases[STACK_MAX] = {0};
     char name[WEIGHTS_NAME_MAX];
+    bool narrow = loader->runtime->narrow != DTYPE_F32 && dtype == loader->runtime->dtype;
     assert(count <= STACK_MAX);
     for (int i = 0; i < count; i++) {
         make_name(loader, name, "%s.weight", names[i]);
-        weights[i] = loader_tensor(loader, name, 2, (const int64_t[]){out, in});
+        weights[i] = merged(loader, loader_tensor(loader, name, 2, (const int64_t[]){out, in}),
+                            narrow ? DTYPE_F32 : dtype);
         make_name(loader, name, "%s.bias", names[i]);
         if (bias)
-            biases[i] = loader_tensor(loader, name, 1, (const int64_t[]){out});
-        if (loader->runtime->narrow != DTYPE_F32 && dtype == loader->runtime->dtype)
+            biases[i] =
+                merged(loader, loader_tensor(loader, name, 1, (const int64_t[]){out}), DTYPE_F32);
+        if (narrow)
             weights[i] = loader_narrow(loader, weights[i], loader->runtime->narrow);
     }
     *layer = (struct layer){.in = in, .out = out * count};
@@ -174,10 +190,11 @@ void loader_patch(struct loader *loader, struct layer *layer, const char *name, 
                   const int64_t *dim, bool bias, enum dtype dtype) {
     char full[WEIGHTS_NAME_MAX];
     make_name(loader, full, "%s.weight", name);
-    const struct tensor *weight = loader_tensor(loader, full, rank, dim), *offset = NULL;
+    const struct tensor *weight = merged(loader, plain_tensor(loader, full, rank, dim), dtype);
+    const struct tensor *offset = NULL;
     make_name(loader, full, "%s.bias", name);
     if (bias)
-        offset = loader_tensor(loader, full, 1, dim);
+        offset = merged(loader, loader_tensor(loader, full, 1, dim), DTYPE_F32);
     *layer = (struct layer){.in = 1, .out = dim[0]};
     for (int i = 1; i < rank; i++)
         layer->in *= dim[i];

@@ -2,9 +2,12 @@
 #ifndef VIDLOOM_WORKER_MODEL_NUMBERS_H
 #define VIDLOOM_WORKER_MODEL_NUMBERS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "kernels/tensor.h"
+
+bool numbers_are_float(enum dtype dtype);
 
 /* out[i] = element first + i of a tensor of any float type, in blocks or not. */
 void numbers_to_float(float *out, const struct tensor *tensor, int64_t first, int64_t count);

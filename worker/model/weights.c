@@ -72,7 +72,7 @@ static enum error_code align_tensors(struct weights *weights, struct error *erro
     return ERR_OK;
 }
 
-static enum error_code finish(struct weights *weights, struct error *error) {
+enum error_code weights_sort(struct weights *weights, struct error *error) {
     if (weights->count > 0)
         qsort(weights->entry, weights->count, sizeof *weights->entry, by_name);
     for (size_t i = 1; i < weights->count; i++) {
@@ -81,7 +81,12 @@ static enum error_code finish(struct weights *weights, struct error *error) {
             return error_set(error, ERR_FORMAT, "tensor '%.128s' is in %s and in %s", a->name,
                              weights->file[a->file].name, weights->file[b->file].name);
     }
-    return align_tensors(weights, error);
+    return ERR_OK;
+}
+
+static enum error_code finish(struct weights *weights, struct error *error) {
+    enum error_code code = weights_sort(weights, error);
+    return code == ERR_OK ? align_tensors(weights, error) : code;
 }
 
 /* By its first bytes. */
@@ -220,6 +225,7 @@ enum error_code weights_open_folder(struct weights **out, const char *folder, co
 void weights_close(struct weights **weights) {
     if (*weights == NULL)
         return;
+    lora_close((*weights)->lora);
     for (int i = 0; i < (*weights)->file_count; i++) {
         struct weights_file *file = &(*weights)->file[i];
         if (file->mapped)

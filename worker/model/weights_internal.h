@@ -25,6 +25,8 @@ struct weights_entry {
     int file;
 };
 
+struct lora;
+
 struct weights {
     struct arena arena; /* entries, names, headers as read */
     const char *path;
@@ -33,14 +35,19 @@ struct weights {
     int file_count;
     struct weights_entry *entry; /* by name once all are read */
     size_t count, room;
-    void *aligned; /* copies of tensors that are not aligned in their file */
+    void *aligned;     /* copies of tensors that are not aligned in their file */
+    struct lora *lora; /* what is added to them: lora.c; NULL: nothing */
 };
+
+void lora_close(struct lora *lora);
 
 /* A tensor whose `data` is inside the file. `name` is in the arena already. */
 MUST_CHECK enum error_code weights_add(struct weights *weights, const char *name,
                                        const struct tensor *tensor, int file, struct error *error);
 
-/* NULL when there is none; after all are read and sorted. */
+/* In order of names, each there once: after all are read, and after names were changed. */
+MUST_CHECK enum error_code weights_sort(struct weights *weights, struct error *error);
+/* NULL when there is none; after all are sorted. */
 const struct weights_entry *weights_entry_find(const struct weights *weights, const char *name);
 
 /* ERR_FORMAT: "FILE: tensor 'NAME': what"; name may be NULL. */

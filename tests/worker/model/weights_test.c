@@ -37,7 +37,7 @@ void damage(const char *path, size_t header, size_t tail) {
     size_t length;
     ok(arena_open(&arena, 1 << 22, &error), &error);
     ok(file_read(&bytes, &length, &arena, path, 1 << 21, &error), &error);
-    for (size_t i = 0; i < length * 8; i += 3) {
+    for (size_t i = 0; i < length * 8; i += 7) {
         if (i / 8 >= header && i / 8 < length - tail)
             continue;
         bytes[i / 8] = (char)(bytes[i / 8] ^ (1 << i % 8));

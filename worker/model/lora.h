@@ -1,0 +1,40 @@
+/* LoRA files: what they add to a transformer's weights, W + strength·(alpha/r)·up·down.
+ *
+ * A file is read as any weights are (weights.h), under the names that trainers give: of the
+ * original or the diffusers layout, after any of the usual prefixes, with dots or (kohya's)
+ * underscores, with up and down under five pairs of suffixes, `.alpha`, and `.diff`, `.diff_b`,
+ * `.diff_m`, which add to a weight, a bias, a modulation as they are. A name that is none of these,
+ * a pair that is not whole, a target that the model does not have or of another shape is refused:
+ * nothing is left out silently.
+ *
+ * Adding checks; the sum is made when a layer takes its weights (lora_merge), in f32, before they
+ * are rounded to what the layer computes in. Only tensors that a file touches are copied. */
+#ifndef VIDLOOM_WORKER_MODEL_LORA_H
+#define VIDLOOM_WORKER_MODEL_LORA_H
+
+#include "base/error.h"
+#include "worker/model/runtime.h"
+#include "worker/model/weights.h"
+
+#define LORA_FILES_MAX 16 /* of one transformer */
+
+/* Let the file at `path`, times `strength`, be added to a transformer's weights, besides those
+ * added before. After weights_select, before the weights are used. Errors: as weights_open;
+ * ERR_UNSUPPORTED (a name that no trainer gives), ERR_FORMAT (half a pair, a type), ERR_SHAPE (made
+ * for another model: says what was expected), ERR_LIMIT. */
+MUST_CHECK enum error_code lora_add(struct weights *weights, const char *path, float strength,
+                                    struct error *error);
+
+/* How many of the weights' tensors are touched; the bytes that merging took so far, or, on a
+ * measuring runtime, will take. */
+size_t lora_touched(const struct weights *weights);
+size_t lora_bytes(const struct weights *weights);
+
+/* *out: the tensor of `weights` with all that was added to it, rounded once, to `dtype` (F32 or
+ * BF16); the tensor itself where nothing was. Lives until the weights are closed. On a measuring
+ * runtime its data is not there. */
+MUST_CHECK enum error_code lora_merge(const struct tensor **out, const struct weights *weights,
+                                      const struct tensor *tensor, struct runtime *runtime,
+                                      enum dtype dtype, struct error *error);
+
+#endif

@@ -1,4 +1,5 @@
-/* vidloom inspect MODEL|FILE: what a model folder holds; what a video is and how it was made. */
+/* vidloom inspect MODEL|FILE: what a model folder or a weight file holds; what a video is and how
+ * it was made. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -8,6 +9,7 @@
 #include "base/json.h"
 #include "base/text.h"
 #include "cli/cli.h"
+#include "cli/inspect_weights.h"
 #include "cli/job_source.h"
 #include "worker/media/media.h"
 
@@ -82,7 +84,8 @@ static void put_model(struct buffer *out, const char *folder, const struct model
                       text_bytes(weights, rows[i].cost.weight_bytes),
                       text_bytes(work, rows[i].cost.work_bytes), rows[i].cost.flops / 1e9);
     }
-    buffer_printf(out, "Memory as computed in %s at the size it was made for.\n",
+    inspect_put_components(out, folder);
+    buffer_printf(out, "\nMemory as computed in %s at the size it was made for.\n",
                   dtype == DTYPE_F32 ? "f32" : "bf16");
 }
 
@@ -119,6 +122,7 @@ static void put_model_json(struct buffer *out, const char *folder, const struct 
         json_end_object(&writer);
     }
     json_end_array(&writer);
+    inspect_put_components_json(&writer, folder);
     json_end_object(&writer);
     buffer_add_text(out, "\n");
 }
@@ -280,6 +284,8 @@ static int run(struct cli *cli, const struct invocation *invocation) {
     struct error error = {0};
     if (stat(what, &status) == 0 && S_ISDIR(status.st_mode) && !is_pictures(what))
         return inspect_model(cli, values, what);
+    if (stat(what, &status) == 0 && inspect_is_weights(what))
+        return inspect_weights(cli, what, values->json);
     if (stat(what, &status) == 0)
         return inspect_media(cli, values, what);
     /* Something with an extension or a folder was meant as a file. */
@@ -317,6 +323,7 @@ static const struct option options[] = {
 
 static const struct verb_note examples[] = {
     {"vidloom inspect pocket", "What the model can do and the memory that each stage needs."},
+    {"vidloom inspect wan2.1_t2v_14B_Q4_K.gguf", "What the file holds, and in which types."},
     {"vidloom inspect out/demo-balloon.mp4", "Its length and size, and the prompt, seed and model "
                                              "that it was made from."},
     {NULL, NULL},
@@ -329,10 +336,13 @@ const struct verb verb_inspect = {
     .arguments = "MODEL|FILE",
     .arguments_min = 1,
     .arguments_max = 1,
-    .purpose = "Of a model (a name under the folder of models, or a folder): its family, number of "
-               "parameters, hash, the sizes that it can make, and the memory and arithmetic of "
-               "each stage.\n\nOf a video: its format and length, and its provenance, which every "
-               "published file carries: job, prompt, seed, models and their hashes, version.",
+    .purpose =
+        "Of a model (a name under the folder of models, or a folder): its family, number of "
+        "parameters, hash, the sizes that it can make, and the memory and arithmetic of "
+        "each stage, and its weight files with their layout and types.\n\nOf a weight file "
+        "(safetensors, .pth, GGUF, LoRA): what it holds, how many tensors of which types, its "
+        "sizes and hash.\n\nOf a video: its format and length, and its provenance, which every "
+        "published file carries: job, prompt, seed, models and their hashes, version.",
     .options = options,
     .option_count = sizeof options / sizeof *options,
     .values_bytes = sizeof(struct inspect_values),

@@ -37,6 +37,8 @@ static const struct {
     {".diff_m", DIFF_MODULATION, ".modulation"},
 };
 
+#define SUFFIXES (sizeof suffixes / sizeof *suffixes)
+
 static const char *const prefixes[] = {
     "base_model.model.", "diffusion_model.", "model.", "transformer.", "unet.", NULL};
 
@@ -128,22 +130,28 @@ static size_t find_dotted(const struct lora *lora, const char *module, size_t le
     return i;
 }
 
-/* The tensor that a name of the file is for, and what it says of it. */
-static enum error_code find_target(size_t *out, enum kind *kind, const struct weights *weights,
-                                   const char *name, const char *path, struct error *error) {
-    size_t length = strlen(name), row = 0, end = 0;
-    for (; row < sizeof suffixes / sizeof *suffixes; row++) {
-        end = strlen(suffixes[row].text);
+/* The row of `suffixes` that a name ends with; SUFFIXES when it is none. */
+static size_t suffix_of(const char *name) {
+    size_t length = strlen(name), row = 0;
+    for (; row < SUFFIXES; row++) {
+        size_t end = strlen(suffixes[row].text);
         if (length > end && strcmp(name + length - end, suffixes[row].text) == 0)
             break;
     }
-    if (row == sizeof suffixes / sizeof *suffixes)
+    return row;
+}
+
+/* The tensor that a name of the file is for, and what it says of it. */
+static enum error_code find_target(size_t *out, enum kind *kind, const struct weights *weights,
+                                   const char *name, const char *path, struct error *error) {
+    size_t length = strlen(name), row = suffix_of(name);
+    if (row == SUFFIXES)
         return error_set(error, ERR_UNSUPPORTED,
                          "%s: tensor '%.128s' is none that a LoRA has: expected a name that ends "
                          "in .lora_down.weight, .lora_up.weight, .lora_A.weight, .lora_B.weight, "
                          ".alpha, .diff, .diff_b or .diff_m",
                          path, name);
-    const char *module = name, *stop = name + length - end;
+    const char *module = name, *stop = name + length - strlen(suffixes[row].text);
     for (const char *const *prefix = prefixes; *prefix != NULL;) {
         size_t bytes = strlen(*prefix);
         bool there = bytes < (size_t)(stop - module) && strncmp(module, *prefix, bytes) == 0;
@@ -264,6 +272,27 @@ enum error_code lora_add(struct weights *weights, const char *path, float streng
         if (lora->touched[i].addends != NULL && lora->touched[i].addends->file == file)
             code = check_addend(weights, i, path, error);
     return code;
+}
+
+bool lora_describe(struct lora_summary *out, const struct weights *weights) {
+    *out = (struct lora_summary){0};
+    for (size_t i = 0; i < weights_count(weights); i++) {
+        const char *name = weights_name(weights, i);
+        const struct tensor *tensor = weights_tensor(weights, i);
+        size_t row = suffix_of(name);
+        if (row == SUFFIXES)
+            return false;
+        out->differences += suffixes[row].kind >= DIFF;
+        if (suffixes[row].kind != DOWN)
+            continue;
+        int rank = (int)rows_of(tensor);
+        out->rank_min = out->pairs == 0 || rank < out->rank_min ? rank : out->rank_min;
+        out->rank_max = rank > out->rank_max ? rank : out->rank_max;
+        out->pairs++;
+        if (strstr(name, "self_attn") != NULL || strstr(name, "attn1") != NULL)
+            out->width = columns_of(tensor);
+    }
+    return out->pairs + out->differences > 0;
 }
 
 size_t lora_touched(const struct weights *weights) {

@@ -25,6 +25,15 @@
 MUST_CHECK enum error_code lora_add(struct weights *weights, const char *path, float strength,
                                     struct error *error);
 
+/* What a LoRA file is by itself. */
+struct lora_summary {
+    int pairs, rank_min, rank_max; /* up and down; ranks 0 without pairs */
+    int differences;               /* .diff, .diff_b, .diff_m */
+    int64_t width;                 /* of the model, by its self-attention; 0: not to be told */
+};
+/* False when a name is none that a LoRA has. */
+bool lora_describe(struct lora_summary *out, const struct weights *weights);
+
 /* How many of the weights' tensors are touched; the bytes that merging took so far, or, on a
  * measuring runtime, will take. */
 size_t lora_touched(const struct weights *weights);

@@ -135,10 +135,10 @@ static const struct row *rows_of(enum names_component component) {
         return umt5_rows;
     case NAMES_TRANSFORMER:
         return transformer_rows;
-    case NAMES_VAE_RESIDUAL:
-        return residual_vae_rows;
     case NAMES_CLIP:
         return clip_rows;
+    case NAMES_VAE_RESIDUAL:
+        return residual_vae_rows;
     default:
         return vae_rows;
     }
@@ -150,10 +150,10 @@ const char *names_original_mark(enum names_component component) {
         return "token_embedding.weight";
     case NAMES_TRANSFORMER:
         return "time_projection.1.weight";
-    case NAMES_VAE_RESIDUAL:
-        return "decoder.upsamples.0.upsamples.0.residual.0.gamma";
     case NAMES_CLIP:
         return "visual.cls_embedding";
+    case NAMES_VAE_RESIDUAL:
+        return "decoder.upsamples.0.upsamples.0.residual.0.gamma";
     default:
         return "decoder.upsamples.0.residual.0.gamma";
     }
@@ -199,5 +199,64 @@ bool names_to_original(char *out, size_t bytes, const char *name, enum names_com
             out[used++] = *name++;
     }
     out[used] = 0;
+    return true;
+}
+
+/* The row whose original run is the longest at `name`; a row of the whole model only at its start.
+ */
+static const struct row *row_of_original(const char *name, bool first,
+                                         enum names_component component) {
+    const struct row *best = NULL;
+    size_t longest = 0;
+    for (const struct row *row = rows_of(component); row->diffusers != NULL; row++) {
+        size_t taken = fits(name, row->original);
+        if (strstr(row->diffusers, "quant_conv") != NULL && !first)
+            continue;
+        if (taken > longest) {
+            longest = taken;
+            best = row;
+        }
+    }
+    return best;
+}
+
+/* Of Wan2.2's VAE the last of a level's numbers is its resampling: "down_blocks.0.resnets.2". */
+static void name_resamplers(char *name) {
+    static const struct row last[] = {{".downsampler", ".resnets.2."},
+                                      {".upsampler", ".resnets.3."}};
+    for (size_t i = 0; i < 2; i++) {
+        bool side = strstr(name, i == 0 ? "down_blocks" : "up_blocks") != NULL;
+        char *at = side ? strstr(name, last[i].original) : NULL;
+        if (at == NULL)
+            continue;
+        size_t to = strlen(last[i].diffusers), from = strlen(last[i].original) - 1;
+        memmove(at + to, at + from, strlen(at + from) + 1);
+        memcpy(at, last[i].diffusers, to);
+    }
+}
+
+bool names_to_diffusers(char *out, size_t bytes, const char *name, enum names_component component) {
+    const char *start = name;
+    size_t used = 0;
+    if (component == NAMES_TRANSFORMER && strcmp(name, "head.modulation") == 0)
+        name = "modulation";
+    while (*name != 0) {
+        const struct row *row = row_of_original(name, name == start, component);
+        const char *text = row != NULL ? row->diffusers : name;
+        size_t taken = row != NULL ? strlen(row->original) : strcspn(name, ".");
+        if (component == NAMES_TRANSFORMER && row == NULL && fits(name, "modulation") != 0)
+            text = "scale_shift_table";
+        size_t length = text == name ? taken : strlen(text);
+        if (used + length + 2 > bytes)
+            return false;
+        memcpy(out + used, text, length);
+        used += length;
+        name += taken;
+        if (*name == '.')
+            out[used++] = *name++;
+    }
+    out[used] = 0;
+    if (component == NAMES_VAE_RESIDUAL && used + 8 < bytes)
+        name_resamplers(out);
     return true;
 }

@@ -12,6 +12,10 @@ enum names_component { NAMES_UMT5, NAMES_TRANSFORMER, NAMES_VAE, NAMES_VAE_RESID
 bool names_to_original(char *out, size_t bytes, const char *diffusers,
                        enum names_component component);
 
+/* And the diffusers name of an original one. CLIP's to_qkv stays: three tensors are one there. */
+bool names_to_diffusers(char *out, size_t bytes, const char *original,
+                        enum names_component component);
+
 /* A tensor that only the original layout has: how a file's layout is told. */
 const char *names_original_mark(enum names_component component);
 

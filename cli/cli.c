@@ -8,7 +8,7 @@
 static const struct verb *const verbs[] = {
     &verb_run,     &verb_check,   &verb_coordinator, &verb_worker, &verb_submit, &verb_status,
     &verb_logs,    &verb_cancel,  &verb_pause,       &verb_resume, &verb_retry,  &verb_drain,
-    &verb_workers, &verb_inspect, &verb_bench,       &verb_help,   NULL,
+    &verb_workers, &verb_inspect, &verb_convert,     &verb_bench,  &verb_help,   NULL,
 };
 
 const struct verb *const *cli_verbs(void) {

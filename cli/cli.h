@@ -38,6 +38,6 @@ extern const struct verb_note cli_exits_remote[]; /* talks to a coordinator: 0, 
 
 extern const struct verb verb_run, verb_check, verb_coordinator, verb_worker, verb_submit,
     verb_status, verb_logs, verb_cancel, verb_pause, verb_resume, verb_retry, verb_drain,
-    verb_workers, verb_inspect, verb_bench, verb_help;
+    verb_workers, verb_inspect, verb_convert, verb_bench, verb_help;
 
 #endif

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "worker/model/describe.h"
 #include "worker/model/fields.h"
 
 /* Wan2.1's latent statistics: the default of AutoencoderKLWan. */
@@ -12,9 +13,10 @@ static const float wan21_deviation[16] = {2.8184f, 1.4541f, 2.3275f, 2.6558f, 1.
                                           2.6052f, 2.0743f, 3.2687f, 2.1526f, 2.8652f, 1.5579f,
                                           1.6382f, 1.1253f, 2.8251f, 1.9160f};
 
-enum error_code config_read_umt5(struct umt5_config *out, const char *folder, struct error *error) {
+enum error_code config_read_umt5(struct umt5_config *out, const char *folder,
+                                 const struct weights *weights, struct error *error) {
     struct fields fields;
-    fields_open(&fields, folder, "config.json", error);
+    fields_open_config(&fields, folder, weights, NAMES_UMT5, error);
     fields_must_be_text(&fields, "model_type", "umt5");
     fields_must_be_text(&fields, "feed_forward_proj", "gated-gelu");
     *out = (struct umt5_config){
@@ -88,9 +90,9 @@ static void read_diffusers_transformer(struct fields *fields, struct transformer
 }
 
 enum error_code config_read_transformer(struct transformer_config *out, const char *folder,
-                                        struct error *error) {
+                                        const struct weights *weights, struct error *error) {
     struct fields fields;
-    fields_open(&fields, folder, "config.json", error);
+    fields_open_config(&fields, folder, weights, NAMES_TRANSFORMER, error);
     if (fields_get(&fields, "dim") != NULL)
         read_original_transformer(&fields, out);
     else
@@ -102,9 +104,10 @@ enum error_code config_read_transformer(struct transformer_config *out, const ch
     return fields_close(&fields);
 }
 
-enum error_code config_read_clip(struct clip_config *out, const char *folder, struct error *error) {
+enum error_code config_read_clip(struct clip_config *out, const char *folder,
+                                 const struct weights *weights, struct error *error) {
     struct fields fields;
-    fields_open(&fields, folder, "config.json", error);
+    fields_open_config(&fields, folder, weights, NAMES_CLIP, error);
     fields_must_be_text(&fields, "model_type", "clip_vision_model");
     fields_must_be_text(&fields, "hidden_act", "gelu");
     (void)fields_int(&fields, "num_channels", 3, 3, 3);
@@ -204,9 +207,13 @@ static void check_vae_widths(struct fields *fields, const struct vae_config *con
                                      "%s: level %d has an odd number of channels", fields->path, i);
 }
 
-enum error_code config_read_vae(struct vae_config *out, const char *folder, struct error *error) {
+enum error_code config_read_vae(struct vae_config *out, const char *folder,
+                                const struct weights *weights, struct error *error) {
     struct fields fields;
-    fields_open(&fields, folder, "config.json", error);
+    enum names_component component = NAMES_VAE;
+    if (weights != NULL)
+        (void)describe_component(&component, weights);
+    fields_open_config(&fields, folder, weights, component, error);
     fields_must_be_text(&fields, "_class_name", "AutoencoderKLWan");
     memset(out, 0, sizeof *out);
     out->residual = fields_bool(&fields, "is_residual", false);

@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "worker/model/model.h"
+#include "worker/model/weights.h"
 
 #define CONFIG_LEVELS_MAX   6    /* of the VAE */
 #define CONFIG_CHANNELS_MAX 64   /* of latents */
@@ -93,13 +94,17 @@ struct model_config {
 
 MUST_CHECK enum error_code config_read_model(struct model_config *out, const char *folder,
                                              struct error *error);
+/* Of one component, from folder/config.json or, where there is none, from the shapes of its weights
+ * (NULL: it must be there). */
 MUST_CHECK enum error_code config_read_umt5(struct umt5_config *out, const char *folder,
-                                            struct error *error);
+                                            const struct weights *weights, struct error *error);
 MUST_CHECK enum error_code config_read_transformer(struct transformer_config *out,
-                                                   const char *folder, struct error *error);
+                                                   const char *folder,
+                                                   const struct weights *weights,
+                                                   struct error *error);
 MUST_CHECK enum error_code config_read_clip(struct clip_config *out, const char *folder,
-                                            struct error *error);
+                                            const struct weights *weights, struct error *error);
 MUST_CHECK enum error_code config_read_vae(struct vae_config *out, const char *folder,
-                                           struct error *error);
+                                           const struct weights *weights, struct error *error);
 
 #endif

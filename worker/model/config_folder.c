@@ -4,7 +4,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "worker/model/components.h"
 #include "worker/model/config.h"
+#include "worker/model/describe.h"
 #include "worker/model/fields.h"
 
 #define TEXT_LENGTH 512 /* of every published model; their tokenizers name no limit of use */
@@ -182,6 +184,31 @@ static enum error_code read_original(struct model_config *out, const char *folde
     return fields_close(&fields);
 }
 
+/* Weight files without any configuration, as they are repackaged: what the transformer's shapes
+ * say. Two experts are two files. */
+static enum error_code read_repackaged(struct model_config *out, const char *folder,
+                                       struct error *error) {
+    struct weights *weights;
+    enum error_code code = component_open(&weights, folder, "transformer", error);
+    if (code != ERR_OK)
+        return code;
+    bool experts = component_is_there(folder, "transformer_2");
+    const char *type = describe_transformer(weights);
+    const struct published *known = type == NULL ? NULL : find_published(type, experts);
+    if (known != NULL)
+        take_published(out, known, "transformer", "transformer_2");
+    else
+        code = error_set(error, ERR_UNSUPPORTED,
+                         "%s: %s is no transformer of a model that is known%s%s%s", folder,
+                         weights_path(weights), type == NULL ? "" : ": '", type == NULL ? "" : type,
+                         type == NULL ? "" : "' in two experts");
+    out->image_encoder =
+        weights_find(weights, "img_emb.proj.0.weight") != NULL ||
+        weights_find(weights, "condition_embedder.image_embedder.norm1.weight") != NULL;
+    weights_close(&weights);
+    return code;
+}
+
 /* -- the folder ------------------------------------------------------------------------------ */
 
 static enum error_code read_text_length(int *out, const char *folder, struct error *error) {
@@ -258,9 +285,10 @@ enum error_code config_read_model(struct model_config *out, const char *folder,
     }
     if (has_file(folder, "config.json") || has_file(folder, "high_noise_model/config.json"))
         return read_original(out, folder, error);
-    return error_set(
-        error, ERR_MISSING,
-        "%s is no model folder: it has neither a model_index.json (the diffusers layout) "
-        "nor a config.json (the original one)",
-        folder);
+    if (component_is_there(folder, "transformer"))
+        return read_repackaged(out, folder, error);
+    return error_set(error, ERR_MISSING,
+                     "%s is no model folder: it has neither a model_index.json (the diffusers "
+                     "layout), nor a config.json (the original one), nor a transformer's weights",
+                     folder);
 }

@@ -3,15 +3,16 @@
 #include <assert.h>
 
 #include "base/file.h"
+#include "worker/model/components.h"
 
 static enum error_code read_config(struct transformer_config *out, struct expert *expert,
                                    const char *folder, const char *name, struct error *error) {
     char path[FILE_PATH_BYTES];
     enum error_code code = file_join(path, folder, name, error);
     if (code == ERR_OK)
-        code = weights_open_folder(&expert->file, path, "diffusion_pytorch_model", error);
+        code = component_open(&expert->file, folder, name, error);
     if (code == ERR_OK)
-        code = config_read_transformer(out, path, error);
+        code = config_read_transformer(out, path, expert->file, error);
     if (code == ERR_OK)
         transformer_complete_config(out, expert->file);
     return code;

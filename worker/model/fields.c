@@ -3,7 +3,19 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/buffer.h"
+#include "worker/model/describe.h"
+
 #define CONFIG_BYTES_MAX (1u << 20)
+
+static void parse(struct fields *fields, const char *text, size_t length) {
+    fields->code = json_parse(&fields->root, &fields->arena, text, length, fields->error);
+    if (fields->code != ERR_OK)
+        fields->code = error_prefix(fields->error, "%s:", fields->path);
+    else if (fields->root->type != JSON_OBJECT)
+        fields->code =
+            error_set(fields->error, ERR_FORMAT, "%s: expected a JSON object", fields->path);
+}
 
 void fields_open(struct fields *fields, const char *folder, const char *name, struct error *error) {
     memset(fields, 0, sizeof *fields);
@@ -16,13 +28,33 @@ void fields_open(struct fields *fields, const char *folder, const char *name, st
     if (fields->code == ERR_OK)
         fields->code =
             file_read(&text, &length, &fields->arena, fields->path, CONFIG_BYTES_MAX, error);
-    if (fields->code != ERR_OK)
+    if (fields->code == ERR_OK)
+        parse(fields, text, length);
+}
+
+/* The diffusers layout's own file, which has a config.json beside it. */
+static bool has_config(const struct weights *weights) {
+    const char *path = weights_path(weights), *slash = strrchr(path, '/');
+    const char *name = slash == NULL ? path : slash + 1;
+    return strncmp(name, "diffusion_pytorch_model.", 24) == 0 || strncmp(name, "model.", 6) == 0;
+}
+
+void fields_open_config(struct fields *fields, const char *folder, const struct weights *weights,
+                        enum names_component component, struct error *error) {
+    fields_open(fields, folder, "config.json", error);
+    if (fields->code != ERR_MISSING || weights == NULL || has_config(weights))
         return;
-    fields->code = json_parse(&fields->root, &fields->arena, text, length, error);
-    if (fields->code != ERR_OK)
-        fields->code = error_prefix(error, "%s:", fields->path);
-    else if (fields->root->type != JSON_OBJECT)
-        fields->code = error_set(error, ERR_FORMAT, "%s: expected a JSON object", fields->path);
+    struct buffer text = {0};
+    (void)snprintf(fields->path, sizeof fields->path, "%s", weights_path(weights));
+    fields->code = describe_config(&text, weights, component, 0, error);
+    if (fields->code == ERR_OK) {
+        char *kept = arena_strdup(&fields->arena, text.data, text.length);
+        if (kept == NULL)
+            fields->code = error_set(error, ERR_MEMORY, "no memory for a configuration");
+        else
+            parse(fields, kept, text.length);
+    }
+    buffer_close(&text);
 }
 
 enum error_code fields_close(struct fields *fields) {

@@ -11,6 +11,8 @@
 #include "base/arena.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "worker/model/names.h"
+#include "worker/model/weights.h"
 
 struct fields {
     struct arena arena;
@@ -22,6 +24,10 @@ struct fields {
 
 /* Parse folder/name. */
 void fields_open(struct fields *fields, const char *folder, const char *name, struct error *error);
+/* folder/config.json of a component; where there is none, what the shapes of its weights say.
+ * weights may be NULL: then it must be there. */
+void fields_open_config(struct fields *fields, const char *folder, const struct weights *weights,
+                        enum names_component component, struct error *error);
 enum error_code fields_close(struct fields *fields);
 
 /* NULL where it is absent or null, or an error came before. */

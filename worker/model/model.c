@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "worker/model/components.h"
 #include "worker/model/fingerprint.h"
 #include "worker/model/task.h"
 
@@ -61,12 +62,17 @@ void model_fill_info(struct model_info *out, const struct parts *parts) {
 static enum error_code take_fingerprint(struct hash *out, const struct parts *parts,
                                         const char *folder, struct error *error) {
     const struct denoiser_config *denoisers[] = {&parts->config.keyframe, &parts->config.window};
-    char configs[4][64];
+    char configs[4][64], tokenizer[3][64];
+    static const char *const tokenizer_files[] = {"tokenizer_config.json", "spiece.model",
+                                                  "tokenizer.json"};
+    for (int i = 0; i < 3; i++)
+        (void)snprintf(tokenizer[i], sizeof tokenizer[i], "%s/%s", component_tokenizer(folder),
+                       tokenizer_files[i]);
     const char *names[NAMES_MAX] = {"model_index.json",
                                     "scheduler/scheduler_config.json",
-                                    "tokenizer/tokenizer_config.json",
-                                    "tokenizer/spiece.model",
-                                    "tokenizer/tokenizer.json",
+                                    tokenizer[0],
+                                    tokenizer[1],
+                                    tokenizer[2],
                                     "text_encoder/config.json",
                                     "vae/config.json"};
     int count = 7;

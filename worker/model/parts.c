@@ -1,9 +1,11 @@
 #include "worker/model/parts.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/file.h"
+#include "worker/model/components.h"
 
 #define PARTS_FILES_MIN 4 /* of parts_files, also where a folder has less */
 
@@ -14,44 +16,45 @@ static bool is_there(const char *folder, const char *name) {
 
 int parts_stages(const char *folder, const struct model_config *config) {
     int stages = 0;
-    if (is_there(folder, "text_encoder"))
+    if (is_there(folder, "text_encoder") || component_is_there(folder, "text_encoder"))
         stages |= STAGE_TEXT;
     if (config->keyframe.experts > 0)
         stages |= STAGE_KEYFRAME;
     if (config->window.experts > 0)
         stages |= STAGE_WINDOW;
-    if (is_there(folder, "vae"))
+    if (is_there(folder, "vae") || component_is_there(folder, "vae"))
         stages |= STAGE_VAE;
     return stages;
 }
 
 /* Path of a component, and its weights opened. */
 static enum error_code open_file(struct weights **file, char path[FILE_PATH_BYTES],
-                                 const char *folder, const char *name, const char *stem,
-                                 struct error *error) {
+                                 const char *folder, const char *name, struct error *error) {
     enum error_code code = file_join(path, folder, name, error);
-    return code == ERR_OK ? weights_open_folder(file, path, stem, error) : code;
+    return code == ERR_OK ? component_open(file, folder, name, error) : code;
 }
 
 static enum error_code open_text(struct parts *parts, struct runtime *runtime, const char *folder,
                                  struct error *error) {
     char path[FILE_PATH_BYTES];
     int64_t elements = 0;
-    enum error_code code =
-        open_file(&parts->umt5_file, path, folder, "text_encoder", "model", error);
+    enum error_code code = open_file(&parts->umt5_file, path, folder, "text_encoder", error);
     if (code == ERR_OK)
-        code = config_read_umt5(&parts->umt5_config, path, error);
+        code = config_read_umt5(&parts->umt5_config, path, parts->umt5_file, error);
     if (code == ERR_OK)
         code = umt5_open(&parts->umt5, runtime, parts->umt5_file, &parts->umt5_config, &elements,
                          error);
     parts->elements += elements;
     if (code != ERR_OK)
         return code;
-    if (!is_there(folder, "tokenizer/tokenizer.json") &&
-        !is_there(folder, "tokenizer/spiece.model"))
-        return error_set(error, ERR_MISSING,
-                         "%s/tokenizer has neither tokenizer.json nor spiece.model", folder);
-    code = file_join(path, folder, "tokenizer", error);
+    char json[64], pieces[64];
+    const char *tokenizer = component_tokenizer(folder);
+    (void)snprintf(json, sizeof json, "%s/tokenizer.json", tokenizer);
+    (void)snprintf(pieces, sizeof pieces, "%s/spiece.model", tokenizer);
+    if (!is_there(folder, json) && !is_there(folder, pieces))
+        return error_set(error, ERR_MISSING, "%s/%s has neither tokenizer.json nor spiece.model",
+                         folder, tokenizer);
+    code = file_join(path, folder, tokenizer, error);
     if (code != ERR_OK || runtime->params->measuring)
         return code;
     code = tokenizer_open_folder(&parts->tokenizer, path, error);
@@ -68,10 +71,9 @@ static enum error_code open_clip(struct parts *parts, struct runtime *runtime, c
                                  struct error *error) {
     char path[FILE_PATH_BYTES];
     int64_t elements = 0;
-    enum error_code code =
-        open_file(&parts->clip_file, path, folder, "image_encoder", "model", error);
+    enum error_code code = open_file(&parts->clip_file, path, folder, "image_encoder", error);
     if (code == ERR_OK)
-        code = config_read_clip(&parts->clip_config, path, error);
+        code = config_read_clip(&parts->clip_config, path, parts->clip_file, error);
     if (code == ERR_OK)
         code = clip_open(&parts->clip, runtime, parts->clip_file, &parts->clip_config, &elements,
                          error);
@@ -79,15 +81,10 @@ static enum error_code open_clip(struct parts *parts, struct runtime *runtime, c
     return code;
 }
 
-static enum error_code open_vae(struct parts *parts, struct runtime *runtime, const char *folder,
-                                struct error *error) {
-    char path[FILE_PATH_BYTES];
+static enum error_code open_vae(struct parts *parts, struct runtime *runtime, struct error *error) {
     int64_t elements = 0;
     enum error_code code =
-        open_file(&parts->vae_file, path, folder, "vae", "diffusion_pytorch_model", error);
-    if (code == ERR_OK)
-        code =
-            vae_open(&parts->vae, runtime, parts->vae_file, &parts->vae_config, &elements, error);
+        vae_open(&parts->vae, runtime, parts->vae_file, &parts->vae_config, &elements, error);
     parts->elements += elements;
     return code;
 }
@@ -178,12 +175,16 @@ static enum error_code open_all(struct parts *parts, struct runtime *runtime, co
     if ((stages & STAGE_TEXT) != 0)
         code = open_text(parts, runtime, folder, error);
     /* Sizes depend on the VAE, whatever is opened. */
-    if (code == ERR_OK)
-        code = file_join(path, folder, "vae", error);
-    if (code == ERR_OK && ((stages & STAGE_VAE) != 0 || frames || is_there(folder, "vae")))
-        code = config_read_vae(&parts->vae_config, path, error);
-    if (code == ERR_OK && ((stages & STAGE_VAE) != 0 || frames))
-        code = open_vae(parts, runtime, folder, error);
+    bool there = (parts_stages(folder, &parts->config) & STAGE_VAE) != 0;
+    bool needed = (stages & STAGE_VAE) != 0 || frames;
+    if (code == ERR_OK && (there || needed))
+        code = open_file(&parts->vae_file, path, folder, "vae", error);
+    if (code == ERR_OK && (there || needed))
+        code = config_read_vae(&parts->vae_config, path, parts->vae_file, error);
+    if (code == ERR_OK && needed)
+        code = open_vae(parts, runtime, error);
+    if (!needed)
+        weights_close(&parts->vae_file);
     if (code == ERR_OK && frames && parts->config.image_encoder)
         code = open_clip(parts, runtime, folder, error);
     if (code == ERR_OK)

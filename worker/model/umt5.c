@@ -43,7 +43,9 @@ static void load_layer(struct loader *loader, struct layer_weights *layer,
 enum error_code umt5_open(struct umt5 **out, struct runtime *runtime, const struct weights *file,
                           const struct umt5_config *config, int64_t *elements,
                           struct error *error) {
-    static const char *const aliases[] = {"encoder.embed_tokens.weight", NULL};
+    static const char *const aliases[] = {"encoder.embed_tokens.weight",
+                                          "spiece_model", /* of repackaged files */
+                                          NULL};
     *out = NULL;
     struct umt5 *umt5 = calloc(1, sizeof *umt5);
     if (umt5 != NULL)

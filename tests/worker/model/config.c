@@ -114,11 +114,16 @@ static struct weights *renamed(const char *folder, const char *name,
     assert_true(count <= 512);
     for (size_t i = 0; i < count; i++) {
         char out[256];
+        char back[256];
         assert_true(names_to_original(out, sizeof out, weights_name(from, i), component));
+        assert_true(names_to_diffusers(back, sizeof back, out, component));
+        assert_string_equal(back, weights_name(from, i));
         names[i] = strdup(out);
         tensors[i] = *weights_tensor(from, i);
     }
-    ok(file_join(path, folder, "renamed.safetensors", &error), &error);
+    ok(file_join(path, folder, "original", &error), &error);
+    ok(file_make_folders(path, &error), &error);
+    ok(file_join(path, folder, "original/renamed.safetensors", &error), &error);
     ok(safetensors_write(path, tensors, (const char *const *)names, count, &error), &error);
     ok(weights_open(&to, path, &error), &error); /* so the names are unique */
     assert_int_equal(weights_count(to), count);
@@ -153,7 +158,7 @@ static void original_layout(void **state) {
     ok(file_join(path, folder, "original/config.json", &error), &error);
     ok(file_write(path, original, sizeof original - 1, false, &error), &error);
     ok(file_join(path, folder, "original", &error), &error);
-    ok(config_read_transformer(&config, path, &error), &error);
+    ok(config_read_transformer(&config, path, NULL, &error), &error);
     assert_memory_equal(&config, &diffusers, sizeof config);
     ok(transformer_open(&transformer, &bench.runtime, file, &config, &elements, &error), &error);
     transformer_close(&bench.runtime, &transformer);

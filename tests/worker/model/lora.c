@@ -49,7 +49,8 @@ static float *add(struct made *made, const char *name, int64_t rows, int64_t col
     float *data = malloc((size_t)count * sizeof *data);
     assert_non_null(data);
     random_normal(data, (size_t)count, 9, (uint64_t)made->count, 0);
-    made->tensor[made->count] = (struct tensor){data, DTYPE_F32, 2, {rows, columns}};
+    made->tensor[made->count] =
+        (struct tensor){.data = data, .dtype = DTYPE_F32, .rank = 2, .dim = {rows, columns}};
     made->name[made->count++] = name;
     return data;
 }
@@ -242,7 +243,7 @@ static void through_a_forward(void **state) {
     ok(safetensors_write(path, tensors, names, count, &error), &error);
     struct weights *merged;
     struct transformer *with, *whole;
-    const struct transformer_config *config = &scene->bench.parts.keyframe_config;
+    const struct transformer_config *config = &scene->bench.parts.keyframe->config;
     struct runtime *runtime = &scene->bench.runtime;
     ok(weights_open(&merged, path, &error), &error);
     ok(transformer_open(&with, runtime, weights, config, NULL, &error), &error);
@@ -261,12 +262,13 @@ static void through_a_forward(void **state) {
     float *velocity[2];
     for (int i = 0; i < 2; i++) {
         struct transformer_grid grid;
-        struct transformer_text context;
-        const struct transformer_time time = {.value = {500}, .count = 1};
+        struct transformer_context context;
         ok(transformer_grid_open(&grid, both[i], runtime, 2, 4, 6, &error), &error);
-        transformer_text_open(&context, both[i], runtime, text, 1, 8);
+        transformer_text_open(&context, both[i], runtime, &grid, text, 1, 8);
         velocity[i] = work_floats(runtime, elements);
-        transformer_forward(both[i], runtime, velocity[i], rows, NULL, &grid, &context, &time);
+        const struct transformer_input input = {
+            .latents = rows, .grid = &grid, .text = &context, .time = {.value = {500}, .count = 1}};
+        transformer_forward(both[i], runtime, velocity[i], &input);
         ok(runtime->ops->status(runtime->device, &error), &error);
     }
     a = velocity[0];

@@ -159,7 +159,7 @@ static void open_run(struct run *run, const char *folder) {
     struct error error = {0};
     struct parts *parts = &run->bench.parts;
     ok(weights_open_folder(&parts->vae_file, folder, "diffusion_pytorch_model", &error), &error);
-    ok(config_read_vae(&parts->vae_config, folder, &error), &error);
+    ok(config_read_vae(&parts->vae_config, folder, NULL, &error), &error);
     ok(vae_open(&parts->vae, &run->bench.runtime, parts->vae_file, &parts->vae_config, NULL,
                 &error),
        &error);

@@ -1,0 +1,95 @@
+/* vidloom convert IN OUT: weights in another layout, type or container. */
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/text.h"
+#include "cli/cli.h"
+#include "worker/model/convert.h"
+
+struct convert_values {
+    int layout, type;
+    bool quiet;
+};
+
+static const char *const layouts[] = {"diffusers", "original", NULL};
+static const char *const types[] = {"same", "bf16", "f16", "f32", NULL};
+static const enum dtype type_dtypes[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16, DTYPE_F32};
+
+static void say(void *user, const char *path, int64_t bytes) {
+    const struct cli *cli = user;
+    char size[32];
+    (void)fprintf(cli->err, "writing %s, %s\n", path, text_bytes(size, (uint64_t)bytes));
+}
+
+static int run(struct cli *cli, const struct invocation *invocation) {
+    const struct convert_values *values = invocation->values;
+    const char *in = invocation->arguments[0], *out = invocation->arguments[1];
+    const struct convert_options options = {
+        .layout = values->layout == 0 ? CONVERT_DIFFUSERS : CONVERT_ORIGINAL,
+        .typed = values->type != 0,
+        .dtype = type_dtypes[values->type],
+        .progress = values->quiet ? NULL : say,
+        .user = cli,
+    };
+    struct stat status;
+    struct error error = {0};
+    if (stat(in, &status) != 0)
+        return cli_fail_text(cli, ERR_MISSING, "%.512s: %s", in, strerror(errno));
+    enum error_code code = S_ISDIR(status.st_mode) ? convert_folder(out, in, &options, &error)
+                                                   : convert_file(out, in, &options, &error);
+    return code == ERR_OK ? 0 : cli_fail(cli, &error);
+}
+
+static const struct option options[] = {
+    {.letter = 'l',
+     .name = "layout",
+     .value = "LAYOUT",
+     .type = OPTION_CHOICE,
+     .offset = offsetof(struct convert_values, layout),
+     .fallback = "diffusers",
+     .choices = layouts,
+     .help = "Whose names and folders to write."},
+    {.letter = 't',
+     .name = "type",
+     .value = "TYPE",
+     .type = OPTION_CHOICE,
+     .offset = offsetof(struct convert_values, type),
+     .fallback = "same",
+     .choices = types,
+     .help = "The type of matrices and convolutions; norms, biases, modulation and the time "
+             "embedding keep theirs. With same, every element stays as it is to the bit. A "
+             "quantised GGUF file needs a type."},
+    {.letter = 'q',
+     .name = "quiet",
+     .type = OPTION_FLAG,
+     .offset = offsetof(struct convert_values, quiet),
+     .help = "Do not name the files as they are written."},
+};
+
+static const struct verb_note examples[] = {
+    {"vidloom convert Wan2.1-T2V-1.3B wan-bf16 --type bf16",
+     "The original layout, with its .pth files, to the diffusers layout in half the size."},
+    {"vidloom convert wan.gguf wan.safetensors --type bf16", "One quantised file to safetensors."},
+    {NULL, NULL},
+};
+
+const struct verb verb_convert = {
+    .name = "convert",
+    .group = "Looking",
+    .summary = "weights in another layout or type",
+    .arguments = "IN OUT",
+    .arguments_min = 2,
+    .arguments_max = 2,
+    .purpose = "Of a model's folder, in whatever layout and containers: a new folder with every "
+               "component as safetensors, its configuration, tokenizer and scheduler. Of one "
+               "weight file: a new file. Files of more than 10 GB are cut into shards with an "
+               "index.\n\nOUT appears whole or not at all and must not be there before. The "
+               "original layout's .pth files keep their names but become safetensors.",
+    .options = options,
+    .option_count = sizeof options / sizeof *options,
+    .values_bytes = sizeof(struct convert_values),
+    .examples = examples,
+    .exits = cli_exits_file,
+    .run = run,
+};

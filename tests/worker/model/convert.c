@@ -1,0 +1,237 @@
+/* One layout to the other and back is the same to the bit; a model converted is the same model. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "tests/worker/model/small_model.h"
+#include "tests/worker/model/weights_test.h"
+#include "worker/model/components.h"
+#include "worker/model/convert.h"
+#include "worker/model/safetensors.h"
+
+#define VECTORS "tests/vectors/weights"
+
+static char folder[64];
+
+static int make_folder(void **state) {
+    (void)snprintf(folder, sizeof folder, "/tmp/vidloom-test-XXXXXX");
+    assert_non_null(mkdtemp(folder));
+    return 0;
+}
+
+static int remove_folder(void **state) {
+    return file_remove_tree(folder, NULL) == ERR_OK ? 0 : -1;
+}
+
+static const char *at(char out[FILE_PATH_BYTES], const char *name) {
+    struct error error = {0};
+    ok(file_join(out, folder, name, &error), &error);
+    return out;
+}
+
+static void write_text(const char *name, const char *text) {
+    char path[FILE_PATH_BYTES];
+    struct error error = {0};
+    ok(file_write(at(path, name), text, strlen(text), false, &error), &error);
+}
+
+static void finish(struct small_model *m, const char *name) {
+    char path[FILE_PATH_BYTES];
+    small_write(m, at(path, name));
+}
+
+static void make_dir(const char *name) {
+    char path[FILE_PATH_BYTES];
+    struct error error = {0};
+    ok(file_make_folders(at(path, name), &error), &error);
+}
+
+/* Two experts of the original layout and a text encoder. */
+static void make_original(void) {
+    static struct small_model m;
+    static const char config[] =
+        "{\"model_type\": \"t2v\", \"dim\": 128, \"ffn_dim\": 64, \"freq_dim\": 256, \"in_dim\": "
+        "16, \"out_dim\": 16, \"num_heads\": 4, \"num_layers\": 2, \"text_dim\": 64, "
+        "\"text_len\": 512, \"eps\": 1e-06}";
+    make_dir("o/high_noise_model");
+    make_dir("o/low_noise_model");
+    make_dir("o/google/umt5-xxl");
+    small_transformer(&m, 16, false);
+    finish(&m, "o/high_noise_model/diffusion_pytorch_model.safetensors");
+    small_transformer(&m, 16, false);
+    finish(&m, "o/low_noise_model/diffusion_pytorch_model.safetensors");
+    small_umt5(&m);
+    finish(&m, "o/models_t5_umt5-xxl-enc-bf16.safetensors");
+    write_text("o/high_noise_model/config.json", config);
+    write_text("o/low_noise_model/config.json", config);
+    write_text("o/google/umt5-xxl/spiece.model", "pieces");
+}
+
+static void same(const char *a, const char *b) {
+    char x[FILE_PATH_BYTES], y[FILE_PATH_BYTES];
+    same_weights(at(x, a), at(y, b));
+}
+
+static bool is_file(const char *name) {
+    char path[FILE_PATH_BYTES];
+    return access(at(path, name), F_OK) == 0;
+}
+
+static void convert(const char *out, const char *in, struct convert_options options) {
+    char a[FILE_PATH_BYTES], b[FILE_PATH_BYTES];
+    struct error error = {0};
+    ok(convert_folder(at(a, out), at(b, in), &options, &error), &error);
+    assert_false(is_file("d.part"));
+}
+
+static void there_and_back(void **state) {
+    struct error error = {0};
+    struct model_info before, middle, after;
+    char path[FILE_PATH_BYTES];
+    make_original();
+    convert("d", "o", (struct convert_options){.layout = CONVERT_DIFFUSERS, .shard_bytes = 400000});
+    assert_true(is_file("d/transformer/diffusion_pytorch_model.safetensors.index.json"));
+    assert_true(is_file("d/transformer_2/config.json"));
+    assert_true(is_file("d/text_encoder/model.safetensors"));
+    assert_true(is_file("d/tokenizer/spiece.model"));
+    convert("b", "d", (struct convert_options){.layout = CONVERT_ORIGINAL});
+    same("b/high_noise_model/diffusion_pytorch_model.safetensors",
+         "o/high_noise_model/diffusion_pytorch_model.safetensors");
+    same("b/low_noise_model/diffusion_pytorch_model.safetensors",
+         "o/low_noise_model/diffusion_pytorch_model.safetensors");
+    same("b/models_t5_umt5-xxl-enc-bf16.safetensors", "o/models_t5_umt5-xxl-enc-bf16.safetensors");
+    ok(model_read_info(&before, at(path, "o"), &error), &error);
+    ok(model_read_info(&middle, at(path, "d"), &error), &error);
+    ok(model_read_info(&after, at(path, "b"), &error), &error);
+    assert_int_equal(before.parameters, middle.parameters);
+    assert_int_equal(before.parameters, after.parameters);
+    assert_int_equal(before.experts, 2);
+    assert_int_equal(middle.experts, 2);
+    assert_true(before.boundary == middle.boundary && before.shift == middle.shift);
+    assert_int_equal(before.stages, middle.stages);
+}
+
+/* Each kind of component by itself. */
+static void files_there_and_back(void **state) {
+    static const char *const files[] = {
+        RANDOM_WAN "/vae/diffusion_pytorch_model.safetensors",
+        RANDOM_WAN "/text_encoder/model.safetensors",
+        RANDOM_WAN "/window/diffusion_pytorch_model.safetensors",
+        "tests/worker/model/vectors/wan22_vae/diffusion_pytorch_model.safetensors",
+        "tests/worker/model/vectors/wan21_i2v/image_encoder/model.safetensors",
+    };
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char there[FILE_PATH_BYTES], back[FILE_PATH_BYTES];
+        struct convert_options options = {.layout = CONVERT_ORIGINAL};
+        struct error error = {0};
+        if (access(files[i], F_OK) != 0)
+            continue;
+        print_message("%s\n", files[i]);
+        ok(convert_file(at(there, "there"), files[i], &options, &error), &error);
+        options.layout = CONVERT_DIFFUSERS;
+        ok(convert_file(at(back, "back"), there, &options, &error), &error);
+        same_weights(back, files[i]);
+        assert_int_equal(unlink(there), 0);
+        assert_int_equal(unlink(back), 0);
+    }
+}
+
+static void types(void **state) {
+    char path[FILE_PATH_BYTES];
+    struct weights *from, *to;
+    struct error error = {0};
+    convert(
+        "t", "o",
+        (struct convert_options){.layout = CONVERT_ORIGINAL, .typed = true, .dtype = DTYPE_BF16});
+    ok(weights_open(&from, at(path, "o/high_noise_model/diffusion_pytorch_model.safetensors"),
+                    &error),
+       &error);
+    ok(weights_open(&to, at(path, "t/high_noise_model/diffusion_pytorch_model.safetensors"),
+                    &error),
+       &error);
+    const struct tensor *a = weights_find(from, "blocks.1.self_attn.q.weight"),
+                        *b = weights_find(to, "blocks.1.self_attn.q.weight");
+    assert_int_equal(b->dtype, DTYPE_BF16);
+    float *x = widened(a->data, 128 * 128, DTYPE_F32), *y = widened(b->data, 128 * 128, DTYPE_BF16);
+    double worst = 0;
+    for (int i = 0; i < 128 * 128; i++) {
+        double d = fabs((double)x[i] - (double)y[i]) / fabs((double)x[i]);
+        worst = d > worst ? d : worst;
+    }
+    assert_true(worst > 0 && worst <= 1.0 / 256);
+    assert_int_equal(weights_find(to, "blocks.1.modulation")->dtype, DTYPE_F32);
+    assert_int_equal(weights_find(to, "time_projection.1.weight")->dtype, DTYPE_F32);
+    assert_int_equal(weights_find(to, "blocks.0.ffn.0.bias")->dtype, DTYPE_F32);
+    free(x);
+    free(y);
+    weights_close(&from);
+    weights_close(&to);
+}
+
+/* Files as they are repackaged, without a configuration: the same transformer. */
+static void repackaged(void **state) {
+    static struct small_model m;
+    struct error error = {0};
+    struct model_info info;
+    char path[FILE_PATH_BYTES];
+    make_dir("r/diffusion_models");
+    make_dir("r/text_encoders");
+    make_dir("r/tokenizer");
+    small_transformer(&m, 16, false);
+    for (int i = 0; i < m.count; i++) {
+        char name[64];
+        (void)snprintf(name, sizeof name, "%s", m.name[i]);
+        (void)snprintf(m.name[i], sizeof m.name[i], "model.diffusion_model.%s", name);
+    }
+    finish(&m, "r/diffusion_models/wan2.1_t2v.safetensors");
+    small_umt5(&m);
+    finish(&m, "r/text_encoders/umt5_xxl_fp16.safetensors");
+    write_text("r/tokenizer/spiece.model", "pieces");
+    ok(model_read_info(&info, at(path, "r"), &error), &error);
+    assert_string_equal(info.family, "wan2.1");
+    assert_int_equal(info.stages & (STAGE_TEXT | STAGE_KEYFRAME), STAGE_TEXT | STAGE_KEYFRAME);
+    small_umt5(&m);
+    finish(&m, "r/text_encoders/umt5_xxl_fp8.safetensors");
+    struct weights *weights;
+    assert_int_equal(component_open(&weights, path, "text_encoder", &error), ERR_USAGE);
+    assert_non_null(strstr(error.detail, "umt5_xxl_fp16"));
+    assert_non_null(strstr(error.detail, "umt5_xxl_fp8"));
+    assert_int_equal(component_open(&weights, path, "vae", &error), ERR_MISSING);
+    assert_non_null(strstr(error.detail, "Wan2.1_VAE.pth"));
+}
+
+static void refusals(void **state) {
+    char a[FILE_PATH_BYTES], b[FILE_PATH_BYTES];
+    struct error error = {0};
+    struct convert_options options = {.layout = CONVERT_ORIGINAL};
+    assert_int_equal(convert_folder(at(a, "d"), at(b, "o"), &options, &error), ERR_USAGE);
+    assert_non_null(strstr(error.detail, "already"));
+    assert_int_equal(convert_folder(at(a, "p"), RANDOM_WAN, &options, &error), ERR_UNSUPPORTED);
+    assert_false(is_file("p"));
+    assert_false(is_file("p.part"));
+    assert_int_equal(convert_file(at(a, "f.safetensors"), VECTORS "/state.pth", &options, &error),
+                     ERR_UNSUPPORTED);
+    assert_int_equal(convert_file(at(a, "f.safetensors"), "/nowhere", &options, &error),
+                     ERR_MISSING);
+    assert_false(is_file("f.safetensors"));
+    ok(convert_file(at(a, "f.safetensors"), at(b, "r/diffusion_models/wan2.1_t2v.safetensors"),
+                    &options, &error),
+       &error);
+    struct weights *weights;
+    ok(weights_open(&weights, a, &error), &error);
+    assert_non_null(weights_find(weights, "blocks.0.self_attn.q.weight"));
+    weights_close(&weights);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(there_and_back), cmocka_unit_test(files_there_and_back),
+        cmocka_unit_test(types),          cmocka_unit_test(repackaged),
+        cmocka_unit_test(refusals),
+    };
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}

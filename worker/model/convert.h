@@ -1,0 +1,40 @@
+/* Weights from one layout, type or container to safetensors in another.
+ *
+ * Names and shapes are those of the layout, so that the reference reads what is written; of the
+ * original layout's .pth files the name stays and the container is safetensors. Without a type
+ * every element is copied to the bit. A type is for what products read, matrices and convolutions:
+ * norms, biases, modulation and the time embedding stay as they are, since they are computed in
+ * f32.
+ *
+ * What is written appears whole at its name or not at all. One thread. */
+#ifndef VIDLOOM_WORKER_MODEL_CONVERT_H
+#define VIDLOOM_WORKER_MODEL_CONVERT_H
+
+#include <stdbool.h>
+
+#include "base/error.h"
+#include "kernels/tensor.h"
+
+enum convert_layout { CONVERT_DIFFUSERS, CONVERT_ORIGINAL };
+
+struct convert_options {
+    enum convert_layout layout;
+    bool typed; /* to `dtype`: F32, BF16 or F16; else as they are */
+    enum dtype dtype;
+    int64_t shard_bytes; /* a file of more is cut; 0: 10 GB */
+    /* Before each file that is written; may be NULL. */
+    void (*progress)(void *user, const char *path, int64_t bytes);
+    void *user;
+};
+
+/* A model's folder, in any layout, to a new folder `out`: weights with their configuration,
+ * tokenizer and scheduler. Errors: those of opening it; ERR_USAGE (out is there), ERR_UNSUPPORTED
+ * (a type in blocks without `typed`; what the layout has no place for), ERR_IO, ERR_FULL. */
+MUST_CHECK enum error_code convert_folder(const char *out, const char *in,
+                                          const struct convert_options *options,
+                                          struct error *error);
+/* One component's file (or index) to one file `out`. */
+MUST_CHECK enum error_code convert_file(const char *out, const char *in,
+                                        const struct convert_options *options, struct error *error);
+
+#endif

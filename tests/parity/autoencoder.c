@@ -22,7 +22,7 @@ static enum error_code open_vae(struct opened *o, const char *folder, enum dtype
     if (code == ERR_OK)
         code = file_join(path, folder, "vae", error);
     if (code == ERR_OK)
-        code = config_read_vae(&o->config, path, error);
+        code = config_read_vae(&o->config, path, NULL, error);
     if (code == ERR_OK)
         code = weights_open_folder(&o->file, path, "diffusion_pytorch_model", error);
     return code == ERR_OK ? vae_open(&o->vae, &o->bench.runtime, o->file, &o->config, NULL, error)

@@ -18,7 +18,7 @@ enum error_code parity_text(struct parity_result *result, const char *folder,
     if (code == ERR_OK)
         code = parity_need(&rows, tensors, "rows", error);
     if (code == ERR_OK)
-        code = config_read_umt5(&config, folder, error);
+        code = config_read_umt5(&config, folder, NULL, error);
     if (code == ERR_OK)
         code = weights_open_folder(&file, folder, "model", error);
     if (code == ERR_OK)
@@ -69,7 +69,7 @@ enum error_code parity_clip(struct parity_result *result, const char *folder,
     if (code == ERR_OK)
         code = parity_need(&rows, tensors, "rows", error);
     if (code == ERR_OK)
-        code = config_read_clip(&config, folder, error);
+        code = config_read_clip(&config, folder, NULL, error);
     if (code == ERR_OK)
         code = check_fit(&config, rgb, fit, error);
     if (code == ERR_OK)

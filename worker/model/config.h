@@ -78,7 +78,9 @@ enum window_condition {
 struct denoiser_config {
     char folder[CONFIG_EXPERTS_MAX][32]; /* of each; "": there is none */
     int experts;
-    float boundary; /* the second from times below boundary·1000 */
+    float boundary;                 /* the second from times below boundary·1000 */
+    const struct model_lora *loras; /* what is added to them: parts_open puts it in */
+    int lora_count;
 };
 
 struct model_config {

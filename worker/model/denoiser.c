@@ -1,12 +1,40 @@
 #include "worker/model/denoiser.h"
 
 #include <assert.h>
+#include <ctype.h>
+#include <string.h>
 
 #include "base/file.h"
 #include "worker/model/components.h"
+#include "worker/model/lora.h"
 
-static enum error_code read_config(struct transformer_config *out, struct expert *expert,
-                                   const char *folder, const char *name, struct error *error) {
+/* Whether a file's name has the word, by itself: "…_low_noise…", not "…_slow…". */
+static bool name_says(const char *path, const char *word) {
+    const char *slash = strrchr(path, '/'), *name = slash == NULL ? path : slash + 1, *at = name;
+    for (; (at = strcasestr(at, word)) != NULL; at++)
+        if ((at == name || !isalpha((unsigned char)at[-1])) &&
+            !isalpha((unsigned char)at[strlen(word)]))
+            return true;
+    return false;
+}
+
+static enum error_code add_loras(struct weights *file, const struct denoiser_config *source,
+                                 int expert, struct error *error) {
+    enum error_code code = ERR_OK;
+    for (int i = 0; i < source->lora_count && code == ERR_OK; i++) {
+        const struct model_lora *lora = &source->loras[i];
+        bool other = source->experts > 1 && name_says(lora->path, expert == 0 ? "low" : "high") &&
+                     !name_says(lora->path, expert == 0 ? "high" : "low");
+        if (!other)
+            code = lora_add(file, lora->path, lora->strength, error);
+    }
+    return code;
+}
+
+static enum error_code read_config(struct transformer_config *out, struct denoiser *denoiser,
+                                   const char *folder, int index, struct error *error) {
+    const char *name = denoiser->source.folder[index];
+    struct expert *expert = &denoiser->expert[index];
     char path[FILE_PATH_BYTES];
     enum error_code code = file_join(path, folder, name, error);
     if (code == ERR_OK)
@@ -15,7 +43,7 @@ static enum error_code read_config(struct transformer_config *out, struct expert
         code = config_read_transformer(out, path, expert->file, error);
     if (code == ERR_OK)
         transformer_complete_config(out, expert->file);
-    return code;
+    return code == ERR_OK ? add_loras(expert->file, &denoiser->source, index, error) : code;
 }
 
 static bool same_shape(const struct transformer_config *a, const struct transformer_config *b) {
@@ -30,11 +58,10 @@ static enum error_code read_configs(struct denoiser *denoiser, const char *folde
                                     struct error *error) {
     struct transformer_config second;
     const struct denoiser_config *source = &denoiser->source;
-    enum error_code code =
-        read_config(&denoiser->config, &denoiser->expert[0], folder, source->folder[0], error);
+    enum error_code code = read_config(&denoiser->config, denoiser, folder, 0, error);
     if (code != ERR_OK || source->experts == 1)
         return code;
-    code = read_config(&second, &denoiser->expert[1], folder, source->folder[1], error);
+    code = read_config(&second, denoiser, folder, 1, error);
     if (code == ERR_OK && !same_shape(&second, &denoiser->config))
         code = error_set(error, ERR_SHAPE, "%s: the experts in %s and %s are not of one shape",
                          folder, source->folder[0], source->folder[1]);

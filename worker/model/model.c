@@ -68,13 +68,9 @@ static enum error_code take_fingerprint(struct hash *out, const struct parts *pa
     for (int i = 0; i < 3; i++)
         (void)snprintf(tokenizer[i], sizeof tokenizer[i], "%s/%s", component_tokenizer(folder),
                        tokenizer_files[i]);
-    const char *names[NAMES_MAX] = {"model_index.json",
-                                    "scheduler/scheduler_config.json",
-                                    tokenizer[0],
-                                    tokenizer[1],
-                                    tokenizer[2],
-                                    "text_encoder/config.json",
-                                    "vae/config.json"};
+    const char *names[NAMES_MAX] = {
+        "model_index.json", "scheduler/scheduler_config.json", tokenizer[0],     tokenizer[1],
+        tokenizer[2],       "text_encoder/config.json",        "vae/config.json"};
     int count = 7;
     for (int i = 0; i < 4; i++) {
         (void)snprintf(configs[i], sizeof configs[i], "%s/config.json",
@@ -91,7 +87,8 @@ static enum error_code take_fingerprint(struct hash *out, const struct parts *pa
 
 enum error_code model_read_info(struct model_info *out, const char *folder, struct error *error) {
     struct measured measured;
-    enum error_code code = measured_open(&measured, folder, -1, DTYPE_BF16, error);
+    const struct model_options all = {.stages = -1, .dtype = DTYPE_BF16};
+    enum error_code code = measured_open(&measured, folder, &all, error);
     if (code != ERR_OK)
         return code;
     model_fill_info(out, &measured.parts);
@@ -149,7 +146,7 @@ static enum error_code open_parts(struct model *model, const char *folder,
     struct measured measured;
     struct runtime *runtime = &model->runtime;
     bool alone = false;
-    enum error_code code = measured_open(&measured, folder, options->stages, options->dtype, error);
+    enum error_code code = measured_open(&measured, folder, options, error);
     if (code != ERR_OK)
         return code;
     size_t params = measured.params.peak;
@@ -158,7 +155,7 @@ static enum error_code open_parts(struct model *model, const char *folder,
     if (code == ERR_OK)
         code = runtime->ops->arena_open(runtime->device, &model->params, params, error);
     if (code == ERR_OK)
-        code = parts_open(&model->parts, runtime, folder, options->stages, alone, error);
+        code = parts_open(&model->parts, runtime, folder, options, alone, error);
     if (code == ERR_OK)
         code = runtime->ops->status(runtime->device, error);
     return code;

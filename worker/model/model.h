@@ -65,12 +65,21 @@ struct model_info {
 MUST_CHECK enum error_code model_read_info(struct model_info *out, const char *folder,
                                            struct error *error);
 
+/* A LoRA file (lora.h) that is added to every transformer that is opened; of two experts one whose
+ * file's name says "high" or "low" is added to that one alone. */
+struct model_lora {
+    const char *path;
+    float strength;
+};
+
 struct model_options {
     int stages;       /* enum model_stage, or-ed; all that the folder has: -1 */
     enum dtype dtype; /* compute type: DTYPE_F32, DTYPE_BF16 */
     /* Bytes that weights may take; 0: no limit. Two experts that do not fit together are held one
      * at a time, and the other is read again at the boundary of every request. */
     size_t memory;
+    const struct model_lora *loras; /* [lora_count], in the order in which they are added */
+    int lora_count;
 };
 
 /* Open a folder on a device.

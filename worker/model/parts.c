@@ -197,14 +197,13 @@ static enum error_code open_all(struct parts *parts, struct runtime *runtime, co
 }
 
 enum error_code parts_open(struct parts *parts, struct runtime *runtime, const char *folder,
-                           int stages, bool alone, struct error *error) {
+                           const struct model_options *options, bool alone, struct error *error) {
     memset(parts, 0, sizeof *parts);
     enum error_code code = config_read_model(&parts->config, folder, error);
     if (code != ERR_OK)
         return code;
     int there = parts_stages(folder, &parts->config);
-    if (stages == -1)
-        stages = there;
+    int stages = options->stages == -1 ? there : options->stages;
     if ((stages & ~there) != 0)
         return error_set(error, ERR_MISSING, "%s has no %s", folder,
                          (stages & ~there & STAGE_TEXT) != 0       ? "text_encoder"
@@ -212,6 +211,11 @@ enum error_code parts_open(struct parts *parts, struct runtime *runtime, const c
                          : (stages & ~there & STAGE_WINDOW) != 0   ? "image-to-video transformer"
                                                                    : "vae");
     parts->stages = stages;
+    struct denoiser_config *const sources[] = {&parts->config.keyframe, &parts->config.window};
+    for (int i = 0; i < 2; i++) {
+        sources[i]->loras = options->loras;
+        sources[i]->lora_count = options->lora_count;
+    }
     code = open_all(parts, runtime, folder, alone, error);
     if (code != ERR_OK)
         parts_close(parts, runtime);

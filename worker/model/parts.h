@@ -29,12 +29,12 @@ struct parts {
 /* The stages that a folder has, by its folders alone. */
 int parts_stages(const char *folder, const struct model_config *config);
 
-/* Open `stages` (enum model_stage, or-ed; all that the folder has: -1) on the runtime, whose params
+/* Open the stages and with the LoRAs of `options` on the runtime, whose params
  * arena must be large enough or measuring. A measured opening reads no weights and no tokenizer.
  * alone: of two experts, one at a time. */
 MUST_CHECK enum error_code parts_open(struct parts *parts, struct runtime *runtime,
-                                      const char *folder, int stages, bool alone,
-                                      struct error *error);
+                                      const char *folder, const struct model_options *options,
+                                      bool alone, struct error *error);
 void parts_close(struct parts *parts, struct runtime *runtime);
 
 /* The weight files in the order in which they are hashed; NULL for one that is not open. Returns

@@ -58,7 +58,8 @@ static enum error_code plan_body(struct measured *measured, enum model_stage sta
 enum error_code model_plan(struct model_cost *out, const char *folder, enum model_stage stage,
                            const struct model_size *size, enum dtype dtype, struct error *error) {
     struct measured measured;
-    enum error_code code = measured_open(&measured, folder, (int)stage, dtype, error);
+    const struct model_options options = {.stages = (int)stage, .dtype = dtype};
+    enum error_code code = measured_open(&measured, folder, &options, error);
     if (code != ERR_OK)
         return code;
     code = plan_body(&measured, stage, size, error);

@@ -2,18 +2,20 @@
 
 #include <string.h>
 
-enum error_code measured_open(struct measured *measured, const char *folder, int stages,
-                              enum dtype dtype, struct error *error) {
+enum error_code measured_open(struct measured *measured, const char *folder,
+                              const struct model_options *options, struct error *error) {
     memset(measured, 0, sizeof *measured);
-    measured->runtime = (struct runtime){
-        .ops = ops_measure(), .dtype = dtype, .params = &measured->params, .work = &measured->work};
+    measured->runtime = (struct runtime){.ops = ops_measure(),
+                                         .dtype = options->dtype,
+                                         .params = &measured->params,
+                                         .work = &measured->work};
     arena_open_measuring(&measured->params);
     arena_open_measuring(&measured->work);
     const struct device_config config = {0};
     enum error_code code =
         measured->runtime.ops->device_open(&measured->runtime.device, &config, error);
     if (code == ERR_OK)
-        code = parts_open(&measured->parts, &measured->runtime, folder, stages, false, error);
+        code = parts_open(&measured->parts, &measured->runtime, folder, options, false, error);
     if (code != ERR_OK && measured->runtime.device != NULL)
         measured->runtime.ops->device_close(&measured->runtime.device);
     return code;

@@ -29,8 +29,8 @@ struct measured {
     struct parts parts;
 };
 
-MUST_CHECK enum error_code measured_open(struct measured *measured, const char *folder, int stages,
-                                         enum dtype dtype, struct error *error);
+MUST_CHECK enum error_code measured_open(struct measured *measured, const char *folder,
+                                         const struct model_options *options, struct error *error);
 void measured_close(struct measured *measured);
 size_t measured_weights(const struct measured *measured);       /* bytes, parameters included */
 size_t measured_second_expert(const struct measured *measured); /* of them; 0: there is none */

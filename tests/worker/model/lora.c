@@ -283,6 +283,45 @@ static void through_a_forward(void **state) {
     free_made(&made);
 }
 
+/* A keyframe of 16x16 of a model with this LoRA (NULL: none). */
+static void keyframe(float *latents, const struct scene *scene, const char *path, float strength) {
+    struct model *model;
+    struct error error = {0};
+    const struct model_lora lora = {.path = path, .strength = strength};
+    const struct model_options options = {.stages = STAGE_KEYFRAME,
+                                          .dtype = DTYPE_F32,
+                                          .loras = &lora,
+                                          .lora_count = path == NULL ? 0 : 1};
+    float row[40] = {1, -1, 2};
+    const struct denoise_request request = {.size = {16, 16, 1},
+                                            .positive = {row, 1},
+                                            .sampler = SAMPLER_EULER,
+                                            .steps = 2,
+                                            .guidance = 1,
+                                            .shift = 1};
+    ok(model_open(&model, ops_cpu(), scene->bench.runtime.device, RANDOM_WAN, &options, &error),
+       &error);
+    ok(model_keyframe(model, latents, &request, &error), &error);
+    model_close(&model);
+}
+
+static void in_a_model(void **state) {
+    struct scene *scene = *state;
+    struct made made = {0};
+    float none[16 * 4], nothing[16 * 4], something[16 * 4];
+    int64_t width = scene->bench.parts.keyframe->config.width;
+    assert_int_equal(scene->bench.parts.umt5_config.width, 40);
+    (void)add(&made, "blocks.0.self_attn.v.lora_A.weight", RANK, width);
+    (void)add(&made, "blocks.0.self_attn.v.lora_B.weight", width, RANK);
+    finish(&made, scene, "slow_model.safetensors");
+    keyframe(none, scene, NULL, 0);
+    keyframe(nothing, scene, made.path, 0);
+    keyframe(something, scene, made.path, 1);
+    assert_memory_equal(none, nothing, sizeof none);
+    assert_memory_not_equal(none, something, sizeof none);
+    free_made(&made);
+}
+
 static void expect(struct scene *scene, struct made *made, enum error_code expected,
                    const char *why) {
     struct weights *weights;
@@ -343,9 +382,8 @@ static void what_does_not_fit(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_name),
-        cmocka_unit_test(several_files_and_differences),
-        cmocka_unit_test(through_a_forward),
+        cmocka_unit_test(every_name),        cmocka_unit_test(several_files_and_differences),
+        cmocka_unit_test(through_a_forward), cmocka_unit_test(in_a_model),
         cmocka_unit_test(what_does_not_fit),
     };
     return cmocka_run_group_tests(tests, open_scene, close_scene);

@@ -28,7 +28,8 @@ void bench_start(struct bench *bench, enum dtype dtype) {
 void bench_open(struct bench *bench, const char *folder, enum dtype dtype) {
     struct error error = {0};
     bench_start(bench, dtype);
-    ok(parts_open(&bench->parts, &bench->runtime, folder, -1, false, &error), &error);
+    const struct model_options all = {.stages = -1, .dtype = dtype};
+    ok(parts_open(&bench->parts, &bench->runtime, folder, &all, false, &error), &error);
 }
 
 void bench_close(struct bench *bench) {

@@ -32,7 +32,7 @@ static struct state *open_state(const struct subject *subject) {
     struct parts *parts = &state->bench.parts;
     ok(weights_open_folder(&parts->vae_file, subject->folder, "diffusion_pytorch_model", &error),
        &error);
-    ok(config_read_vae(&parts->vae_config, subject->folder, &error), &error);
+    ok(config_read_vae(&parts->vae_config, subject->folder, NULL, &error), &error);
     ok(vae_open(&parts->vae, &state->bench.runtime, parts->vae_file, &parts->vae_config, NULL,
                 &error),
        &error);

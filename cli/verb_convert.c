@@ -13,13 +13,20 @@ struct convert_values {
 };
 
 static const char *const layouts[] = {"diffusers", "original", NULL};
-static const char *const types[] = {"same", "bf16", "f16", "f32", NULL};
-static const enum dtype type_dtypes[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16, DTYPE_F32};
+static const char *const types[] = {"same", "bf16", "f16", "f32", "int8", "fp8", NULL};
+static const enum dtype type_dtypes[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16,
+                                         DTYPE_F32, DTYPE_I8,   DTYPE_F8_E4M3};
 
 static void say(void *user, const char *path, int64_t bytes) {
     const struct cli *cli = user;
     char size[32];
     (void)fprintf(cli->err, "writing %s, %s\n", path, text_bytes(size, (uint64_t)bytes));
+}
+
+/* A line a layer: where a model is hurt most is seen at once. */
+static void say_error(void *user, const char *name, double error) {
+    const struct cli *cli = user;
+    (void)fprintf(cli->out, "%-64s %.2e\n", name, error);
 }
 
 static int run(struct cli *cli, const struct invocation *invocation) {
@@ -30,6 +37,7 @@ static int run(struct cli *cli, const struct invocation *invocation) {
         .typed = values->type != 0,
         .dtype = type_dtypes[values->type],
         .progress = values->quiet ? NULL : say,
+        .quantised = values->quiet ? NULL : say_error,
         .user = cli,
     };
     struct stat status;
@@ -59,7 +67,8 @@ static const struct option options[] = {
      .choices = types,
      .help = "The type of matrices and convolutions; norms, biases, modulation and the time "
              "embedding keep theirs. With same, every element stays as it is to the bit. A "
-             "quantised GGUF file needs a type."},
+             "quantised GGUF file needs a type. int8 and fp8 are for the matrices of the blocks, "
+             "with a scale for every 256 columns of a row; the relative error of each is printed."},
     {.letter = 'q',
      .name = "quiet",
      .type = OPTION_FLAG,

@@ -4,7 +4,8 @@
  * original layout's .pth files the name stays and the container is safetensors. Without a type
  * every element is copied to the bit. A type is for what products read, matrices and convolutions:
  * norms, biases, modulation and the time embedding stay as they are, since they are computed in
- * f32.
+ * f32. Int8 and fp8 (kernels/quantise.h) are for the matrices of the blocks of transformers and of
+ * umT5 alone; NAME_scale beside each holds its scales.
  *
  * What is written appears whole at its name or not at all. One thread. */
 #ifndef VIDLOOM_WORKER_MODEL_CONVERT_H
@@ -19,11 +20,13 @@ enum convert_layout { CONVERT_DIFFUSERS, CONVERT_ORIGINAL };
 
 struct convert_options {
     enum convert_layout layout;
-    bool typed; /* to `dtype`: F32, BF16 or F16; else as they are */
+    bool typed; /* to `dtype`: F32, BF16, F16, I8 or F8_E4M3; else as they are */
     enum dtype dtype;
     int64_t shard_bytes; /* a file of more is cut; 0: 10 GB */
     /* Before each file that is written; may be NULL. */
     void (*progress)(void *user, const char *path, int64_t bytes);
+    /* After each matrix that was quantised: ‖quantised - exact‖ / ‖exact‖. May be NULL. */
+    void (*quantised)(void *user, const char *name, double error);
     void *user;
 };
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "worker/model/convert_quantise.h"
 #include "worker/model/numbers.h"
 
 #define QKV 3
@@ -24,7 +25,7 @@ static bool stays_as_it_is(const char *name, const struct tensor *tensor) {
         "modulation",   "scale_shift_table", "time_embed",         "time_proj",
         "gamma",        "pos_embed",         "position_embedding", "relative_attention_bias",
         "cls_embedding"};
-    bool found = tensor->rank < 2 || !numbers_are_float(tensor->dtype);
+    bool found = tensor->rank < 2 || !numbers_are_float(tensor);
     for (size_t i = 0; i < sizeof exact / sizeof *exact; i++)
         found = found || strstr(name, exact[i]) != NULL;
     return found && dtype_block(tensor->dtype) == 1;
@@ -81,27 +82,66 @@ static void fit_shape(const struct items *items, struct tensor *shape, const cha
     }
 }
 
+/* The item at the end of the list becomes data, and the one after it its scales. */
+static enum error_code add_scales(struct items *items, const struct tensor *source) {
+    struct safetensors_item *data = &items->item[items->count], *scales = data + 1;
+    char name[WEIGHTS_NAME_MAX];
+    int length = snprintf(name, sizeof name, "%s_scale", data->name);
+    if (source->scale == NULL || items->options->typed) {
+        convert_quantise(data, scales, items->options);
+    } else { /* both as they are */
+        int64_t columns = (source->dim[1] + source->scale_columns - 1) / source->scale_columns;
+        *scales = (struct safetensors_item){.sources = 1};
+        scales->source[0] = (struct tensor){
+            .data = source->scale, .dtype = DTYPE_F32, .rank = 2, .dim = {source->dim[0], columns}};
+        scales->shape = scales->source[0];
+        data->source[0].scale = NULL;
+    }
+    scales->name =
+        length < WEIGHTS_NAME_MAX ? arena_strdup(items->arena, name, (size_t)length) : NULL;
+    if (scales->name == NULL)
+        return error_set(items->error, ERR_LIMIT, "'%.128s' is too long a name", data->name);
+    items->count += 2;
+    return ERR_OK;
+}
+
+/* The type to write; *quantised: in blocks with scales. */
+static enum dtype target_type(const struct items *items, bool *quantised, const char *target,
+                              const struct tensor *source) {
+    const struct convert_options *options = items->options;
+    bool narrow = options->dtype == DTYPE_I8 || options->dtype == DTYPE_F8_E4M3;
+    bool blocks = dtype_block(source->dtype) > 1 || source->scale != NULL;
+    *quantised = options->typed ? narrow && convert_is_quantisable(target, source)
+                                : source->scale != NULL && source->scale_rows == 1;
+    if (options->typed && narrow) /* what is not quantised has no blocks either */
+        return blocks ? DTYPE_BF16 : source->dtype;
+    return options->typed && !stays_as_it_is(target, source) ? options->dtype : source->dtype;
+}
+
 static enum error_code add(struct items *items, const char *target, const struct tensor *sources,
                            int count) {
     struct safetensors_item *item = &items->item[items->count];
-    const struct convert_options *options = items->options;
+    bool quantised;
     *item = (struct safetensors_item){.shape = sources[0], .sources = count};
     item->name = arena_strdup(items->arena, target, strlen(target));
     if (item->name == NULL)
         return error_set(items->error, ERR_LIMIT, "%s: too many tensors",
                          weights_path(items->weights));
     item->shape.data = NULL;
+    item->shape.scale = NULL;
     item->shape.dim[0] *= count > 1 ? count : 1;
+    item->shape.dtype = target_type(items, &quantised, target, &sources[0]);
     fit_shape(items, &item->shape, target);
     for (int i = 0; i < count; i++)
         item->source[i] = sources[i];
-    if (options->typed && !stays_as_it_is(target, &sources[0]))
-        item->shape.dtype = options->dtype;
-    if (dtype_block(item->shape.dtype) > 1)
+    if (quantised && count == 1)
+        return add_scales(items, &sources[0]);
+    bool kept = sources[0].scale != NULL && item->shape.dtype == sources[0].dtype;
+    if (kept || dtype_block(item->shape.dtype) > 1)
         return error_set(items->error, ERR_UNSUPPORTED,
-                         "%s: tensor '%.128s' is of type %s, which safetensors does not have: "
-                         "choose a type to convert to",
-                         weights_path(items->weights), target, dtype_name(item->shape.dtype));
+                         "%s: tensor '%.128s' is of type %s%s: choose a type to convert to",
+                         weights_path(items->weights), target, dtype_name(item->shape.dtype),
+                         kept ? " with a scale" : ", which safetensors does not have");
     items->count++;
     return ERR_OK;
 }

@@ -78,7 +78,7 @@ static const struct tensor *find(struct loader *loader, const char *name,
                       weights_path(loader->file), full);
         return NULL;
     }
-    if (!numbers_are_float(tensor->dtype)) {
+    if (!numbers_are_float(tensor)) {
         loader->code = error_set(loader->error, ERR_UNSUPPORTED,
                                  "%s: tensor '%s' is of type %s; expected floating point",
                                  weights_path(loader->file), full, dtype_name(tensor->dtype));

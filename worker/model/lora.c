@@ -189,7 +189,7 @@ static enum error_code take_tensor(struct weights *weights, int file, float stre
     enum error_code code = find_target(&target, &kind, weights, name, path, error);
     if (code != ERR_OK)
         return code;
-    if (!numbers_are_float(tensor->dtype))
+    if (!numbers_are_float(tensor))
         return error_set(error, ERR_FORMAT, "%s: tensor '%.128s' is of type %s; expected floats",
                          path, name, dtype_name(tensor->dtype));
     struct touched *touched = &lora->touched[target];
@@ -454,6 +454,7 @@ enum error_code lora_merge(const struct tensor **out, const struct weights *weig
     assert(touched->merged.data == NULL); /* a tensor is of one layer */
     touched->merged = *tensor;            /* with the file's data, which measuring does not read */
     touched->merged.dtype = dtype;
+    touched->merged.scale = NULL;
     size_t bytes = tensor_bytes(&touched->merged);
     lora->bytes += bytes;
     if (runtime->params->measuring)

@@ -7,9 +7,10 @@
 
 #include "kernels/tensor.h"
 
-bool numbers_are_float(enum dtype dtype);
+/* I8 is, when it has scales. */
+bool numbers_are_float(const struct tensor *tensor);
 
-/* out[i] = element first + i of a tensor of any float type, in blocks or not. */
+/* out[i] = element first + i of a tensor of any float type, in blocks or not, scales applied. */
 void numbers_to_float(float *out, const struct tensor *tensor, int64_t first, int64_t count);
 
 #endif

@@ -3,6 +3,9 @@
 #ifndef VIDLOOM_WORKER_MODEL_SAFETENSORS_H
 #define VIDLOOM_WORKER_MODEL_SAFETENSORS_H
 
+#include <stdbool.h>
+#include <stdio.h>
+
 #include "base/error.h"
 #include "kernels/tensor.h"
 
@@ -21,6 +24,9 @@ struct safetensors_item {
     struct tensor shape; /* without data */
     struct tensor source[SAFETENSORS_SOURCES_MAX];
     int sources;
+    /* Writes a source instead of the above; false, with errno, when it failed. NULL: the above. */
+    bool (*put)(FILE *file, const struct safetensors_item *item, const struct tensor *source);
+    const void *context; /* put's */
 };
 
 /* Write a file as large as it gets, a piece at a time. A failure leaves a part of it behind: the

@@ -63,7 +63,7 @@ enum error_code safetensors_write(const char *path, const struct tensor *tensors
 /* -- files of any size ----------------------------------------------------------------------- */
 
 static bool put_source(FILE *file, const struct tensor *source, enum dtype dtype) {
-    if (source->dtype == dtype)
+    if (source->dtype == dtype && source->scale == NULL)
         return fwrite(source->data, 1, tensor_bytes(source), file) == tensor_bytes(source);
     float *values = malloc(PIECE * sizeof *values);
     uint8_t *out = malloc(PIECE * sizeof(double));
@@ -104,7 +104,9 @@ enum error_code safetensors_stream(const char *path, const struct safetensors_it
     bool good = file != NULL && fwrite(header.data, 1, header.length, file) == header.length;
     for (size_t i = 0; i < count; i++)
         for (int k = 0; k < items[i].sources && good; k++)
-            good = put_source(file, &items[i].source[k], items[i].shape.dtype);
+            good = items[i].put != NULL
+                       ? items[i].put(file, &items[i], &items[i].source[k])
+                       : put_source(file, &items[i].source[k], items[i].shape.dtype);
     good = good && fflush(file) == 0 && fsync(fileno(file)) == 0;
     int failed = errno;
     if (file != NULL && fclose(file) != 0 && good) {

@@ -37,7 +37,8 @@ enum error_code weights_add(struct weights *weights, const char *name, const str
         weights->entry = entry;
         weights->room = room;
     }
-    weights->entry[weights->count++] = (struct weights_entry){name, *tensor, file};
+    weights->entry[weights->count++] =
+        (struct weights_entry){.name = name, .tensor = *tensor, .file = file};
     return ERR_OK;
 }
 
@@ -179,6 +180,8 @@ enum error_code weights_open_memory(struct weights **out, const void *bytes, siz
     code = read_file(weights, 0, error);
     if (code == ERR_OK)
         code = finish(weights, error);
+    if (code == ERR_OK)
+        code = weights_attach_scales(weights, error);
     if (code != ERR_OK)
         weights_close(out);
     return code;
@@ -202,6 +205,8 @@ enum error_code weights_open(struct weights **out, const char *path, struct erro
         code = finish(weights, error);
     if (code == ERR_OK && index)
         code = weights_check_index(weights, map, error);
+    if (code == ERR_OK)
+        code = weights_attach_scales(weights, error);
     if (code != ERR_OK)
         weights_close(out);
     return code;

@@ -8,6 +8,8 @@
  * lies in the file; only one that is not aligned for its type is copied. All that a header states
  * is checked before a tensor is handed out: names are unique over all files, types are known, shape
  * and type agree with the range of bytes, ranges are inside the file.
+ * Scales of int8 and fp8 matrices that a file keeps as tensors of their own are in their matrices'
+ * `scale` and not in the list.
  *
  * Read only after opening; any thread then. A file that is cut short by someone else while it is
  * mapped kills the process (SIGBUS): the store renames finished files and never writes in place. */

@@ -23,6 +23,7 @@ struct weights_entry {
     const char *name; /* in the arena */
     struct tensor tensor;
     int file;
+    bool folded; /* into another tensor: weights_scales.c */
 };
 
 struct lora;
@@ -47,6 +48,8 @@ MUST_CHECK enum error_code weights_add(struct weights *weights, const char *name
 
 /* In order of names, each there once: after all are read, and after names were changed. */
 MUST_CHECK enum error_code weights_sort(struct weights *weights, struct error *error);
+/* Scales that are tensors of their own become part of their matrices. */
+MUST_CHECK enum error_code weights_attach_scales(struct weights *weights, struct error *error);
 /* NULL when there is none; after all are sorted. */
 const struct weights_entry *weights_entry_find(const struct weights *weights, const char *name);
 

@@ -11,6 +11,7 @@
 #include "tests/worker/model/weights_test.h"
 #include "worker/model/components.h"
 #include "worker/model/convert.h"
+#include "worker/model/numbers.h"
 #include "worker/model/safetensors.h"
 
 #define VECTORS "tests/vectors/weights"
@@ -172,6 +173,104 @@ static void types(void **state) {
     weights_close(&to);
 }
 
+static double worst_error;
+
+static void take_error(void *user, const char *name, double error) {
+    *(int *)user += 1;
+    worst_error = error > worst_error ? error : worst_error;
+}
+
+/* In blocks with scales: near, small, read back as one tensor, kept to the bit by another layout,
+ * and widened again by a type. */
+static void quantised(void **state) {
+    static const struct {
+        enum dtype dtype;
+        double bound;
+    } types[] = {{DTYPE_I8, 1e-2}, {DTYPE_F8_E4M3, 4e-2}};
+    char path[FILE_PATH_BYTES], wide[FILE_PATH_BYTES];
+    struct error error = {0};
+    for (size_t i = 0; i < 2; i++) {
+        int matrices = 0;
+        worst_error = 0;
+        convert("q", "o",
+                (struct convert_options){.layout = CONVERT_ORIGINAL,
+                                         .typed = true,
+                                         .dtype = types[i].dtype,
+                                         .quantised = take_error,
+                                         .user = &matrices});
+        assert_int_equal(matrices, 2 * 2 * 10 + 2 * 7); /* experts, layers; the text encoder */
+        assert_true(worst_error > 0 && worst_error < types[i].bound);
+        struct weights *weights, *exact;
+        static const char name[] = "high_noise_model/diffusion_pytorch_model.safetensors";
+        (void)snprintf(wide, sizeof wide, "q/%s", name);
+        ok(weights_open(&weights, at(path, wide), &error), &error);
+        (void)snprintf(wide, sizeof wide, "o/%s", name);
+        ok(weights_open(&exact, at(path, wide), &error), &error);
+        assert_int_equal(weights_count(weights), weights_count(exact));
+        const struct tensor *tensor = weights_find(weights, "blocks.0.ffn.0.weight");
+        assert_int_equal(tensor->dtype, types[i].dtype);
+        assert_non_null(tensor->scale);
+        assert_int_equal(weights_find(weights, "head.head.weight")->dtype, DTYPE_F32);
+        float got[64 * 128];
+        numbers_to_float(got, tensor, 0, 64 * 128);
+        double difference =
+            relative_error(got, weights_find(exact, "blocks.0.ffn.0.weight")->data, 64 * 128);
+        assert_true(difference > 0 && difference <= worst_error + 1e-9);
+        weights_close(&weights);
+        weights_close(&exact);
+
+        convert("qd", "q", (struct convert_options){.layout = CONVERT_DIFFUSERS});
+        convert("qb", "qd", (struct convert_options){.layout = CONVERT_ORIGINAL});
+        same("qb/models_t5_umt5-xxl-enc-bf16.safetensors",
+             "q/models_t5_umt5-xxl-enc-bf16.safetensors");
+        convert("qw", "q",
+                (struct convert_options){
+                    .layout = CONVERT_ORIGINAL, .typed = true, .dtype = DTYPE_F32});
+        (void)snprintf(wide, sizeof wide, "qw/%s", name);
+        ok(weights_open(&weights, at(path, wide), &error), &error);
+        assert_memory_equal(weights_find(weights, "blocks.0.ffn.0.weight")->data, got, sizeof got);
+        weights_close(&weights);
+        static const char *const made[] = {"q", "qd", "qb", "qw"};
+        for (size_t k = 0; k < 4; k++)
+            ok(file_remove_tree(at(path, made[k]), &error), &error);
+    }
+}
+
+/* Scales as other programs keep them, and scales that do not fit. */
+static void other_scales(void **state) {
+    static const uint8_t eights[4 * 8] = {0x38, 0x40, 0xb8}; /* 1, 2, -1 in e4m3 */
+    static const float two[] = {2, 2, 2, 2, 2, 2, 2, 2};
+    const struct tensor matrix = {.data = eights, .dtype = DTYPE_F8_E4M3, .rank = 2, .dim = {4, 8}};
+    struct tensor scale = {.data = two, .dtype = DTYPE_F32, .rank = 1, .dim = {1}};
+    const struct tensor mark = {.data = eights, .dtype = DTYPE_F8_E4M3, .rank = 1, .dim = {2}};
+    const struct tensor tensors[] = {matrix, scale, scale, mark};
+    static const char *const names[] = {"a.weight", "a.scale_weight", "a.scale_input",
+                                        "scaled_fp8"};
+    char path[FILE_PATH_BYTES];
+    struct error error = {0};
+    struct weights *weights;
+    float got[3];
+    ok(safetensors_write(at(path, "s.safetensors"), tensors, names, 4, &error), &error);
+    ok(weights_open(&weights, path, &error), &error);
+    assert_int_equal(weights_count(weights), 1);
+    numbers_to_float(got, weights_find(weights, "a.weight"), 0, 3);
+    assert_true(got[0] == 2 && got[1] == 4 && got[2] == -2);
+    weights_close(&weights);
+    static const int64_t shapes[][2] = {{3, 1}, {4, 3}, {8, 1}, {4, 0}};
+    for (size_t i = 0; i < 4; i++) {
+        scale.rank = 2;
+        memcpy(scale.dim, shapes[i], sizeof shapes[i]);
+        float many[16] = {0};
+        scale.data = many;
+        const struct tensor bad[] = {matrix, scale};
+        ok(safetensors_write(at(path, "s.safetensors"), bad,
+                             (const char *const[]){"a.weight", "a.weight_scale"}, 2, &error),
+           &error);
+        assert_int_equal(weights_open(&weights, path, &error), ERR_FORMAT);
+        assert_non_null(strstr(error.detail, "a.weight_scale"));
+    }
+}
+
 /* Files as they are repackaged, without a configuration: the same transformer. */
 static void repackaged(void **state) {
     static struct small_model m;
@@ -230,7 +329,8 @@ static void refusals(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(there_and_back), cmocka_unit_test(files_there_and_back),
-        cmocka_unit_test(types),          cmocka_unit_test(repackaged),
+        cmocka_unit_test(types),          cmocka_unit_test(quantised),
+        cmocka_unit_test(other_scales),   cmocka_unit_test(repackaged),
         cmocka_unit_test(refusals),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

@@ -29,7 +29,9 @@ void arena_open_measuring(struct arena *arena) {
 }
 
 void arena_close(struct arena *arena) {
-    if (arena->base && !arena->measuring)
+    if (arena->release)
+        arena->release(arena->base);
+    else if (arena->base && !arena->measuring)
         (void)munmap(arena->base, arena->capacity);
     *arena = (struct arena){0};
 }

@@ -6,7 +6,10 @@
  *
  * A *measuring* arena has no memory: it hands out addresses that must not be touched and counts.
  * Model code run against a measuring arena and the `ops_measure` table (kernels/ops.h) gives the
- * bytes that the real run will take, from the same code path. */
+ * bytes that the real run will take, from the same code path.
+ *
+ * An arena over a device's memory (ops->arena_open) hands out device addresses: no arena_zalloc and
+ * no arena_strdup there. */
 #ifndef VIDLOOM_BASE_ARENA_H
 #define VIDLOOM_BASE_ARENA_H
 
@@ -24,6 +27,7 @@ struct arena {
     size_t used;     /* bytes handed out, alignment included */
     size_t peak;     /* highest `used` since open */
     bool measuring;
+    void (*release)(void *base); /* how a device's memory is given back; NULL: host memory */
 };
 
 /* Reserve `capacity` bytes. Errors: ERR_MEMORY with the bytes asked for. */

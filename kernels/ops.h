@@ -37,6 +37,7 @@
 
 #include "base/arena.h"
 #include "base/error.h"
+#include "kernels/args.h"
 #include "kernels/tensor.h"
 
 struct device; /* one device and everything a thread needs to drive it */
@@ -56,59 +57,6 @@ struct device_info {
     char class[64]; /* results are byte-identical within one class: "cpu-avx512_bf16-1" */
     int threads;
     size_t memory; /* bytes of device memory in all */
-};
-
-enum activation { ACTIVATION_NONE, ACTIVATION_SILU, ACTIVATION_GELU_TANH, ACTIVATION_GELU_ERF };
-
-/* What happens to a linear layer's y = x·Wᵀ + b before it is written. */
-struct linear_epilogue {
-    enum activation activation; /* y = act(y) */
-    const float *gate;          /* [N] f32 or [groups,N]; y = gate ⊙ y; NULL: none */
-    const uint8_t *group;       /* [M]: row of `gate` for each row; NULL: row 0 */
-    bool accumulate;            /* out += y (out is f32) instead of out = y */
-    enum dtype out_dtype;       /* f32 or the compute type */
-};
-
-struct attention_args {
-    const void *q, *k, *v; /* element (token,head,e) at token*stride + head*E + e */
-    void *out;             /* same layout, compute type */
-    int64_t q_stride, k_stride, v_stride, out_stride; /* elements */
-    int64_t q_length, k_length;
-    int heads, head_dim;
-    float scale;           /* softmax(scale · q kᵀ + bias) v */
-    const float *key_bias; /* [k_length] f32 added to every query's logits; NULL: none */
-    const float *bias;     /* [heads,q_length,k_length] f32 (umT5); NULL: none */
-    enum dtype dtype;
-};
-
-struct conv_shape {
-    int kernel_t, kernel_h, kernel_w; /* taps */
-    int stride_t, stride_h, stride_w;
-    int in_channels, out_channels;
-};
-
-struct conv_args {
-    void *out;                     /* [T',H',W',Cout] compute type */
-    const void *in;                /* [T,H,W,Cin] compute type */
-    const void *residual;          /* like out, added; NULL: none. May be out itself */
-    const void *history;           /* frames before those of `in`; NULL: zeros, at no cost */
-    int history_frames;            /* of it; 0: none */
-    int64_t frames, height, width; /* T, H, W of `in` */
-    int pad_top, pad_bottom, pad_left, pad_right; /* zeros */
-};
-
-/* Blocks of ft frames and fs×fs pixels of the fine side [T,H,W,C] are pixels of the coarse side
- * [⌈T/ft⌉,H/fs,W/fs,D]. Where ft does not divide T, it is the first block that lacks its first
- * `lack` = ⌈T/ft⌉·ft-T frames: the first frame of a video is a latent frame by itself. */
-struct fold_args {
-    void *out;
-    const void *x;                 /* out and x: the fine and the coarse side, or the reverse */
-    int64_t frames, height, width; /* T, H, W */
-    int channels, folded;          /* C, D; D divides C·ft·fs² */
-    int factor_t, factor_s;        /* ft, fs; ft·fs² at most 64 */
-    bool columns_first;            /* a block's order is (t,column,row) instead of (t,row,column) */
-    bool accumulate;               /* out += instead of out = */
-    enum dtype dtype;
 };
 
 #define OPS_COMBINE_MAX 6

@@ -43,11 +43,19 @@ struct tensor {
     int64_t scale_rows, scale_columns;
 };
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 size_t dtype_bytes(enum dtype dtype);     /* of an element; not of a type in blocks */
 int dtype_block(enum dtype dtype);        /* elements of a block; 1 of a type without blocks */
 size_t dtype_align(enum dtype dtype);     /* of data; blocks are read byte by byte */
 const char *dtype_name(enum dtype dtype); /* safetensors' names: "F32", "BF16", …; GGUF's: "Q4_K" */
 int64_t tensor_elements(const struct tensor *tensor);
 size_t tensor_bytes(const struct tensor *tensor); /* of data, whatever the type */
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

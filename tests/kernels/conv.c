@@ -37,12 +37,13 @@ static void run_conv(const struct ops *ops, struct device *device, void *out, vo
         ops->conv_create(device, &conv, &c->shape, &c->weight, &c->bias, c->dtype, &error), ERR_OK);
     struct conv_args args = c->args;
     args.out = out;
+    args.in = given(args.in);
     int64_t count = c->frames * c->height * c->width * c->shape.out_channels;
     if (c->in_place) {
-        memcpy(out, c->before, (size_t)count * dtype_bytes(c->dtype));
+        ops->copy(device, out, given(c->before), (size_t)count * dtype_bytes(c->dtype));
         args.residual = out;
     } else if (c->residual) {
-        args.residual = c->before;
+        args.residual = given(c->before);
     }
     ops->conv(device, conv, &args);
     ops->conv_close(device, &conv);
@@ -255,7 +256,7 @@ static void a_line_too_long_for_scratch_fails(void **state) {
     ops->device_close(&device);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(causal_3x3x3, buffers_free),
         cmocka_unit_test_teardown(history_stands_before, buffers_free),
@@ -263,5 +264,5 @@ int main(void) {
         cmocka_unit_test_teardown(residual_is_added, buffers_free),
         cmocka_unit_test_teardown(a_line_too_long_for_scratch_fails, buffers_free),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return support_run(argc, argv, tests);
 }

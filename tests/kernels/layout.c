@@ -15,14 +15,14 @@ struct layout_case {
 static void run_patchify(const struct ops *ops, struct device *device, void *out, void *context) {
     struct layout_case *c = context;
     int64_t tokens = c->frames * c->height / 2 * c->width / 2;
-    memset(out, 0, (size_t)(tokens * c->row_stride) * dtype_bytes(c->dtype));
-    ops->patchify(device, out, c->row_stride, c->first, c->x, c->channels, c->frames, c->height,
-                  c->width, c->dtype);
+    ops->zero(device, out, (size_t)(tokens * c->row_stride) * dtype_bytes(c->dtype));
+    ops->patchify(device, out, c->row_stride, c->first, given(c->x), c->channels, c->frames,
+                  c->height, c->width, c->dtype);
 }
 
 static void run_unpatchify(const struct ops *ops, struct device *device, void *out, void *context) {
     struct layout_case *c = context;
-    ops->unpatchify(device, out, c->x, c->channels, c->frames, c->height, c->width);
+    ops->unpatchify(device, out, given(c->x), c->channels, c->frames, c->height, c->width);
 }
 
 static void patchify_and_back(void **state) {
@@ -79,14 +79,15 @@ static void patchify_and_back(void **state) {
 static void run_channels_last(const struct ops *ops, struct device *device, void *out,
                               void *context) {
     struct layout_case *c = context;
-    ops->to_channels_last(device, out, c->x, c->mul, c->add, c->channels, c->count, c->dtype);
+    ops->to_channels_last(device, out, given(c->x), given(c->mul), given(c->add), c->channels,
+                          c->count, c->dtype);
 }
 
 static void run_channels_first(const struct ops *ops, struct device *device, void *out,
                                void *context) {
     struct layout_case *c = context;
-    ops->to_channels_first(device, out, c->x, c->mul, c->add, c->channels, c->row_channels,
-                           c->count, c->dtype);
+    ops->to_channels_first(device, out, given(c->x), given(c->mul), given(c->add), c->channels,
+                           c->row_channels, c->count, c->dtype);
 }
 
 static void channels_last_and_first(void **state) {
@@ -131,12 +132,12 @@ static void channels_last_and_first(void **state) {
 
 static void run_upsample(const struct ops *ops, struct device *device, void *out, void *context) {
     struct layout_case *c = context;
-    ops->upsample(device, out, c->x, c->frames, c->height, c->width, c->channels, c->dtype);
+    ops->upsample(device, out, given(c->x), c->frames, c->height, c->width, c->channels, c->dtype);
 }
 
 static void run_interleave(const struct ops *ops, struct device *device, void *out, void *context) {
     struct layout_case *c = context;
-    ops->interleave_frames(device, out, c->x, c->frames, c->height * c->width, c->channels,
+    ops->interleave_frames(device, out, given(c->x), c->frames, c->height * c->width, c->channels,
                            c->dtype);
 }
 
@@ -252,12 +253,12 @@ static void fold_and_back(void **state) {
 static void run_from_pixels(const struct ops *ops, struct device *device, void *out,
                             void *context) {
     struct layout_case *c = context;
-    ops->from_pixels(device, out, c->x, c->count, c->dtype);
+    ops->from_pixels(device, out, given(c->x), c->count, c->dtype);
 }
 
 static void run_to_pixels(const struct ops *ops, struct device *device, void *out, void *context) {
     struct layout_case *c = context;
-    ops->to_pixels(device, out, c->x, c->count, c->dtype);
+    ops->to_pixels(device, out, given(c->x), c->count, c->dtype);
 }
 
 static void pixels_and_back(void **state) {
@@ -329,8 +330,10 @@ static void run_copy(const struct ops *ops, struct device *device, void *out, vo
     struct layout_case *c = context;
     ops->upload(device, out, c->x, (size_t)c->count);
     ops->zero(device, out, (size_t)c->count);
-    ops->copy(device, out, c->x, (size_t)c->count / 2);
-    ops->download(device, (uint8_t *)out + 1, c->x, 1);
+    ops->copy(device, out, given(c->x), (size_t)c->count / 2);
+    uint8_t first = 0;
+    ops->download(device, &first, given(c->x), 1);
+    ops->upload(device, (uint8_t *)out + 1, &first, 1);
 }
 
 static void copy_and_zero(void **state) {
@@ -347,7 +350,7 @@ static void copy_and_zero(void **state) {
     check_against("copy", run_copy, &c, expected, 100001, DTYPE_U8, 0);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(patchify_and_back, buffers_free),
         cmocka_unit_test_teardown(channels_last_and_first, buffers_free),
@@ -357,5 +360,5 @@ int main(void) {
         cmocka_unit_test_teardown(embed_rows, buffers_free),
         cmocka_unit_test_teardown(copy_and_zero, buffers_free),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return support_run(argc, argv, tests);
 }

@@ -59,9 +59,13 @@ static void run_linear(const struct ops *ops, struct device *device, void *out, 
                                         c->dtype, &error),
                      ERR_OK);
     if (c->epilogue.accumulate) {
-        memcpy(out, c->out_before, (size_t)(c->rows * c->outputs) * sizeof(float));
+        ops->copy(device, out, given(c->out_before),
+                  (size_t)(c->rows * c->outputs) * sizeof(float));
     }
-    ops->linear(device, out, c->in, linear, c->rows, &c->epilogue);
+    struct linear_epilogue epilogue = c->epilogue;
+    epilogue.gate = given(epilogue.gate);
+    epilogue.group = given(epilogue.group);
+    ops->linear(device, out, given(c->in), linear, c->rows, &epilogue);
     ops->linear_close(device, &linear);
     assert_null(linear);
     ops->linear_close(device, &linear);
@@ -271,7 +275,7 @@ static void a_row_too_long_for_scratch_is_refused(void **state) {
     ops_cpu()->device_close(&device);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(every_remainder_equals_double, buffers_free),
         cmocka_unit_test_teardown(shapes_equal_plain, buffers_free),
@@ -280,5 +284,5 @@ int main(void) {
         cmocka_unit_test_teardown(in_place_equals_packed, buffers_free),
         cmocka_unit_test_teardown(a_row_too_long_for_scratch_is_refused, buffers_free),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return support_run(argc, argv, tests);
 }

@@ -48,8 +48,8 @@ static const uint8_t *random_groups(int64_t rows) {
 
 static void run_layer_norm(const struct ops *ops, struct device *device, void *out, void *context) {
     struct rows_case *c = context;
-    ops->layer_norm(device, out, c->x, c->mul, c->add, c->group, c->rows, c->width, 1e-6f,
-                    c->out_dtype);
+    ops->layer_norm(device, out, given(c->x), given(c->mul), given(c->add), given(c->group),
+                    c->rows, c->width, 1e-6f, c->out_dtype);
 }
 
 static void layer_norm_equals_double(void **state) {
@@ -100,7 +100,8 @@ static void layer_norm_equals_double(void **state) {
 
 static void run_rms_norm(const struct ops *ops, struct device *device, void *out, void *context) {
     struct rows_case *c = context;
-    ops->rms_norm(device, out, c->x, c->weight, c->rows, c->width, 1e-6f, c->out_dtype);
+    ops->rms_norm(device, out, given(c->x), given(c->weight), c->rows, c->width, 1e-6f,
+                  c->out_dtype);
 }
 
 static void rms_norm_equals_double(void **state) {
@@ -134,9 +135,9 @@ static void rms_norm_equals_double(void **state) {
 static void run_qk_norm_rope(const struct ops *ops, struct device *device, void *out,
                              void *context) {
     struct rows_case *c = context;
-    memcpy(out, c->x, (size_t)(c->rows * c->stride) * dtype_bytes(c->dtype));
-    ops->qk_norm_rope(device, out, c->stride, c->weight, c->cosine, c->sine, c->rows, c->heads,
-                      c->head_dim, 1e-6f, c->dtype);
+    ops->copy(device, out, given(c->x), (size_t)(c->rows * c->stride) * dtype_bytes(c->dtype));
+    ops->qk_norm_rope(device, out, c->stride, given(c->weight), given(c->cosine), given(c->sine),
+                      c->rows, c->heads, c->head_dim, 1e-6f, c->dtype);
 }
 
 static void qk_norm_rope_equals_double(void **state) {
@@ -190,12 +191,12 @@ static void qk_norm_rope_equals_double(void **state) {
 static void run_channel_norm(const struct ops *ops, struct device *device, void *out,
                              void *context) {
     struct rows_case *c = context;
-    const void *x = c->x;
+    const void *x = given(c->x);
     if (c->in_place) {
-        memcpy(out, x, (size_t)(c->rows * c->width) * dtype_bytes(c->dtype));
+        ops->copy(device, out, x, (size_t)(c->rows * c->width) * dtype_bytes(c->dtype));
         x = out;
     }
-    ops->channel_norm(device, out, x, c->weight, c->rows, c->width, c->activation, c->dtype);
+    ops->channel_norm(device, out, x, given(c->weight), c->rows, c->width, c->activation, c->dtype);
 }
 
 static void channel_norm_equals_double(void **state) {
@@ -238,7 +239,7 @@ static void channel_norm_equals_double(void **state) {
 
 static void run_activate(const struct ops *ops, struct device *device, void *out, void *context) {
     struct rows_case *c = context;
-    ops->activate(device, out, c->x, c->rows, c->activation);
+    ops->activate(device, out, given(c->x), c->rows, c->activation);
 }
 
 static void activate_equals_double(void **state) {
@@ -263,7 +264,7 @@ static void activate_equals_double(void **state) {
 
 static void run_gelu_gate(const struct ops *ops, struct device *device, void *out, void *context) {
     struct rows_case *c = context;
-    ops->gelu_gate(device, out, c->x, c->rows, c->width, c->dtype);
+    ops->gelu_gate(device, out, given(c->x), c->rows, c->width, c->dtype);
 }
 
 static void gelu_gate_equals_double(void **state) {
@@ -290,8 +291,8 @@ static void gelu_gate_equals_double(void **state) {
 
 static void run_modulation(const struct ops *ops, struct device *device, void *out, void *context) {
     struct rows_case *c = context;
-    ops->modulation(device, out, c->weight, c->x, c->rows, c->chunks, c->e_chunks, c->width,
-                    c->mask);
+    ops->modulation(device, out, given(c->weight), given(c->x), c->rows, c->chunks, c->e_chunks,
+                    c->width, c->mask);
 }
 
 static void modulation_equals_double(void **state) {
@@ -319,7 +320,7 @@ static void modulation_equals_double(void **state) {
 
 static void run_convert(const struct ops *ops, struct device *device, void *out, void *context) {
     struct rows_case *c = context;
-    ops->convert(device, out, c->out_dtype, c->x, c->dtype, c->rows);
+    ops->convert(device, out, c->out_dtype, given(c->x), c->dtype, c->rows);
 }
 
 static void convert_is_exact(void **state) {
@@ -377,8 +378,10 @@ static void convert_is_exact(void **state) {
                                        0x7f7fffff, 0x80000000, 1,          0x007fffff, 0x3f808000,
                                        0x3f818000, 0x7f7f8000, 0xff7f7fff, 0x7fffffff, 0x3f800000,
                                        0xbf808001, 0x33000000};
+    void *x = buffer_of(sizeof special);
+    memcpy(x, special, sizeof special);
     struct rows_case c = {.rows = sizeof special / sizeof *special,
-                          .x = special,
+                          .x = x,
                           .dtype = DTYPE_F32,
                           .out_dtype = DTYPE_BF16};
     check("convert special", run_convert, &c, c.rows, DTYPE_BF16, 0);
@@ -388,9 +391,11 @@ static void run_combine(const struct ops *ops, struct device *device, void *out,
     struct rows_case *c = context;
     static const float coefficient[OPS_COMBINE_MAX] = {1, -0.5f, 3, 0.1f, -7, 2};
     const float *x[OPS_COMBINE_MAX];
-    memcpy(x, c->terms_x, sizeof x);
+    for (int i = 0; i < c->terms; i++) {
+        x[i] = given(c->terms_x[i]);
+    }
     if (c->in_place) {
-        memcpy(out, x[c->terms - 1], (size_t)c->rows * sizeof(float));
+        ops->copy(device, out, x[c->terms - 1], (size_t)c->rows * sizeof(float));
         x[c->terms - 1] = out;
     }
     ops->combine(device, out, x, coefficient, c->terms, c->rows);
@@ -398,7 +403,7 @@ static void run_combine(const struct ops *ops, struct device *device, void *out,
 
 static void run_add(const struct ops *ops, struct device *device, void *out, void *context) {
     struct rows_case *c = context;
-    ops->add(device, out, c->terms_x[0], c->terms_x[1], c->rows, DTYPE_F32);
+    ops->add(device, out, given(c->terms_x[0]), given(c->terms_x[1]), c->rows, DTYPE_F32);
 }
 
 static void combine_is_exact(void **state) {
@@ -422,7 +427,7 @@ static void combine_is_exact(void **state) {
     }
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(layer_norm_equals_double, buffers_free),
         cmocka_unit_test_teardown(rms_norm_equals_double, buffers_free),
@@ -434,5 +439,5 @@ int main(void) {
         cmocka_unit_test_teardown(convert_is_exact, buffers_free),
         cmocka_unit_test_teardown(combine_is_exact, buffers_free),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return support_run(argc, argv, tests);
 }

@@ -22,22 +22,45 @@ int64_t random_range(int64_t first, int64_t last) {
            (int64_t)((random_unit() + 1) / 2 * (double)(last - first + 1)) % (last - first + 1);
 }
 
-static void *buffers[4096];
+#define BUFFERS_MAX 4096
+
+struct block {
+    uint8_t *host;
+    size_t bytes;
+    void *device; /* its copy there during an operation; NULL: not asked for yet */
+};
+
+static struct block buffers[BUFFERS_MAX];
 static int buffer_count;
+
+/* A device in another memory than the tests'. */
+struct backend {
+    const char *name; /* as on the command line */
+    const struct ops *ops;
+    struct device *device;
+    struct arena arena;
+};
+
+#define BACKENDS_MAX        4
+#define BACKEND_ARENA_BYTES ((size_t)192 << 20)
+
+static struct backend backends[BACKENDS_MAX];
+static int backend_count;
+static struct backend *running; /* NULL: a CPU level, whose memory is the tests' */
 
 void *buffer_of(size_t bytes) {
     void *out = calloc(1, bytes > 0 ? bytes : 1);
-    if (out == NULL || buffer_count >= 4096) {
+    if (out == NULL || buffer_count >= BUFFERS_MAX) {
         abort();
     }
-    buffers[buffer_count++] = out;
+    buffers[buffer_count++] = (struct block){out, bytes, NULL};
     return out;
 }
 
 int buffers_free(void **state) {
     (void)state;
     while (buffer_count > 0) {
-        free(buffers[--buffer_count]);
+        free(buffers[--buffer_count].host);
     }
     return 0;
 }
@@ -56,6 +79,62 @@ struct tensor tensor_of(const void *data, enum dtype dtype, int rank, const int6
         out.dim[i] = dim[i];
     }
     return out;
+}
+
+const void *given(const void *host) {
+    if (host == NULL || running == NULL) {
+        return host;
+    }
+    for (int i = buffer_count - 1; i >= 0; i--) {
+        struct block *block = &buffers[i];
+        uintptr_t offset = (uintptr_t)host - (uintptr_t)block->host;
+        if ((uintptr_t)host < (uintptr_t)block->host || offset > block->bytes) {
+            continue;
+        }
+        if (block->device == NULL) {
+            block->device = arena_alloc(&running->arena, block->bytes);
+            assert_non_null(block->device);
+            running->ops->upload(running->device, block->device, block->host, block->bytes);
+        }
+        return (const uint8_t *)block->device + offset;
+    }
+    fail_msg("an operation was given memory that is no block of the tests");
+    return NULL;
+}
+
+static void backend_open(struct backend *out, const char *name) {
+    struct error error = {0};
+    char library[64];
+    const char *colon = strchr(name, ':');
+    int length = (int)(colon != NULL ? colon - name : (long)strlen(name));
+    struct device_config config = {.index = colon != NULL ? atoi(colon + 1) : 0};
+    snprintf(library, sizeof library, "%.*s", length, name);
+    out->name = name;
+    if (ops_load(&out->ops, library, &error) != ERR_OK ||
+        out->ops->device_open(&out->device, &config, &error) != ERR_OK ||
+        out->ops->arena_open(out->device, &out->arena, BACKEND_ARENA_BYTES, &error) != ERR_OK) {
+        fprintf(stderr, "%s: %s\n", name, error.detail);
+        exit(1);
+    }
+    struct device_info info;
+    out->ops->device_info(out->device, &info);
+    printf("also on %s: %s (%s)\n", name, info.name, info.class);
+}
+
+int support_open(int argc, char **argv) {
+    for (int i = 1; i < argc && backend_count < BACKENDS_MAX; i++) {
+        backend_open(&backends[backend_count++], argv[i]);
+    }
+    return backend_count;
+}
+
+int support_close(int failed) {
+    while (backend_count > 0) {
+        struct backend *backend = &backends[--backend_count];
+        arena_close(&backend->arena);
+        backend->ops->device_close(&backend->device);
+    }
+    return failed;
 }
 
 static struct device *open_device(const char *level, int threads) {
@@ -97,6 +176,38 @@ static void run_guarded(const char *name, const char *level, int threads, operat
     free(block);
 }
 
+/* The same in a backend's memory. */
+static void run_on_backend(const char *name, struct backend *backend, operation *run, void *context,
+                           uint8_t *out, size_t bytes) {
+    const struct ops *ops = backend->ops;
+    struct error error = {0};
+    uint8_t *block = malloc(bytes + 2 * GUARD);
+    assert_non_null(block);
+    memset(block, POISON, bytes + 2 * GUARD);
+    arena_reset(&backend->arena, 0);
+    uint8_t *there = arena_alloc(&backend->arena, bytes + 2 * GUARD);
+    assert_non_null(there);
+    ops->upload(backend->device, there, block, bytes + 2 * GUARD);
+    running = backend;
+    run(ops, backend->device, there + GUARD, context);
+    running = NULL;
+    for (int i = 0; i < buffer_count; i++) {
+        buffers[i].device = NULL;
+    }
+    ops->download(backend->device, block, there, bytes + 2 * GUARD);
+    if (ops->status(backend->device, &error) != ERR_OK) {
+        fail_msg("%s: %s: %s", name, backend->name, error.detail);
+    }
+    assert_int_equal(ops->weight_bytes(backend->device), 0);
+    for (size_t i = 0; i < GUARD; i++) {
+        if (block[i] != POISON || block[GUARD + bytes + i] != POISON) {
+            fail_msg("%s: %s wrote outside its output", name, backend->name);
+        }
+    }
+    memcpy(out, block + GUARD, bytes);
+    free(block);
+}
+
 static double value_of(const void *x, enum dtype dtype, int64_t i) {
     if (dtype == DTYPE_U8) {
         return ((const uint8_t *)x)[i];
@@ -121,8 +232,16 @@ static void compare(const char *name, const char *level, const double *expected,
     }
 }
 
+static void equal(const char *name, const char *level, const uint8_t *plain, const uint8_t *out,
+                  size_t bytes) {
+    if (memcmp(plain, out, bytes) != 0) {
+        fail_msg("%s: %s is not equal to plain C", name, level);
+    }
+}
+
 static void check_all(const char *name, operation *run, void *context, const double *expected,
                       int64_t count, enum dtype dtype, double tolerance) {
+    static unsigned checks;
     size_t bytes = (size_t)count * dtype_bytes(dtype);
     uint8_t *plain = malloc(bytes + 1), *first = malloc(bytes + 1), *out = malloc(bytes + 1);
     double *reference = malloc(((size_t)count + 1) * sizeof *reference);
@@ -147,11 +266,23 @@ static void check_all(const char *name, operation *run, void *context, const dou
             }
         }
         if (tolerance == 0 && expected == NULL) {
-            if (memcmp(plain, first, bytes) != 0) {
-                fail_msg("%s: %s is not equal to plain C", name, levels[level]);
-            }
+            equal(name, levels[level], plain, first, bytes);
         } else {
             compare(name, levels[level], reference, first, count, dtype, tolerance);
+        }
+    }
+    for (int i = 0; i < backend_count; i++) {
+        run_on_backend(name, &backends[i], run, context, first, bytes);
+        if (checks++ % 8 == 0) { /* often enough to see results that move */
+            run_on_backend(name, &backends[i], run, context, out, bytes);
+            if (memcmp(first, out, bytes) != 0) {
+                fail_msg("%s: %s gives two results", name, backends[i].name);
+            }
+        }
+        if (tolerance == 0 && expected == NULL) {
+            equal(name, backends[i].name, plain, first, bytes);
+        } else {
+            compare(name, backends[i].name, reference, first, count, dtype, tolerance);
         }
     }
     free(plain);

@@ -1,6 +1,7 @@
 /* One harness for every operation: run it in plain C, then on every level this machine has and on
- * 1, 2 and 3 threads, into poisoned memory with guards around it. Levels must agree with plain C
- * within the tolerance, threads with each other to the bit. */
+ * 1, 2 and 3 threads, and on every backend named on the command line ("cuda:0"), into poisoned
+ * memory with guards around it. All must agree with plain C within the tolerance, threads with each
+ * other and a backend's second run with its first to the bit. */
 #ifndef VIDLOOM_TESTS_KERNELS_SUPPORT_H
 #define VIDLOOM_TESTS_KERNELS_SUPPORT_H
 
@@ -18,8 +19,22 @@
 #include "kernels/cpu/float.h"
 #include "kernels/ops.h"
 
-/* Run the operation of `context` on `device` into `out`, which the harness poisoned. */
+/* The test program's arguments: backends to check besides the CPU's levels, as libvidloom_NAME.so
+ * beside the program, each NAME or NAME:INDEX. Ends the process when one cannot be opened. Returns
+ * how many there are. */
+int support_open(int argc, char **argv);
+/* Run the tests over what was opened, then close it. */
+#define support_run(argc, argv, tests)                                                             \
+    (support_open((argc), (argv)), support_close(cmocka_run_group_tests((tests), NULL, NULL)))
+int support_close(int failed);
+
+/* Run the operation of `context` on `device` into `out`, which the harness poisoned. Inputs are
+ * host memory: `given` turns them into the device's. */
 typedef void operation(const struct ops *ops, struct device *device, void *out, void *context);
+
+/* Where a block of random_buffer or buffer_of, or the middle of one, lies on the device that runs
+ * the operation. NULL stays NULL. Only inside an operation. */
+const void *given(const void *host);
 
 /* tolerance: relative error of the whole in the 2-norm; 0: equal bytes. `name` is for messages. */
 void check(const char *name, operation *run, void *context, int64_t count, enum dtype dtype,

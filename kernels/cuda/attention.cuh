@@ -1,0 +1,80 @@
+/* What the tensor core kernels of attention share. */
+#ifndef VIDLOOM_KERNELS_CUDA_ATTENTION_H
+#define VIDLOOM_KERNELS_CUDA_ATTENTION_H
+
+#include "kernels/cuda/backend.h"
+#include "kernels/cuda/math.cuh"
+
+#define LOG2_E 1.4426950408889634f
+
+/* The online softmax of a warp's 16 rows: row g of lane l = 4g+t, and row g+8. */
+struct running {
+    float max[2], sum[2];
+};
+
+/* Logits to probabilities, in place; `scale` is scale·log2(e). Returns how much the sums and
+ * outputs so far shrink. */
+template <int tiles>
+static __device__ __forceinline__ void softmax_step(float s[tiles][4], struct running *running,
+                                                    float shrink[2], float scale) {
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        float max = running->max[half];
+#pragma unroll
+        for (int n = 0; n < tiles; n++) {
+            max = fmaxf(max, fmaxf(s[n][2 * half], s[n][2 * half + 1]));
+        }
+        max = fmaxf(max, shuffle_xor(max, 1));
+        max = fmaxf(max, shuffle_xor(max, 2));
+        /* All keys so far banned by -infinity: nothing counts yet, and inf-inf must not arise. */
+        float shift = max == -INFINITY ? 0 : max * scale;
+        shrink[half] = exp2_fast(running->max[half] * scale - shift);
+        float sum = 0;
+#pragma unroll
+        for (int n = 0; n < tiles; n++) {
+#pragma unroll
+            for (int i = 2 * half; i < 2 * half + 2; i++) {
+                s[n][i] = exp2_fast(s[n][i] * scale - shift);
+                sum += s[n][i];
+            }
+        }
+        running->max[half] = max;
+        running->sum[half] = running->sum[half] * shrink[half] + sum;
+    }
+}
+
+/* Bias of the keys of this lane's columns, in units in which `scale` is still to come; -infinity
+ * past the end. */
+template <int tiles>
+static __device__ __forceinline__ void add_bias(float s[tiles][4], const float *key_bias,
+                                                float per_scale, int64_t first, int64_t length) {
+#pragma unroll
+    for (int n = 0; n < tiles; n++) {
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            int64_t key = first + n * 8 + (int)threadIdx.x % 4 * 2 + i;
+            float bias = -INFINITY;
+            if (key < length) {
+                bias = key_bias != NULL ? key_bias[key] * per_scale : 0;
+            }
+            s[n][i] += bias;
+            s[n][2 + i] += bias;
+        }
+    }
+}
+
+/* Chunks of 16 bytes must not straddle. */
+static inline bool chunked(const void *pointer, int64_t stride) {
+    return aligned_to(pointer, 16) && stride % 8 == 0;
+}
+
+/* Whether the tensor core kernels do this call. */
+static inline bool for_tensor_cores(const struct attention_args *args) {
+    bool narrow = args->dtype == DTYPE_BF16 || args->dtype == DTYPE_F16;
+    return narrow && args->bias == NULL && (args->head_dim == 64 || args->head_dim == 128) &&
+           args->scale > 0 && chunked(args->q, args->q_stride) &&
+           chunked(args->k, args->k_stride) && chunked(args->v, args->v_stride) &&
+           aligned_to(args->out, 4) && args->out_stride % 2 == 0;
+}
+
+#endif

@@ -1,0 +1,184 @@
+/* What the files of this folder share: the device, and the entries of its table. Read by C and by
+ * the kernel files.
+ *
+ * An entry checks shapes (asserts: they are our own mistakes), returns at once when the device has
+ * failed, queues on the device's stream and notes the launch's code. It neither allocates nor
+ * waits; a fault on the device shows where `status` or `download` synchronises. */
+#ifndef VIDLOOM_KERNELS_CUDA_BACKEND_H
+#define VIDLOOM_KERNELS_CUDA_BACKEND_H
+
+#include <cuda_runtime_api.h>
+#include <stddef.h>
+
+#include "base/error.h"
+#include "kernels/args.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Device memory for products whose way out no library has: small enough to stay in the L2 cache of
+ * the large cards, so that writing and reading it again costs little. */
+#define SCRATCH_BYTES ((size_t)32 << 20)
+#define WORKSPACE_BYTES                                                                            \
+    ((size_t)64 << 20)                   /* of cuBLASLt and cuDNN; Hopper's kernels ask for 32     \
+                                          */
+#define STAGING_BYTES ((size_t)16 << 20) /* pinned host memory */
+
+struct matmul;   /* matmul.c: cuBLASLt */
+struct convolve; /* convolve.c: cuDNN */
+
+struct device {
+    int index;
+    int capability; /* 90 for compute capability 9.0 */
+    int processors; /* streaming multiprocessors */
+    cudaStream_t stream;
+    void *scratch, *workspace; /* device memory, SCRATCH_BYTES and WORKSPACE_BYTES */
+    void *staging;             /* pinned host memory, STAGING_BYTES */
+    struct matmul *matmul;
+    struct convolve *convolve;
+    size_t weight_bytes;
+    bool failed;
+    struct error failure;
+    struct cudaDeviceProp properties;
+};
+
+/* Weights as cuBLASLt and the plain kernel read them: [N,K] rows of the compute type. */
+struct linear {
+    int64_t outputs, inputs;
+    enum dtype dtype;
+    void *weight;
+    float *bias;       /* [N]; zeros where there is none */
+    void *bias_narrow; /* [N] bf16, for products with a bf16 result; NULL for f32 */
+    size_t bytes;
+};
+
+/* [Cout,kt,kh,kw,Cin] of the compute type: cuDNN's channels-last filter. */
+struct conv {
+    struct conv_shape shape;
+    enum dtype dtype;
+    void *weight;
+    float *bias; /* [Cout] */
+    size_t bytes;
+};
+
+/* Whether there is anything to do it on: makes the device current; false once it has failed. */
+bool device_ready(struct device *device);
+/* The first failure sticks. */
+void device_fail(struct device *device, enum error_code code, const char *format, ...)
+    PRINTF_LIKE(3, 4);
+/* Note the code of a call; true when it went well. */
+bool device_noted(struct device *device, cudaError_t code, const char *what);
+
+/* `bytes` of device memory that counts as weights, and back. NULL: `error` says so. */
+void *weight_alloc(struct device *device, size_t bytes, struct error *error);
+void weight_free(struct device *device, void *weight, size_t bytes);
+/* Rows of any float type on the host to `dtype` on the device, through pinned staging. `row` writes
+ * row r as f32. Waits. */
+typedef void weight_row(const void *context, int64_t row, float *out);
+void weight_upload(struct device *device, void *out, enum dtype dtype, int64_t rows, int64_t width,
+                   weight_row *row, const void *context);
+
+/* -- matmul.c ---------------------------------------------------------------------------------- */
+MUST_CHECK enum error_code matmul_open(struct device *device, struct error *error);
+void matmul_close(struct device *device);
+size_t matmul_version(void); /* of the library: results may differ between versions */
+/* out[rows,N] = in · Wᵀ (+ b, then GELU by tanh), bf16 in, f32 or bf16 out. False: cuBLASLt has
+ * nothing for this shape and alignment; nothing was queued. */
+bool matmul_run(struct device *device, void *out, enum dtype out_dtype, const void *in,
+                const struct linear *linear, int64_t rows, bool bias, bool gelu);
+
+/* -- convolve.c -------------------------------------------------------------------------------- */
+MUST_CHECK enum error_code convolve_open(struct device *device, struct error *error);
+void convolve_close(struct device *device);
+/* False: cuDNN has no plan for this shape; nothing was queued. */
+bool convolve_run(struct device *device, const struct conv *conv, const struct conv_args *args);
+void convolve_forget(struct device *device, const struct conv *conv);
+
+/* -- product.cu: any shape and type, slower; and the way out of a product in scratch memory -------
+ */
+int product_linear(struct device *device, void *out, const void *in, const struct linear *linear,
+                   int64_t rows, const struct linear_epilogue *epilogue);
+int product_conv(struct device *device, const struct conv *conv, const struct conv_args *args);
+/* out = epilogue(product + b) for rows first.. of the whole; product [rows,N] f32. */
+int product_finish(struct device *device, void *out, const float *product,
+                   const struct linear *linear, int64_t first, int64_t rows,
+                   const struct linear_epilogue *epilogue);
+
+/* -- attention: each returns false when it is not for this call, and queues nothing then ----------
+ */
+bool attention_sm90(struct device *device, const struct attention_args *args);
+bool attention_sm80(struct device *device, const struct attention_args *args);
+void attention_any(struct device *device, const struct attention_args *args);
+
+/* -- tensor_map.c: rows [length] of heads [heads] of elements [head_dim], rows `stride` elements
+ * apart, in boxes of 64 elements of one head by `rows` rows, with 128-byte swizzle; zeros past the
+ * end. False: the driver refuses. */
+struct CUtensorMap_st;
+bool tensor_map(struct CUtensorMap_st *out, const void *data, enum dtype dtype, int head_dim,
+                int heads, int64_t length, int64_t stride, int rows);
+
+/* -- entries of the table ---------------------------------------------------------------------- */
+enum error_code cuda_linear_create(struct device *device, struct linear **out,
+                                   const struct tensor *const *weights,
+                                   const struct tensor *const *biases, int count, enum dtype dtype,
+                                   struct error *error);
+void cuda_linear_close(struct device *device, struct linear **linear);
+enum error_code cuda_conv_create(struct device *device, struct conv **out,
+                                 const struct conv_shape *shape, const struct tensor *weight,
+                                 const struct tensor *bias, enum dtype dtype, struct error *error);
+void cuda_conv_close(struct device *device, struct conv **conv);
+
+void cuda_linear(struct device *device, void *out, const void *in, const struct linear *linear,
+                 int64_t rows, const struct linear_epilogue *epilogue);
+void cuda_conv(struct device *device, const struct conv *conv, const struct conv_args *args);
+void cuda_attention(struct device *device, const struct attention_args *args);
+
+void cuda_layer_norm(struct device *device, void *out, const float *x, const float *mul,
+                     const float *add, const uint8_t *group, int64_t rows, int64_t width, float eps,
+                     enum dtype dtype);
+void cuda_rms_norm(struct device *device, void *out, const float *x, const float *weight,
+                   int64_t rows, int64_t width, float eps, enum dtype dtype);
+void cuda_qk_norm_rope(struct device *device, void *x, int64_t stride, const float *weight,
+                       const float *cosine, const float *sine, int64_t rows, int heads,
+                       int head_dim, float eps, enum dtype dtype);
+void cuda_channel_norm(struct device *device, void *out, const void *x, const float *gamma,
+                       int64_t rows, int64_t channels, enum activation activation,
+                       enum dtype dtype);
+
+void cuda_activate(struct device *device, float *out, const float *x, int64_t count,
+                   enum activation activation);
+void cuda_gelu_gate(struct device *device, void *out, const void *x, int64_t rows, int64_t width,
+                    enum dtype dtype);
+void cuda_modulation(struct device *device, float *out, const float *table, const float *e,
+                     int64_t groups, int chunks, int e_chunks, int64_t width, uint32_t scale_mask);
+void cuda_convert(struct device *device, void *out, enum dtype out_dtype, const void *x,
+                  enum dtype dtype, int64_t count);
+void cuda_add(struct device *device, float *out, const float *a, const float *b, int64_t count);
+void cuda_combine(struct device *device, float *out, const float *const *x,
+                  const float *coefficient, int terms, int64_t count);
+
+void cuda_patchify(struct device *device, void *out, int64_t row_stride, int64_t first,
+                   const float *latents, int channels, int64_t frames, int64_t height,
+                   int64_t width, enum dtype dtype);
+void cuda_unpatchify(struct device *device, float *latents, const float *tokens, int channels,
+                     int64_t frames, int64_t height, int64_t width);
+void cuda_to_channels_last(struct device *device, void *out, const float *x, const float *mul,
+                           const float *add, int channels, int64_t pixels, enum dtype dtype);
+void cuda_to_channels_first(struct device *device, float *out, const void *x, const float *mul,
+                            const float *add, int channels, int row_channels, int64_t pixels,
+                            enum dtype dtype);
+void cuda_upsample(struct device *device, void *out, const void *x, int64_t frames, int64_t height,
+                   int64_t width, int64_t channels, enum dtype dtype);
+void cuda_interleave_frames(struct device *device, void *out, const void *x, int64_t frames,
+                            int64_t pixels, int64_t channels, enum dtype dtype);
+void cuda_from_pixels(struct device *device, void *out, const uint8_t *rgb, int64_t count,
+                      enum dtype dtype);
+void cuda_to_pixels(struct device *device, uint8_t *rgb, const void *x, int64_t count,
+                    enum dtype dtype);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,322 @@
+/* The device of the CUDA table: memory, transfers, the first failure; and the table. */
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/cpu/float.h"
+#include "kernels/cuda/backend.h"
+#include "kernels/ops.h"
+
+/* Part of every task's key: raise it when a kernel's results change by a single bit. */
+#define KERNEL_GENERATION 1
+
+bool device_ready(struct device *device) {
+    return !device->failed && device_noted(device, cudaSetDevice(device->index), "cudaSetDevice");
+}
+
+void device_fail(struct device *device, enum error_code code, const char *format, ...) {
+    if (device->failed) {
+        return;
+    }
+    char detail[ERROR_DETAIL_BYTES];
+    va_list values;
+    va_start(values, format);
+    (void)vsnprintf(detail, sizeof detail, format, values);
+    va_end(values);
+    device->failed = true;
+    (void)error_set(&device->failure, code, "GPU %d: %s", device->index, detail);
+}
+
+bool device_noted(struct device *device, cudaError_t code, const char *what) {
+    if (code != cudaSuccess) {
+        device_fail(device, code == cudaErrorMemoryAllocation ? ERR_MEMORY : ERR_DEVICE, "%s: %s",
+                    what, cudaGetErrorString(code));
+    }
+    return code == cudaSuccess;
+}
+
+static enum error_code refuse(struct error *error, int index, cudaError_t code, const char *what) {
+    return error_set(error, code == cudaErrorMemoryAllocation ? ERR_MEMORY : ERR_DEVICE,
+                     "GPU %d: %s: %s", index, what, cudaGetErrorString(code));
+}
+
+static void cuda_close(struct device **device_pointer) {
+    struct device *device = *device_pointer;
+    if (device == NULL) {
+        return;
+    }
+    (void)cudaSetDevice(device->index);
+    if (device->stream != NULL) {
+        (void)cudaStreamSynchronize(device->stream);
+    }
+    matmul_close(device);
+    convolve_close(device);
+    (void)cudaFree(device->scratch);
+    (void)cudaFree(device->workspace);
+    (void)cudaFreeHost(device->staging);
+    if (device->stream != NULL) {
+        (void)cudaStreamDestroy(device->stream);
+    }
+    free(device);
+    *device_pointer = NULL;
+}
+
+static enum error_code find_gpu(struct device *device, struct error *error) {
+    int count = 0;
+    cudaError_t code = cudaGetDeviceCount(&count);
+    if (code != cudaSuccess) {
+        return error_set(error, ERR_MISSING, "no GPU can be used: %s", cudaGetErrorString(code));
+    }
+    if (device->index < 0 || device->index >= count) {
+        return error_set(error, ERR_MISSING, "there is no GPU %d: this machine has %d, from 0",
+                         device->index, count);
+    }
+    code = cudaGetDeviceProperties(&device->properties, device->index);
+    if (code == cudaSuccess) {
+        code = cudaSetDevice(device->index);
+    }
+    if (code != cudaSuccess) {
+        return refuse(error, device->index, code, "cannot be used");
+    }
+    device->capability = 10 * device->properties.major + device->properties.minor;
+    device->processors = device->properties.multiProcessorCount;
+    if (device->capability < 80) {
+        return error_set(error, ERR_UNSUPPORTED,
+                         "GPU %d, %s, has compute capability %d.%d: 8.0 or newer is needed",
+                         device->index, device->properties.name, device->properties.major,
+                         device->properties.minor);
+    }
+    return ERR_OK;
+}
+
+static enum error_code take_memory(struct device *device, struct error *error) {
+    cudaError_t code = cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking);
+    if (code == cudaSuccess) {
+        code = cudaMalloc(&device->scratch, SCRATCH_BYTES);
+    }
+    if (code == cudaSuccess) {
+        code = cudaMalloc(&device->workspace, WORKSPACE_BYTES);
+    }
+    if (code == cudaSuccess) {
+        code = cudaMallocHost(&device->staging, STAGING_BYTES);
+    }
+    return code == cudaSuccess ? ERR_OK : refuse(error, device->index, code, "no stream or memory");
+}
+
+static enum error_code cuda_open(struct device **out, const struct device_config *config,
+                                 struct error *error) {
+    struct device *device = calloc(1, sizeof *device);
+    if (device == NULL) {
+        return error_set(error, ERR_MEMORY, "no memory for a device");
+    }
+    device->index = config != NULL ? config->index : 0;
+    enum error_code code = find_gpu(device, error);
+    if (code == ERR_OK) {
+        code = take_memory(device, error);
+    }
+    if (code == ERR_OK) {
+        code = matmul_open(device, error);
+    }
+    if (code == ERR_OK) {
+        code = convolve_open(device, error);
+    }
+    if (code != ERR_OK) {
+        cuda_close(&device);
+        return code;
+    }
+    *out = device;
+    return ERR_OK;
+}
+
+static void cuda_info(struct device *device, struct device_info *out) {
+    memset(out, 0, sizeof *out);
+    snprintf(out->name, sizeof out->name, "%.100s, GPU %d", device->properties.name, device->index);
+    snprintf(out->class, sizeof out->class, "cuda-sm%d-%d-%zu-%d", device->capability,
+             device->processors, matmul_version(), KERNEL_GENERATION);
+    out->memory = device->properties.totalGlobalMem;
+}
+
+static enum error_code cuda_status(struct device *device, struct error *error) {
+    if (cudaSetDevice(device->index) == cudaSuccess) {
+        (void)device_noted(device, cudaStreamSynchronize(device->stream), "what was queued");
+    }
+    if (!device->failed) {
+        return ERR_OK;
+    }
+    device->failed = false;
+    return error_set(error, device->failure.code, "%s", device->failure.detail);
+}
+
+static void release(void *base) {
+    (void)cudaFree(base);
+}
+
+static enum error_code cuda_arena_open(struct device *device, struct arena *out, size_t bytes,
+                                       struct error *error) {
+    *out = (struct arena){0};
+    void *base = NULL;
+    cudaError_t code = cudaSetDevice(device->index);
+    if (code == cudaSuccess) {
+        code = cudaMalloc(&base, bytes > 0 ? bytes : ARENA_ALIGN);
+    }
+    if (code != cudaSuccess) {
+        (void)cudaGetLastError(); /* a refused allocation is no fault of what comes next */
+        return error_set(error, ERR_MEMORY, "GPU %d has no %zu bytes free: %s", device->index,
+                         bytes, cudaGetErrorString(code));
+    }
+    *out = (struct arena){
+        .base = base, .capacity = bytes > 0 ? bytes : ARENA_ALIGN, .release = release};
+    return ERR_OK;
+}
+
+/* Pageable memory is copied away before the call returns, so `host` may be reused at once. */
+static void cuda_upload(struct device *device, void *out, const void *host, size_t bytes) {
+    if (bytes > 0 && device_ready(device)) {
+        (void)device_noted(
+            device, cudaMemcpyAsync(out, host, bytes, cudaMemcpyHostToDevice, device->stream),
+            "upload");
+    }
+}
+
+static void cuda_download(struct device *device, void *host, const void *in, size_t bytes) {
+    if (bytes > 0 && device_ready(device) &&
+        device_noted(device,
+                     cudaMemcpyAsync(host, in, bytes, cudaMemcpyDeviceToHost, device->stream),
+                     "download")) {
+        (void)device_noted(device, cudaStreamSynchronize(device->stream), "download");
+    }
+}
+
+static void cuda_copy(struct device *device, void *out, const void *x, size_t bytes) {
+    if (bytes > 0 && device_ready(device)) {
+        (void)device_noted(device,
+                           cudaMemcpyAsync(out, x, bytes, cudaMemcpyDeviceToDevice, device->stream),
+                           "copy");
+    }
+}
+
+static void cuda_zero(struct device *device, void *out, size_t bytes) {
+    if (bytes > 0 && device_ready(device)) {
+        (void)device_noted(device, cudaMemsetAsync(out, 0, bytes, device->stream), "zero");
+    }
+}
+
+static size_t cuda_weight_bytes(struct device *device) {
+    return device->weight_bytes;
+}
+
+void *weight_alloc(struct device *device, size_t bytes, struct error *error) {
+    void *out = NULL;
+    cudaError_t code = cudaSetDevice(device->index);
+    if (code == cudaSuccess) {
+        code = cudaMalloc(&out, bytes);
+    }
+    if (code != cudaSuccess) {
+        (void)cudaGetLastError();
+        (void)error_set(error, ERR_MEMORY, "GPU %d has no %zu bytes free for weights: %s",
+                        device->index, bytes, cudaGetErrorString(code));
+        return NULL;
+    }
+    device->weight_bytes += bytes;
+    return out;
+}
+
+void weight_free(struct device *device, void *weight, size_t bytes) {
+    if (weight != NULL) {
+        (void)cudaSetDevice(device->index);
+        (void)cudaFree(weight);
+        device->weight_bytes -= bytes;
+    }
+}
+
+void weight_upload(struct device *device, void *out, enum dtype dtype, int64_t rows, int64_t width,
+                   weight_row *row, const void *context) {
+    /* Staging holds what is sent, and one row in f32 behind it. */
+    size_t row_bytes = (size_t)width * dtype_bytes(dtype), float_bytes = (size_t)width * 4;
+    if (!device_ready(device)) {
+        return;
+    }
+    if (row_bytes + float_bytes > STAGING_BYTES) {
+        device_fail(device, ERR_LIMIT, "a row of %lld weights is longer than the staging memory",
+                    (long long)width);
+        return;
+    }
+    int64_t chunk = (int64_t)((STAGING_BYTES - float_bytes) / row_bytes);
+    float *floats = (float *)((uint8_t *)device->staging + STAGING_BYTES - float_bytes);
+    for (int64_t first = 0; first < rows; first += chunk) {
+        int64_t count = rows - first < chunk ? rows - first : chunk;
+        for (int64_t r = 0; r < count; r++) {
+            row(context, first + r, floats);
+            for (int64_t i = 0; i < width; i++) {
+                float_store(device->staging, dtype, r * width + i, floats[i]);
+            }
+        }
+        cuda_upload(device, (uint8_t *)out + (size_t)first * row_bytes, device->staging,
+                    (size_t)count * row_bytes);
+        (void)device_noted(device, cudaStreamSynchronize(device->stream), "weights");
+    }
+}
+
+struct embedding {
+    const struct tensor *table;
+    const int32_t *ids;
+};
+
+static void embedding_row(const void *context, int64_t row, float *out) {
+    const struct embedding *embedding = context;
+    int64_t width = embedding->table->dim[1], id = embedding->ids[row];
+    assert(id >= 0 && id < embedding->table->dim[0]);
+    float_row(out, embedding->table->data, embedding->table->dtype, id * width, width);
+}
+
+/* The table stays where it is, in the mapped file: a prompt needs a few hundred rows of it. */
+static void cuda_embed(struct device *device, float *out, const struct tensor *table,
+                       const int32_t *host_ids, int64_t count) {
+    assert(count >= 0 && table->rank == 2);
+    struct embedding embedding = {table, host_ids};
+    weight_upload(device, out, DTYPE_F32, count, table->dim[1], embedding_row, &embedding);
+}
+
+extern const struct ops vidloom_ops;
+
+const struct ops vidloom_ops = {
+    .name = VIDLOOM_CUDA_NAME,
+    .device_open = cuda_open,
+    .device_close = cuda_close,
+    .device_info = cuda_info,
+    .status = cuda_status,
+    .arena_open = cuda_arena_open,
+    .upload = cuda_upload,
+    .download = cuda_download,
+    .weight_bytes = cuda_weight_bytes,
+    .linear_create = cuda_linear_create,
+    .linear_close = cuda_linear_close,
+    .conv_create = cuda_conv_create,
+    .conv_close = cuda_conv_close,
+    .linear = cuda_linear,
+    .attention = cuda_attention,
+    .conv = cuda_conv,
+    .layer_norm = cuda_layer_norm,
+    .rms_norm = cuda_rms_norm,
+    .qk_norm_rope = cuda_qk_norm_rope,
+    .channel_norm = cuda_channel_norm,
+    .activate = cuda_activate,
+    .gelu_gate = cuda_gelu_gate,
+    .modulation = cuda_modulation,
+    .convert = cuda_convert,
+    .add = cuda_add,
+    .combine = cuda_combine,
+    .copy = cuda_copy,
+    .zero = cuda_zero,
+    .embed = cuda_embed,
+    .patchify = cuda_patchify,
+    .unpatchify = cuda_unpatchify,
+    .to_channels_last = cuda_to_channels_last,
+    .to_channels_first = cuda_to_channels_first,
+    .upsample = cuda_upsample,
+    .interleave_frames = cuda_interleave_frames,
+    .from_pixels = cuda_from_pixels,
+    .to_pixels = cuda_to_pixels,
+};

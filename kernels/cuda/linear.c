@@ -1,0 +1,253 @@
+/* Linear layers and convolutions: their weights on the device, and who multiplies. bf16 goes to
+ * cuBLASLt and cuDNN, what those cannot do and f32 to product.cu. */
+#include <assert.h>
+#include <stdlib.h>
+
+#include "kernels/cpu/float.h"
+#include "kernels/cuda/backend.h"
+
+/* -- weights ----------------------------------------------------------------------------------- */
+
+struct stack {
+    const struct tensor *const *tensors;
+    int64_t inputs;
+};
+
+/* Row `row` of tensors stacked along the output; a bias is a stack of rows of one. */
+static void stack_row(const void *context, int64_t row, float *out) {
+    const struct stack *stack = context;
+    int i = 0;
+    while (row >= stack->tensors[i]->dim[0]) {
+        row -= stack->tensors[i++]->dim[0];
+    }
+    float_row(out, stack->tensors[i]->data, stack->tensors[i]->dtype, row * stack->inputs,
+              stack->inputs);
+}
+
+static void zero_row(const void *context, int64_t row, float *out) {
+    (void)context, (void)row;
+    *out = 0;
+}
+
+/* Every waiting failure of the device as this function's own. */
+static enum error_code created(struct device *device, struct error *error) {
+    if (!device->failed) {
+        return ERR_OK;
+    }
+    device->failed = false;
+    return error_set(error, device->failure.code, "%s", device->failure.detail);
+}
+
+void cuda_linear_close(struct device *device, struct linear **pointer) {
+    struct linear *linear = *pointer;
+    if (linear != NULL) {
+        size_t outputs = (size_t)linear->outputs;
+        weight_free(device, linear->weight,
+                    outputs * (size_t)linear->inputs * dtype_bytes(linear->dtype));
+        weight_free(device, linear->bias, outputs * sizeof(float));
+        weight_free(device, linear->bias_narrow, outputs * sizeof(uint16_t));
+        free(linear);
+        *pointer = NULL;
+    }
+}
+
+enum error_code cuda_linear_create(struct device *device, struct linear **out,
+                                   const struct tensor *const *weights,
+                                   const struct tensor *const *biases, int count, enum dtype dtype,
+                                   struct error *error) {
+    assert(count > 0 && weights[0]->rank == 2 && (dtype == DTYPE_F32 || dtype == DTYPE_BF16));
+    struct linear *linear = calloc(1, sizeof *linear);
+    if (linear == NULL) {
+        return error_set(error, ERR_MEMORY, "no memory for a layer");
+    }
+    linear->inputs = weights[0]->dim[1];
+    linear->dtype = dtype;
+    for (int i = 0; i < count; i++) {
+        assert(weights[i]->rank == 2 && weights[i]->dim[1] == linear->inputs);
+        linear->outputs += weights[i]->dim[0];
+    }
+    size_t outputs = (size_t)linear->outputs;
+    linear->weight =
+        weight_alloc(device, outputs * (size_t)linear->inputs * dtype_bytes(dtype), error);
+    linear->bias =
+        linear->weight != NULL ? weight_alloc(device, outputs * sizeof(float), error) : NULL;
+    if (linear->bias != NULL && dtype == DTYPE_BF16) {
+        linear->bias_narrow = weight_alloc(device, outputs * sizeof(uint16_t), error);
+    }
+    if (linear->bias == NULL || (dtype == DTYPE_BF16 && linear->bias_narrow == NULL)) {
+        cuda_linear_close(device, &linear);
+        return ERR_MEMORY;
+    }
+    struct stack weight = {weights, linear->inputs}, bias = {biases, 1};
+    weight_row *bias_row = biases != NULL && biases[0] != NULL ? stack_row : zero_row;
+    weight_upload(device, linear->weight, dtype, linear->outputs, linear->inputs, stack_row,
+                  &weight);
+    weight_upload(device, linear->bias, DTYPE_F32, linear->outputs, 1, bias_row, &bias);
+    if (linear->bias_narrow != NULL) {
+        weight_upload(device, linear->bias_narrow, DTYPE_BF16, linear->outputs, 1, bias_row, &bias);
+    }
+    enum error_code code = created(device, error);
+    if (code != ERR_OK) {
+        cuda_linear_close(device, &linear);
+        return code;
+    }
+    *out = linear;
+    return ERR_OK;
+}
+
+static int64_t filter_inputs(const struct conv_shape *shape) {
+    return (int64_t)shape->kernel_t * shape->kernel_h * shape->kernel_w * shape->in_channels;
+}
+
+void cuda_conv_close(struct device *device, struct conv **pointer) {
+    struct conv *conv = *pointer;
+    if (conv != NULL) {
+        convolve_forget(device, conv);
+        size_t outputs = (size_t)conv->shape.out_channels;
+        weight_free(device, conv->weight,
+                    outputs * (size_t)filter_inputs(&conv->shape) * dtype_bytes(conv->dtype));
+        weight_free(device, conv->bias, outputs * sizeof(float));
+        free(conv);
+        *pointer = NULL;
+    }
+}
+
+struct filter {
+    const struct tensor *tensor;
+    int64_t taps, channels;
+};
+
+/* [tap, channel] of output channel `row`; PyTorch has [channel, tap]. */
+static void filter_row(const void *context, int64_t row, float *out) {
+    const struct filter *filter = context;
+    for (int64_t tap = 0; tap < filter->taps; tap++) {
+        for (int64_t c = 0; c < filter->channels; c++) {
+            int64_t at = (row * filter->channels + c) * filter->taps + tap;
+            out[tap * filter->channels + c] =
+                float_load(filter->tensor->data, filter->tensor->dtype, at);
+        }
+    }
+}
+
+enum error_code cuda_conv_create(struct device *device, struct conv **out,
+                                 const struct conv_shape *shape, const struct tensor *weight,
+                                 const struct tensor *bias, enum dtype dtype, struct error *error) {
+    assert(dtype == DTYPE_F32 || dtype == DTYPE_BF16);
+    int64_t inputs = filter_inputs(shape);
+    assert(tensor_elements(weight) == inputs * shape->out_channels);
+    assert(bias == NULL || tensor_elements(bias) == shape->out_channels);
+    struct conv *conv = calloc(1, sizeof *conv);
+    if (conv == NULL) {
+        return error_set(error, ERR_MEMORY, "no memory for a convolution");
+    }
+    conv->shape = *shape;
+    conv->dtype = dtype;
+    size_t outputs = (size_t)shape->out_channels;
+    conv->weight = weight_alloc(device, outputs * (size_t)inputs * dtype_bytes(dtype), error);
+    conv->bias = conv->weight != NULL ? weight_alloc(device, outputs * sizeof(float), error) : NULL;
+    if (conv->bias == NULL) {
+        cuda_conv_close(device, &conv);
+        return ERR_MEMORY;
+    }
+    struct filter filter = {weight, inputs / shape->in_channels, shape->in_channels};
+    struct stack biases = {&bias, 1};
+    weight_upload(device, conv->weight, dtype, shape->out_channels, inputs, filter_row, &filter);
+    weight_upload(device, conv->bias, DTYPE_F32, shape->out_channels, 1,
+                  bias != NULL ? stack_row : zero_row, &biases);
+    enum error_code code = created(device, error);
+    if (code != ERR_OK) {
+        cuda_conv_close(device, &conv);
+        return code;
+    }
+    *out = conv;
+    return ERR_OK;
+}
+
+/* -- products ---------------------------------------------------------------------------------- */
+
+/* Rows in pieces whose products fit scratch memory, each finished while it is in the cache. */
+static bool linear_by_pieces(struct device *device, void *out, const void *in,
+                             const struct linear *linear, int64_t rows,
+                             const struct linear_epilogue *epilogue) {
+    int64_t piece = (int64_t)(SCRATCH_BYTES / sizeof(float)) / linear->outputs;
+    piece = piece > 128 ? piece / 128 * 128 : piece; /* whole tiles */
+    if (piece == 0) {
+        return false;
+    }
+    for (int64_t first = 0; first < rows; first += piece) {
+        int64_t count = rows - first < piece ? rows - first : piece;
+        const uint8_t *from = (const uint8_t *)in + first * linear->inputs * 2;
+        if (!matmul_run(device, device->scratch, DTYPE_F32, from, linear, count, false, false)) {
+            assert(first == 0 || device->failed || count < piece);
+            struct linear_epilogue rest = *epilogue;
+            size_t skip = (size_t)(first * linear->outputs) * dtype_bytes(epilogue->out_dtype);
+            rest.group = epilogue->group != NULL ? epilogue->group + first : NULL;
+            (void)device_noted(
+                device,
+                product_linear(device, (uint8_t *)out + skip, from, linear, rows - first, &rest),
+                "linear");
+            return true;
+        }
+        (void)device_noted(
+            device, product_finish(device, out, device->scratch, linear, first, count, epilogue),
+            "linear's way out");
+    }
+    return true;
+}
+
+void cuda_linear(struct device *device, void *out, const void *in, const struct linear *linear,
+                 int64_t rows, const struct linear_epilogue *epilogue) {
+    static const struct linear_epilogue none = {.out_dtype = DTYPE_F32};
+    if (epilogue == NULL) {
+        epilogue = &none;
+    }
+    assert(rows >= 0);
+    assert(epilogue->out_dtype == DTYPE_F32 || epilogue->out_dtype == linear->dtype);
+    assert(!epilogue->accumulate || epilogue->out_dtype == DTYPE_F32);
+    if (rows == 0 || !device_ready(device)) {
+        return;
+    }
+    if (linear->dtype == DTYPE_BF16) {
+        bool gelu = epilogue->activation == ACTIVATION_GELU_TANH;
+        bool direct = epilogue->gate == NULL && !epilogue->accumulate &&
+                      (gelu || epilogue->activation == ACTIVATION_NONE);
+        if (direct && matmul_run(device, out, epilogue->out_dtype, in, linear, rows, true, gelu)) {
+            return;
+        }
+        if (linear_by_pieces(device, out, in, linear, rows, epilogue)) {
+            return;
+        }
+    }
+    (void)device_noted(device, product_linear(device, out, in, linear, rows, epilogue), "linear");
+}
+
+void cuda_conv(struct device *device, const struct conv *conv, const struct conv_args *args) {
+    const struct conv_shape *shape = &conv->shape;
+    assert(args->frames >= shape->kernel_t && args->pad_top >= 0 && args->pad_bottom >= 0);
+    assert(args->pad_left >= 0 && args->pad_right >= 0);
+    assert(args->height + args->pad_top + args->pad_bottom >= shape->kernel_h);
+    assert(args->width + args->pad_left + args->pad_right >= shape->kernel_w);
+    (void)shape;
+    if (!device_ready(device)) {
+        return;
+    }
+    if (conv->dtype == DTYPE_BF16 && convolve_run(device, conv, args)) {
+        return;
+    }
+    (void)device_noted(device, product_conv(device, conv, args), "conv");
+}
+
+void cuda_attention(struct device *device, const struct attention_args *args) {
+    int64_t width = (int64_t)args->heads * args->head_dim;
+    (void)width;
+    assert(args->heads > 0 && args->head_dim > 0 && args->head_dim <= 1024);
+    assert(args->head_dim % 4 == 0 && args->q_length >= 0 && args->k_length > 0);
+    assert(args->q_stride >= width && args->k_stride >= width && args->v_stride >= width);
+    assert(args->out_stride >= width);
+    if (!device_ready(device) || args->q_length == 0) {
+        return;
+    }
+    if (!attention_sm90(device, args) && !attention_sm80(device, args)) {
+        attention_any(device, args);
+    }
+}

@@ -1,0 +1,62 @@
+/* Arithmetic that several kernels share. */
+#ifndef VIDLOOM_KERNELS_CUDA_MATH_H
+#define VIDLOOM_KERNELS_CUDA_MATH_H
+
+#include <math.h>
+
+#include "kernels/args.h"
+#include <machine.cuh>
+
+/* As kernels/cpu/activate.c has it. */
+static __device__ __forceinline__ float activation_of(float x, enum activation activation) {
+    switch (activation) {
+    case ACTIVATION_SILU:
+        return x / (1 + expf(-x));
+    case ACTIVATION_GELU_TANH:
+        return 0.5f * x * (1 + tanhf(0.7978845608028654f * (x + 0.044715f * x * x * x)));
+    case ACTIVATION_GELU_ERF:
+        return 0.5f * x * (1 + erff(x * 0.7071067811865476f));
+    default:
+        return x;
+    }
+}
+
+/* V elements in one access of V*sizeof(T) bytes, to which `x` is aligned. */
+template <typename T, int V> struct __align__(sizeof(T) * V) vector {
+    T element[V];
+};
+
+template <typename T, int V>
+static __device__ __forceinline__ void load_vector(float out[V], const T *x) {
+    vector<T, V> v = *(const vector<T, V> *)x;
+#pragma unroll
+    for (int i = 0; i < V; i++) {
+        out[i] = to_float(v.element[i]);
+    }
+}
+
+template <typename T, int V>
+static __device__ __forceinline__ void store_vector(T *out, const float x[V]) {
+    vector<T, V> v;
+#pragma unroll
+    for (int i = 0; i < V; i++) {
+        from_float(&v.element[i], x[i]);
+    }
+    *(vector<T, V> *)out = v;
+}
+
+static inline bool aligned_to(const void *pointer, size_t bytes) {
+    return (uintptr_t)pointer % bytes == 0;
+}
+
+static inline int64_t blocks_of(int64_t count, int64_t each) {
+    return (count + each - 1) / each;
+}
+
+/* Call `function` with a value of the type that stores `dtype`. */
+template <typename Function>
+static inline cudaError_t with_type(enum dtype dtype, Function function) {
+    return dtype == DTYPE_BF16 ? function(bf16{}) : function(float{});
+}
+
+#endif

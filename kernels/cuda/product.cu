@@ -1,0 +1,200 @@
+/* Products that work for every shape and type, without a library: out[m,n] = Σ in(m,k)·W[n,k],
+ * where in(m,k) is a row of a matrix (linear) or the k-th input of a convolution's window (implicit
+ * GEMM). f32 layers always go this way: cuBLASLt sums a long row in one go, and would miss the 1e-6
+ * that f32 promises. For bf16 it is what is left where cuBLASLt or cuDNN has no kernel.
+ *
+ * A block computes TILE_M x TILE_N outputs, a thread 4x4 of them; operands pass through shared
+ * memory in f32, DEPTH of K at a time. Sums restart every DEPTH_BLOCK of K, as in plain C: rounding
+ * stays small over long rows. FLOPs bound; no tensor cores. Speed: not yet measured. */
+#include <assert.h>
+
+#include "kernels/cuda/backend.h"
+#include "kernels/cuda/math.cuh"
+
+#define THREADS     256
+#define TILE_M      64
+#define TILE_N      64
+#define DEPTH       16
+#define DEPTH_BLOCK 64
+static_assert(TILE_M * TILE_N == THREADS * 16, "a thread has 4x4 outputs");
+static_assert(TILE_M * DEPTH == THREADS * 4 && TILE_N * DEPTH == THREADS * 4, "and loads 4+4");
+
+/* Rows of a matrix. */
+template <typename T> struct matrix_rows {
+    const T *in;
+    int64_t inputs;
+
+    __device__ __forceinline__ float operator()(int64_t m, int64_t k) const {
+        return to_float(in[m * inputs + k]);
+    }
+};
+
+/* Windows of [T,H,W,Cin], k = tap*Cin + channel; zeros around H and W. */
+template <typename T> struct windows {
+    const T *in;
+    struct conv_shape shape;
+    int64_t height, width, out_height, out_width;
+    int pad_top, pad_left;
+
+    __device__ __forceinline__ float operator()(int64_t m, int64_t k) const {
+        int64_t channel = k % shape.in_channels, tap = k / shape.in_channels;
+        int64_t x = m % out_width, y = m / out_width % out_height, t = m / out_width / out_height;
+        int64_t it = t * shape.stride_t + tap / shape.kernel_w / shape.kernel_h;
+        int64_t iy = y * shape.stride_h + tap / shape.kernel_w % shape.kernel_h - pad_top;
+        int64_t ix = x * shape.stride_w + tap % shape.kernel_w - pad_left;
+        if (iy < 0 || iy >= height || ix < 0 || ix >= width) {
+            return 0;
+        }
+        return to_float(in[((it * height + iy) * width + ix) * shape.in_channels + channel]);
+    }
+};
+
+/* The way out of a linear layer. */
+template <typename Out> struct linear_out {
+    Out *out;
+    const float *bias, *gate;
+    const uint8_t *group;
+    int64_t outputs;
+    enum activation activation;
+    bool accumulate;
+
+    __device__ __forceinline__ void operator()(int64_t m, int64_t n, float sum) const {
+        float y = activation_of(sum + bias[n], activation);
+        if (gate != NULL) {
+            y *= gate[(group != NULL ? group[m] : 0) * outputs + n];
+        }
+        Out *at = out + m * outputs + n;
+        from_float(at, accumulate ? to_float(*at) + y : y);
+    }
+};
+
+/* The way out of a convolution. */
+template <typename T> struct conv_out {
+    T *out;
+    const T *residual;
+    const float *bias;
+    int64_t outputs;
+
+    __device__ __forceinline__ void operator()(int64_t m, int64_t n, float sum) const {
+        float y = sum + bias[n];
+        if (residual != NULL) {
+            y += to_float(residual[m * outputs + n]);
+        }
+        from_float(&out[m * outputs + n], y);
+    }
+};
+
+template <typename T, class In, class Out>
+static __global__ void __launch_bounds__(THREADS)
+    product_kernel(In in, const T *weight, Out out, int64_t rows, int64_t outputs, int64_t inputs) {
+    __shared__ float a[DEPTH][TILE_M + 4], b[DEPTH][TILE_N + 4];
+    int64_t m0 = (int64_t)blockIdx.x * TILE_M, n0 = (int64_t)blockIdx.y * TILE_N;
+    int tm = (int)threadIdx.x / 16 * 4, tn = (int)threadIdx.x % 16 * 4;
+    float sum[4][4] = {}, part[4][4] = {};
+    for (int64_t k0 = 0; k0 < inputs; k0 += DEPTH) {
+        int k = (int)threadIdx.x % DEPTH;
+        for (int i = (int)threadIdx.x / DEPTH; i < TILE_M; i += THREADS / DEPTH) {
+            bool there = k0 + k < inputs;
+            a[k][i] = there && m0 + i < rows ? in(m0 + i, k0 + k) : 0;
+            b[k][i] = there && n0 + i < outputs ? to_float(weight[(n0 + i) * inputs + k0 + k]) : 0;
+        }
+        barrier();
+#pragma unroll
+        for (int j = 0; j < DEPTH; j++) {
+#pragma unroll
+            for (int m = 0; m < 4; m++) {
+#pragma unroll
+                for (int n = 0; n < 4; n++) {
+                    part[m][n] += a[j][tm + m] * b[j][tn + n];
+                }
+            }
+        }
+        barrier();
+        if ((k0 + DEPTH) % DEPTH_BLOCK == 0 || k0 + DEPTH >= inputs) {
+#pragma unroll
+            for (int i = 0; i < 16; i++) {
+                sum[i / 4][i % 4] += part[i / 4][i % 4];
+                part[i / 4][i % 4] = 0;
+            }
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < 16; i++) {
+        int64_t m = m0 + tm + i / 4, n = n0 + tn + i % 4;
+        if (m < rows && n < outputs) {
+            out(m, n, sum[i / 4][i % 4]);
+        }
+    }
+}
+
+template <typename Out>
+static struct linear_out<Out> way_out(void *out, const struct linear *linear,
+                                      const struct linear_epilogue *epilogue) {
+    return {(Out *)out,      linear->bias,         epilogue->gate,      epilogue->group,
+            linear->outputs, epilogue->activation, epilogue->accumulate};
+}
+
+extern "C" int
+product_linear(struct device *device, void *out, const void *in, const struct linear *linear,
+               int64_t rows, const struct linear_epilogue *epilogue) {
+    dim3 grid((unsigned)blocks_of(rows, TILE_M), (unsigned)blocks_of(linear->outputs, TILE_N));
+    return with_type(linear->dtype, [&](auto type) {
+        return with_type(epilogue->out_dtype, [&](auto out_type) {
+            using T = decltype(type);
+            using Out = decltype(out_type);
+            struct matrix_rows<T> rows_in = {
+                (const T *)in, linear->inputs
+            };
+            return launch(product_kernel<T, matrix_rows<T>, linear_out<Out>>, grid, THREADS, 0,
+                          device->stream, rows_in, (const T *)linear->weight,
+                          way_out<Out>(out, linear, epilogue), rows, linear->outputs,
+                          linear->inputs);
+        });
+    });
+}
+
+extern "C" int product_conv(struct device *device, const struct conv *conv,
+                            const struct conv_args *args) {
+    const struct conv_shape *shape = &conv->shape;
+    int64_t frames = (args->frames - shape->kernel_t) / shape->stride_t + 1;
+    int64_t height =
+        (args->height + args->pad_top + args->pad_bottom - shape->kernel_h) / shape->stride_h + 1;
+    int64_t width =
+        (args->width + args->pad_left + args->pad_right - shape->kernel_w) / shape->stride_w + 1;
+    int64_t rows = frames * height * width;
+    int64_t inputs =
+        (int64_t)shape->kernel_t * shape->kernel_h * shape->kernel_w * shape->in_channels;
+    dim3 grid((unsigned)blocks_of(rows, TILE_M), (unsigned)blocks_of(shape->out_channels, TILE_N));
+    return with_type(conv->dtype, [&](auto type) {
+        using T = decltype(type);
+        struct windows<T> in = {
+            (const T *)args->in,
+                *shape, args->height, args->width, height, width, args->pad_top, args->pad_left
+        };
+        struct conv_out<T> out = {
+            (T *)args->out, (const T *)args->residual, conv->bias, shape->out_channels
+        };
+        return launch(product_kernel<T, windows<T>, conv_out<T>>, grid, THREADS, 0, device->stream,
+                      in, (const T *)conv->weight, out, rows, (int64_t)shape->out_channels, inputs);
+    });
+}
+
+template <typename Out>
+static __global__ void __launch_bounds__(THREADS)
+    finish_kernel(linear_out<Out> out, const float *product, int64_t first, int64_t count) {
+    for (int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x; i < count;
+         i += (int64_t)gridDim.x * THREADS) {
+        out(first + i / out.outputs, i % out.outputs, product[i]);
+    }
+}
+
+extern "C" int product_finish(struct device *device, void *out, const float *product,
+                              const struct linear *linear, int64_t first, int64_t rows,
+                              const struct linear_epilogue *epilogue) {
+    int64_t count = rows * linear->outputs, blocks = blocks_of(count, THREADS);
+    return with_type(epilogue->out_dtype, [&](auto out_type) {
+        using Out = decltype(out_type);
+        return launch(finish_kernel<Out>, (unsigned)(blocks < 8192 ? blocks : 8192), THREADS, 0,
+                      device->stream, way_out<Out>(out, linear, epilogue), product, first, count);
+    });
+}

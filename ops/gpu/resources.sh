@@ -1,0 +1,49 @@
+#!/bin/sh
+# What the attention kernels take of the machine, by ptxas: sh ops/gpu/resources.sh [NVCC]
+# Prints a line for each kernel and architecture and compares them with ops/gpu/resources.txt:
+# no kernel may spill; the other numbers must be the table's, when nvcc is the table's.
+# "sh ops/gpu/resources.sh > ops/gpu/resources.txt" after a change that is meant.
+set -eu
+cd "$(dirname "$0")/../.."
+nvcc=${1:-nvcc}
+table=ops/gpu/resources.txt
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# report FILE ARCHITECTURE: a line for each kernel.
+report() {
+    "$nvcc" -std=c++17 -O3 -Xptxas -v -I. -Ikernels/cuda -gencode "arch=compute_$2,code=sm_$2" \
+        -cubin -o "$work/cubin" "kernels/cuda/$1.cu" 2>"$work/log" || { cat "$work/log" >&2; exit 1; }
+    awk -v file="$1" -v arch="$2" '
+        /Compiling entry function/ {
+            type = /bf16/ ? "bf16" : "f16"
+            width = /Li128E/ ? 128 : 64
+        }
+        /bytes spill stores/ { stack = $1; stores = $5; loads = $9 }
+        /Used [0-9]+ registers/ {
+            printf "%s sm_%s %s %s: %s registers, %s bytes of stack, %s stored, %s loaded by spills\n",
+                file, arch, type, width, $5, stack, stores, loads
+        }
+        /C7514|serialized/ { printf "%s sm_%s: products are serialized\n", file, arch }
+    ' "$work/log" | sort
+}
+
+{
+    "$nvcc" --version | sed -n 's/^Cuda compilation tools, /nvcc /p'
+    for arch in 80 90 120; do
+        report attention_sm80 "$arch"
+    done
+    report attention_sm90 90a
+} | tee "$work/now"
+
+if grep -Ev ' 0 stored, 0 loaded|^nvcc' "$work/now" >&2; then
+    echo "resources: a kernel spills or waits" >&2
+    exit 1
+fi
+[ -s "$table" ] || exit 0
+if [ "$(head -n 1 "$table")" != "$(head -n 1 "$work/now")" ]; then
+    echo "resources: the table is of another nvcc: only spills were checked" >&2
+elif ! diff "$table" "$work/now" >&2; then
+    echo "resources: not what $table says" >&2
+    exit 1
+fi

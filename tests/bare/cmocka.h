@@ -14,14 +14,15 @@ struct CMUnitTest {
     const char *name;
     void (*test)(void **state);
     int (*setup)(void **state), (*teardown)(void **state);
+    void *initial_state;
 };
 
 #define cmocka_unit_test(function)                                                                 \
-    { #function, function, NULL, NULL }
+    { #function, function, NULL, NULL, NULL }
 #define cmocka_unit_test_teardown(function, after)                                                 \
-    { #function, function, NULL, after }
+    { #function, function, NULL, after, NULL }
 #define cmocka_unit_test_setup_teardown(function, before, after)                                   \
-    { #function, function, before, after }
+    { #function, function, before, after, NULL }
 
 enum { BARE_FAILED = 1, BARE_SKIPPED };
 
@@ -39,6 +40,10 @@ bare_fail(const char *file, int line, const char *format, ...) {
     va_end(values);
     printf("\n%s:%d: failed\n", file, line);
     longjmp(bare_end, BARE_FAILED);
+}
+
+static inline int bare_between(uintmax_t x, uintmax_t low, uintmax_t high) {
+    return low <= x && x <= high;
 }
 
 #define fail_msg(...) bare_fail(__FILE__, __LINE__, __VA_ARGS__)
@@ -61,7 +66,7 @@ bare_fail(const char *file, int line, const char *format, ...) {
 #define assert_float_equal(a, b, e)                                                                \
     BARE_CHECK(fabs((double)(a) - (double)(b)) <= (double)(e), #a " is " #b)
 #define assert_in_range(x, low, high)                                                              \
-    BARE_CHECK((uintmax_t)(x) >= (uintmax_t)(low) && (uintmax_t)(x) <= (uintmax_t)(high),          \
+    BARE_CHECK(bare_between((uintmax_t)(x), (uintmax_t)(low), (uintmax_t)(high)),                  \
                #low " <= " #x " <= " #high)
 #define assert_int_not_equal(a, b)                                                                 \
     BARE_CHECK((uintmax_t)(a) != (uintmax_t)(b), #a " differs from " #b)
@@ -78,10 +83,16 @@ bare_fail(const char *file, int line, const char *format, ...) {
             fail_msg("%s is \"%s\", not \"%s\"", #a, bare_a, bare_b);                              \
     } while (0)
 
-static inline int bare_run(const struct CMUnitTest *tests, size_t count) {
+static inline int bare_run(const struct CMUnitTest *tests, size_t count,
+                           int (*before)(void **state), int (*after)(void **state)) {
+    void *group = NULL;
     volatile int failed = 0, passed = 0, skipped = 0; /* kept across longjmp */
+    if (before != NULL && before(&group) != 0) {
+        printf("the tests' preparation failed\n");
+        return 1;
+    }
     for (volatile size_t i = 0; i < count; i++) {
-        void *state = NULL;
+        void *state = tests[i].initial_state != NULL ? tests[i].initial_state : group;
         const struct CMUnitTest *const volatile test = &tests[i];
         printf("[ RUN      ] %s\n", test->name);
         (void)fflush(stdout);
@@ -102,13 +113,15 @@ static inline int bare_run(const struct CMUnitTest *tests, size_t count) {
         skipped = skipped + (end == BARE_SKIPPED);
         passed = passed + (end == 0);
     }
+    if (after != NULL)
+        (void)after(&group);
     printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped);
     return failed;
 }
 
 #define cmocka_run_group_tests(tests, before, after)                                               \
-    bare_run((tests), sizeof(tests) / sizeof *(tests))
+    bare_run((tests), sizeof(tests) / sizeof *(tests), (before), (after))
 #define cmocka_run_group_tests_name(name, tests, before, after)                                    \
-    bare_run((tests), sizeof(tests) / sizeof *(tests))
+    bare_run((tests), sizeof(tests) / sizeof *(tests), (before), (after))
 
 #endif

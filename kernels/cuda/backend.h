@@ -35,6 +35,8 @@ struct device {
     cudaStream_t stream;
     void *scratch, *workspace; /* device memory, SCRATCH_BYTES and WORKSPACE_BYTES */
     void *staging;             /* pinned host memory, STAGING_BYTES */
+    void *joined;              /* device memory: the frames of a convolution's history and input */
+    size_t joined_bytes;
     struct matmul *matmul;
     struct convolve *convolve;
     size_t weight_bytes;
@@ -91,7 +93,7 @@ bool matmul_run(struct device *device, void *out, enum dtype out_dtype, const vo
 /* -- convolve.c -------------------------------------------------------------------------------- */
 MUST_CHECK enum error_code convolve_open(struct device *device, struct error *error);
 void convolve_close(struct device *device);
-/* False: cuDNN has no plan for this shape; nothing was queued. */
+/* History only as zeros. False: cuDNN has no plan for this shape; nothing was queued. */
 bool convolve_run(struct device *device, const struct conv *conv, const struct conv_args *args);
 void convolve_forget(struct device *device, const struct conv *conv);
 
@@ -172,6 +174,8 @@ void cuda_upsample(struct device *device, void *out, const void *x, int64_t fram
                    int64_t width, int64_t channels, enum dtype dtype);
 void cuda_interleave_frames(struct device *device, void *out, const void *x, int64_t frames,
                             int64_t pixels, int64_t channels, enum dtype dtype);
+void cuda_fold(struct device *device, const struct fold_args *args);
+void cuda_unfold(struct device *device, const struct fold_args *args);
 void cuda_from_pixels(struct device *device, void *out, const uint8_t *rgb, int64_t count,
                       enum dtype dtype);
 void cuda_to_pixels(struct device *device, uint8_t *rgb, const void *x, int64_t count,

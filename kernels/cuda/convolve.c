@@ -133,7 +133,7 @@ static cudnnBackendDescriptor_t convolution(struct builder *builder, cudnnBacken
     const struct conv_args *args = &builder->plan->args;
     const int64_t spatial = 3, dilation[] = {1, 1, 1},
                   stride[] = {shape->stride_t, shape->stride_h, shape->stride_w},
-                  before[] = {0, args->pad_top, args->pad_left},
+                  before[] = {args->history_frames, args->pad_top, args->pad_left},
                   after[] = {0, args->pad_bottom, args->pad_right};
     const cudnnDataType_t compute = CUDNN_DATA_FLOAT;
     const cudnnConvolutionMode_t mode = CUDNN_CROSS_CORRELATION;
@@ -190,9 +190,11 @@ static cudnnBackendDescriptor_t graph(struct builder *builder, cudnnHandle_t han
     const int64_t in[] = {1, channels, args->frames, args->height, args->width},
                   filter[] = {outputs, channels, shape->kernel_t, shape->kernel_h, shape->kernel_w},
                   bias[] = {1, outputs, 1, 1, 1},
-                  out[] = {1, outputs, (args->frames - shape->kernel_t) / shape->stride_t + 1,
-                           (height - shape->kernel_h) / shape->stride_h + 1,
-                           (width - shape->kernel_w) / shape->stride_w + 1};
+                  out[] = {
+                      1, outputs,
+                      (args->history_frames + args->frames - shape->kernel_t) / shape->stride_t + 1,
+                      (height - shape->kernel_h) / shape->stride_h + 1,
+                      (width - shape->kernel_w) / shape->stride_w + 1};
     const bool residual = builder->plan->residual;
     cudnnBackendDescriptor_t x = tensor(builder, ID_X, CUDNN_DATA_BFLOAT16, in, false);
     cudnnBackendDescriptor_t w = tensor(builder, ID_W, CUDNN_DATA_BFLOAT16, filter, false);
@@ -284,9 +286,10 @@ static struct plan *plan_make(struct convolve *convolve, const struct conv *conv
 }
 
 static bool same_size(const struct conv_args *a, const struct conv_args *b) {
-    return a->frames == b->frames && a->height == b->height && a->width == b->width &&
-           a->pad_top == b->pad_top && a->pad_bottom == b->pad_bottom &&
-           a->pad_left == b->pad_left && a->pad_right == b->pad_right;
+    return a->frames == b->frames && a->history_frames == b->history_frames &&
+           a->height == b->height && a->width == b->width && a->pad_top == b->pad_top &&
+           a->pad_bottom == b->pad_bottom && a->pad_left == b->pad_left &&
+           a->pad_right == b->pad_right;
 }
 
 static struct plan *plan_of(struct convolve *convolve, const struct conv *conv,

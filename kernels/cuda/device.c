@@ -55,6 +55,7 @@ static void cuda_close(struct device **device_pointer) {
     convolve_close(device);
     (void)cudaFree(device->scratch);
     (void)cudaFree(device->workspace);
+    (void)cudaFree(device->joined);
     (void)cudaFreeHost(device->staging);
     if (device->stream != NULL) {
         (void)cudaStreamDestroy(device->stream);
@@ -207,6 +208,11 @@ static size_t cuda_weight_bytes(struct device *device) {
     return device->weight_bytes;
 }
 
+/* Weights are on the device: nothing is read in place. */
+static size_t cuda_mapped_bytes(struct device *device) {
+    return 0;
+}
+
 void *weight_alloc(struct device *device, size_t bytes, struct error *error) {
     void *out = NULL;
     cudaError_t code = cudaSetDevice(device->index);
@@ -291,6 +297,7 @@ const struct ops vidloom_ops = {
     .upload = cuda_upload,
     .download = cuda_download,
     .weight_bytes = cuda_weight_bytes,
+    .mapped_bytes = cuda_mapped_bytes,
     .linear_create = cuda_linear_create,
     .linear_close = cuda_linear_close,
     .conv_create = cuda_conv_create,
@@ -317,6 +324,8 @@ const struct ops vidloom_ops = {
     .to_channels_first = cuda_to_channels_first,
     .upsample = cuda_upsample,
     .interleave_frames = cuda_interleave_frames,
+    .fold = cuda_fold,
+    .unfold = cuda_unfold,
     .from_pixels = cuda_from_pixels,
     .to_pixels = cuda_to_pixels,
 };

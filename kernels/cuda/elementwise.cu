@@ -110,13 +110,53 @@ static __global__ void __launch_bounds__(THREADS)
     }
 }
 
+struct i8 {
+    int8_t value;
+};
+struct f8_e4m3 {
+    uint8_t bits;
+};
+struct f8_e5m2 {
+    uint8_t bits;
+};
+
+static __device__ __forceinline__ float to_float(i8 x) {
+    return (float)x.value;
+}
+/* Four exponent bits, bias 7; no infinities. */
+static __device__ __forceinline__ float to_float(f8_e4m3 x) {
+    int exponent = x.bits >> 3 & 15, fraction = x.bits & 7;
+    float size =
+        exponent == 0 ? ldexpf((float)fraction, -9) : ldexpf((float)(8 + fraction), exponent - 10);
+    size = (x.bits & 0x7f) == 0x7f ? NAN : size;
+    return (x.bits & 0x80) != 0 ? -size : size;
+}
+/* The upper half of an f16. */
+static __device__ __forceinline__ float to_float(f8_e5m2 x) {
+    return to_float(f16{(uint16_t)(x.bits << 8)});
+}
+
 template <typename Function> static cudaError_t with_any_type(enum dtype dtype, Function function) {
     return dtype == DTYPE_F16 ? function(f16{}) : with_type(dtype, function);
 }
 
+template <typename Function>
+static cudaError_t with_stored_type(enum dtype dtype, Function function) {
+    switch (dtype) {
+    case DTYPE_I8:
+        return function(i8{});
+    case DTYPE_F8_E4M3:
+        return function(f8_e4m3{});
+    case DTYPE_F8_E5M2:
+        return function(f8_e5m2{});
+    default:
+        return with_any_type(dtype, function);
+    }
+}
+
 extern "C" void cuda_convert(struct device *device, void *out, enum dtype out_dtype, const void *x,
                              enum dtype dtype, int64_t count) {
-    assert(count >= 0 && out_dtype <= DTYPE_F16 && dtype <= DTYPE_F16);
+    assert(count >= 0 && out_dtype <= DTYPE_F16 && dtype_block(dtype) == 1);
     if (count == 0 || !device_ready(device)) {
         return;
     }
@@ -128,7 +168,7 @@ extern "C" void cuda_convert(struct device *device, void *out, enum dtype out_dt
         return;
     }
     cudaError_t code = with_any_type(out_dtype, [&](auto out_type) {
-        return with_any_type(dtype, [&](auto type) {
+        return with_stored_type(dtype, [&](auto type) {
             using Out = decltype(out_type);
             using In = decltype(type);
             return launch(convert_kernel<Out, In>, grid_of(count), THREADS, 0, device->stream,

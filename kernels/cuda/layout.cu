@@ -239,3 +239,83 @@ extern "C" void cuda_interleave_frames(struct device *device, void *out, const v
     }
     device_noted(device, code, "interleave_frames");
 }
+
+/* Where value `index` of coarse pixel `row` lies on the fine side, index counting channels first
+ * and the cells of a block within; -1: before the first frame. */
+static __device__ __forceinline__ int64_t fine_place(const struct fold_args &a, int64_t row,
+                                                     int64_t index) {
+    const int64_t s = a.factor_s, width = a.width / s, height = a.height / s;
+    const int64_t cells = a.factor_t * s * s, channel = index / cells, cell = index % cells;
+    const int64_t lack = (a.frames + a.factor_t - 1) / a.factor_t * a.factor_t - a.frames;
+    const int64_t i = cell % (s * s), down = a.columns_first ? i % s : i / s;
+    const int64_t right = a.columns_first ? i / s : i % s;
+    const int64_t frame = row / width / height * a.factor_t + cell / (s * s) - lack;
+    const int64_t y = row / width % height * s + down, x = row % width * s + right;
+    return frame < 0 ? -1 : ((frame * a.height + y) * a.width + x) * a.channels + channel;
+}
+
+template <typename T>
+static __device__ __forceinline__ void put(const struct fold_args &a, int64_t at, float value) {
+    T *out = (T *)a.out + at;
+    from_float(out, a.accumulate ? to_float(*out) + value : value);
+}
+
+/* A thread has one value of the coarse side, the mean of `share` fine ones. */
+template <typename T>
+static __global__ void __launch_bounds__(THREADS)
+    fold_kernel(struct fold_args a, int64_t share, int64_t count) {
+    for (int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x; i < count;
+         i += (int64_t)gridDim.x * THREADS) {
+        int64_t row = i / a.folded, first = i % a.folded * share;
+        float sum = 0, part = 1 / (float)share;
+        for (int64_t j = 0; j < share; j++) {
+            int64_t at = fine_place(a, row, first + j);
+            sum += at < 0 ? 0 : to_float(((const T *)a.x)[at]);
+        }
+        put<T>(a, i, sum * part);
+    }
+}
+
+/* A thread has one value of the fine side; neighbours have neighbouring channels. */
+template <typename T>
+static __global__ void __launch_bounds__(THREADS)
+    unfold_kernel(struct fold_args a, int64_t share, int64_t cells, int64_t count) {
+    for (int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x; i < count;
+         i += (int64_t)gridDim.x * THREADS) {
+        int64_t values = a.channels * cells, row = i / values, cell = i % values / a.channels;
+        int64_t index = i % a.channels * cells + cell, at = fine_place(a, row, index);
+        if (at >= 0) {
+            put<T>(a, at, to_float(((const T *)a.x)[row * a.folded + index / share]));
+        }
+    }
+}
+
+static void fold_either(struct device *device, const struct fold_args *args, bool back) {
+    const int64_t s = args->factor_s, cells = args->factor_t * s * s;
+    assert(args->dtype == DTYPE_F32 || args->dtype == DTYPE_BF16);
+    assert(cells >= 1 && cells <= 64 && args->channels * cells % args->folded == 0);
+    assert(args->frames >= 0 && args->height % s == 0 && args->width % s == 0);
+    const int64_t frames = (args->frames + args->factor_t - 1) / args->factor_t;
+    const int64_t rows = frames * (args->height / s) * (args->width / s);
+    const int64_t share = args->channels * cells / args->folded;
+    if (rows == 0 || !device_ready(device)) {
+        return;
+    }
+    cudaError_t code = with_type(args->dtype, [&](auto type) {
+        using T = decltype(type);
+        int64_t count = rows * (back ? args->channels * cells : args->folded);
+        return back ? launch(unfold_kernel<T>, grid_of(count), THREADS, 0, device->stream, *args,
+                             share, cells, count)
+                    : launch(fold_kernel<T>, grid_of(count), THREADS, 0, device->stream, *args,
+                             share, count);
+    });
+    device_noted(device, code, back ? "unfold" : "fold");
+}
+
+extern "C" void cuda_fold(struct device *device, const struct fold_args *args) {
+    fold_either(device, args, false);
+}
+
+extern "C" void cuda_unfold(struct device *device, const struct fold_args *args) {
+    fold_either(device, args, true);
+}

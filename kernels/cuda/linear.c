@@ -20,8 +20,15 @@ static void stack_row(const void *context, int64_t row, float *out) {
     while (row >= stack->tensors[i]->dim[0]) {
         row -= stack->tensors[i++]->dim[0];
     }
-    float_row(out, stack->tensors[i]->data, stack->tensors[i]->dtype, row * stack->inputs,
-              stack->inputs);
+    const struct tensor *tensor = stack->tensors[i];
+    float_row(out, tensor->data, tensor->dtype, row * stack->inputs, stack->inputs);
+    if (tensor->scale != NULL) {
+        int64_t columns = (stack->inputs + tensor->scale_columns - 1) / tensor->scale_columns;
+        const float *scale = tensor->scale + row / tensor->scale_rows * columns;
+        for (int64_t k = 0; k < stack->inputs; k++) {
+            out[k] *= scale[k / tensor->scale_columns];
+        }
+    }
 }
 
 static void zero_row(const void *context, int64_t row, float *out) {
@@ -221,9 +228,87 @@ void cuda_linear(struct device *device, void *out, const void *in, const struct 
     (void)device_noted(device, product_linear(device, out, in, linear, rows, epilogue), "linear");
 }
 
+/* Room for the joined frames of a convolution. It grows when a larger one is first met, and never
+ * inside a step that has run before. */
+static void *room(struct device *device, size_t bytes) {
+    if (bytes > device->joined_bytes) {
+        (void)device_noted(device, cudaStreamSynchronize(device->stream), "conv");
+        (void)cudaFree(device->joined);
+        device->joined = NULL;
+        device->joined_bytes = 0;
+        if (!device_noted(device, cudaMalloc(&device->joined, bytes), "memory for a conv")) {
+            return NULL;
+        }
+        device->joined_bytes = bytes;
+    }
+    return device->joined;
+}
+
+static bool append(struct device *device, uint8_t *out, const void *in, size_t bytes) {
+    return device_noted(
+        device, cudaMemcpyAsync(out, in, bytes, cudaMemcpyDeviceToDevice, device->stream), "conv");
+}
+
+/* cuDNN takes one input. History that lies right before the input is part of it; other history is
+ * joined with as many frames of the input as it is convolved with, and the rest of the input is
+ * convolved where it is. False: nothing was queued. */
+static bool convolve(struct device *device, const struct conv *conv, const struct conv_args *args) {
+    const struct conv_shape *shape = &conv->shape;
+    const size_t pixels = (size_t)args->height * (size_t)args->width;
+    const size_t frame = pixels * (size_t)shape->in_channels * dtype_bytes(conv->dtype);
+    const int64_t history = args->history_frames;
+    if (history == 0 || args->history == NULL) {
+        return convolve_run(device, conv, args);
+    }
+    struct conv_args head = *args, rest = *args;
+    head.history = rest.history = NULL;
+    head.history_frames = rest.history_frames = 0;
+    if ((const uint8_t *)args->history + (size_t)history * frame == (const uint8_t *)args->in) {
+        head.in = args->history;
+        head.frames += history;
+        return convolve_run(device, conv, &head);
+    }
+    /* Frames of the output that see history, of all. */
+    int64_t all = (history + args->frames - shape->kernel_t) / shape->stride_t + 1;
+    int64_t first = (history + shape->stride_t - 1) / shape->stride_t;
+    first = first < all ? first : all;
+    head.frames = (first - 1) * shape->stride_t + shape->kernel_t;
+    uint8_t *joined = room(device, (size_t)head.frames * frame);
+    if (joined == NULL || !append(device, joined, args->history, (size_t)history * frame) ||
+        !append(device, joined + (size_t)history * frame, args->in,
+                (size_t)(head.frames - history) * frame)) {
+        return true; /* the device has failed: there is nothing to do instead */
+    }
+    head.in = joined;
+    if (!convolve_run(device, conv, &head)) {
+        return false;
+    }
+    if (first < all) {
+        int64_t height =
+            (args->height + args->pad_top + args->pad_bottom - shape->kernel_h) / shape->stride_h +
+            1;
+        int64_t width =
+            (args->width + args->pad_left + args->pad_right - shape->kernel_w) / shape->stride_w +
+            1;
+        size_t skip =
+            (size_t)(first * height * width * shape->out_channels) * dtype_bytes(conv->dtype);
+        int64_t seen = first * shape->stride_t - history; /* frames of the input before the rest */
+        rest.in = (const uint8_t *)args->in + (size_t)seen * frame;
+        rest.frames -= seen;
+        rest.out = (uint8_t *)args->out + skip;
+        rest.residual = args->residual != NULL ? (const uint8_t *)args->residual + skip : NULL;
+        if (!convolve_run(device, conv, &rest)) {
+            (void)device_noted(device, product_conv(device, conv, &rest), "conv");
+        }
+    }
+    return true;
+}
+
 void cuda_conv(struct device *device, const struct conv *conv, const struct conv_args *args) {
     const struct conv_shape *shape = &conv->shape;
-    assert(args->frames >= shape->kernel_t && args->pad_top >= 0 && args->pad_bottom >= 0);
+    assert(args->history_frames >= 0 && args->history_frames < shape->kernel_t);
+    assert(args->history_frames + args->frames >= shape->kernel_t);
+    assert(args->pad_top >= 0 && args->pad_bottom >= 0);
     assert(args->pad_left >= 0 && args->pad_right >= 0);
     assert(args->height + args->pad_top + args->pad_bottom >= shape->kernel_h);
     assert(args->width + args->pad_left + args->pad_right >= shape->kernel_w);
@@ -231,7 +316,7 @@ void cuda_conv(struct device *device, const struct conv *conv, const struct conv
     if (!device_ready(device)) {
         return;
     }
-    if (conv->dtype == DTYPE_BF16 && convolve_run(device, conv, args)) {
+    if (conv->dtype == DTYPE_BF16 && convolve(device, conv, args)) {
         return;
     }
     (void)device_noted(device, product_conv(device, conv, args), "conv");

@@ -29,9 +29,11 @@ template <typename T> struct matrix_rows {
     }
 };
 
-/* Windows of [T,H,W,Cin], k = tap*Cin + channel; zeros around H and W. */
+/* Windows of [T,H,W,Cin], k = tap*Cin + channel; zeros around H and W, and history (NULL: zeros)
+ * before T. */
 template <typename T> struct windows {
-    const T *in;
+    const T *in, *history;
+    int history_frames;
     struct conv_shape shape;
     int64_t height, width, out_height, out_width;
     int pad_top, pad_left;
@@ -45,7 +47,12 @@ template <typename T> struct windows {
         if (iy < 0 || iy >= height || ix < 0 || ix >= width) {
             return 0;
         }
-        return to_float(in[((it * height + iy) * width + ix) * shape.in_channels + channel]);
+        int64_t at = (iy * width + ix) * shape.in_channels + channel;
+        int64_t frame = height * width * shape.in_channels;
+        if (it < history_frames) {
+            return history != NULL ? to_float(history[it * frame + at]) : 0;
+        }
+        return to_float(in[(it - history_frames) * frame + at]);
     }
 };
 
@@ -156,7 +163,7 @@ product_linear(struct device *device, void *out, const void *in, const struct li
 extern "C" int product_conv(struct device *device, const struct conv *conv,
                             const struct conv_args *args) {
     const struct conv_shape *shape = &conv->shape;
-    int64_t frames = (args->frames - shape->kernel_t) / shape->stride_t + 1;
+    int64_t frames = (args->history_frames + args->frames - shape->kernel_t) / shape->stride_t + 1;
     int64_t height =
         (args->height + args->pad_top + args->pad_bottom - shape->kernel_h) / shape->stride_h + 1;
     int64_t width =
@@ -168,7 +175,7 @@ extern "C" int product_conv(struct device *device, const struct conv *conv,
     return with_type(conv->dtype, [&](auto type) {
         using T = decltype(type);
         struct windows<T> in = {
-            (const T *)args->in,
+            (const T *)args->in, (const T *)args->history, args->history_frames,
                 *shape, args->height, args->width, height, width, args->pad_top, args->pad_left
         };
         struct conv_out<T> out = {

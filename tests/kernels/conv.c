@@ -38,6 +38,7 @@ static void run_conv(const struct ops *ops, struct device *device, void *out, vo
     struct conv_args args = c->args;
     args.out = out;
     args.in = given(args.in);
+    args.history = given(args.history);
     int64_t count = c->frames * c->height * c->width * c->shape.out_channels;
     if (c->in_place) {
         ops->copy(device, out, given(c->before), (size_t)count * dtype_bytes(c->dtype));

@@ -173,14 +173,24 @@ static void upsample_and_interleave(void **state) {
     }
 }
 
+static void set_quarters(const struct ops *ops, struct device *device, void *out, int64_t count,
+                         enum dtype dtype) {
+    void *quarters = malloc((size_t)count * dtype_bytes(dtype) + 1);
+    assert_non_null(quarters);
+    for (int64_t i = 0; i < count; i++) {
+        float_store(quarters, dtype, i, 0.25f);
+    }
+    ops->upload(device, out, quarters, (size_t)count * dtype_bytes(dtype));
+    free(quarters);
+}
+
 static void run_fold(const struct ops *ops, struct device *device, void *out, void *context) {
     struct fold_args *c = context;
     struct fold_args args = *c;
     int64_t frames = (c->frames + c->factor_t - 1) / c->factor_t, area = c->height * c->width;
     args.out = out;
-    for (int64_t i = 0; i < frames * area / c->factor_s / c->factor_s * c->folded; i++) {
-        float_store(out, c->dtype, i, 0.25f);
-    }
+    args.x = given(args.x);
+    set_quarters(ops, device, out, frames * area / c->factor_s / c->factor_s * c->folded, c->dtype);
     ops->fold(device, &args);
 }
 
@@ -188,9 +198,8 @@ static void run_unfold(const struct ops *ops, struct device *device, void *out, 
     struct fold_args *c = context;
     struct fold_args args = *c;
     args.out = out;
-    for (int64_t i = 0; i < c->frames * c->height * c->width * c->channels; i++) {
-        float_store(out, c->dtype, i, 0.25f);
-    }
+    args.x = given(args.x);
+    set_quarters(ops, device, out, c->frames * c->height * c->width * c->channels, c->dtype);
     ops->unfold(device, &args);
 }
 

@@ -349,19 +349,20 @@ static void convert_is_exact(void **state) {
             }
         }
     }
-    static uint16_t every[0x10000];
-    static uint8_t narrow[256 + 7]; /* and a remainder */
+    enum { NARROW = 256 + 7 }; /* and a remainder */
+    uint16_t *every = buffer_of(0x10000 * sizeof *every);
+    uint8_t *narrow = buffer_of(NARROW);
     for (int i = 0; i < 0x10000; i++) {
         every[i] = (uint16_t)i;
     }
-    for (size_t i = 0; i < sizeof narrow; i++) {
+    for (int i = 0; i < NARROW; i++) {
         narrow[i] = (uint8_t)i;
     }
     static const enum dtype weights[] = {DTYPE_F16, DTYPE_F8_E4M3, DTYPE_F8_E5M2, DTYPE_I8};
     for (int i = 0; i < 8; i++) {
         struct rows_case c = {.dtype = weights[i / 2], .out_dtype = types[i % 2]};
         c.x = c.dtype == DTYPE_F16 ? (const void *)every : narrow;
-        c.rows = c.dtype == DTYPE_F16 ? 0x10000 : (int64_t)sizeof narrow;
+        c.rows = c.dtype == DTYPE_F16 ? 0x10000 : NARROW;
         check("convert every", run_convert, &c, c.rows, c.out_dtype, 0);
     }
     assert_int_equal(bf16_from_float(1 + 0x1p-8f), 0x3f80);            /* a tie, to even */

@@ -156,7 +156,8 @@ void cuda_modulation(struct device *device, float *out, const float *table, cons
                      int64_t groups, int chunks, int e_chunks, int64_t width, uint32_t scale_mask);
 void cuda_convert(struct device *device, void *out, enum dtype out_dtype, const void *x,
                   enum dtype dtype, int64_t count);
-void cuda_add(struct device *device, float *out, const float *a, const float *b, int64_t count);
+void cuda_add(struct device *device, void *out, const void *a, const void *b, int64_t count,
+              enum dtype dtype);
 void cuda_combine(struct device *device, float *out, const float *const *x,
                   const float *coefficient, int terms, int64_t count);
 

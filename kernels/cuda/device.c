@@ -250,7 +250,7 @@ void weight_upload(struct device *device, void *out, enum dtype dtype, int64_t r
         return;
     }
     int64_t chunk = (int64_t)((STAGING_BYTES - float_bytes) / row_bytes);
-    float *floats = (float *)((uint8_t *)device->staging + STAGING_BYTES - float_bytes);
+    float *floats = (float *)device->staging + (STAGING_BYTES - float_bytes) / sizeof(float);
     for (int64_t first = 0; first < rows; first += chunk) {
         int64_t count = rows - first < chunk ? rows - first : chunk;
         for (int64_t r = 0; r < count; r++) {

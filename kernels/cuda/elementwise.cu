@@ -218,11 +218,26 @@ extern "C" void cuda_combine(struct device *device, float *out, const float *con
         "combine");
 }
 
-extern "C" void cuda_add(struct device *device, float *out, const float *a, const float *b,
-                         int64_t count) {
-    const float *const x[] = {a, b};
-    const float ones[] = {1, 1};
-    cuda_combine(device, out, x, ones, 2, count);
+template <typename T>
+static __global__ void __launch_bounds__(THREADS)
+    add_kernel(T *out, const T *a, const T *b, int64_t count) {
+    for (int64_t i = first_element(); i < count; i += element_stride()) {
+        from_float(&out[i], to_float(a[i]) + to_float(b[i]));
+    }
+}
+
+extern "C" void cuda_add(struct device *device, void *out, const void *a, const void *b,
+                         int64_t count, enum dtype dtype) {
+    assert(count >= 0 && (dtype == DTYPE_F32 || dtype == DTYPE_BF16));
+    if (count == 0 || !device_ready(device)) {
+        return;
+    }
+    cudaError_t code = with_type(dtype, [&](auto type) {
+        using T = decltype(type);
+        return launch(add_kernel<T>, grid_of(count), THREADS, 0, device->stream, (T *)out,
+                      (const T *)a, (const T *)b, count);
+    });
+    device_noted(device, code, "add");
 }
 
 template <typename T>

@@ -97,6 +97,11 @@ const char *text_nearest(const char *word, const char *const *candidates) {
     return nearest;
 }
 
+bool text_ends_with(const char *text, const char *end) {
+    size_t length = strlen(text), tail = strlen(end);
+    return length > tail && strcmp(text + length - tail, end) == 0;
+}
+
 bool text_to_int(const char *text, int64_t *out) {
     const char *at = text;
     bool negative = *at == '-';

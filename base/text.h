@@ -14,6 +14,9 @@ bool text_is_utf8(const char *text, size_t length, size_t *where);
  * within a third of the word's length (at least 1, at most 3). `candidates` ends with NULL. */
 const char *text_nearest(const char *word, const char *const *candidates);
 
+/* Whether `text` is something and then `end`. */
+bool text_ends_with(const char *text, const char *end);
+
 /* Whole-string numbers. Underscores, spaces, trailing characters, NaN, infinities: false. */
 bool text_to_int(const char *text, int64_t *out);
 bool text_to_double(const char *text, double *out);

@@ -62,16 +62,11 @@ static void summarise(struct summary *out, const struct weights *weights) {
 /* -- one file -------------------------------------------------------------------------------------
  */
 
-static bool ends_with(const char *text, const char *end) {
-    size_t length = strlen(text), tail = strlen(end);
-    return length > tail && strcmp(text + length - tail, end) == 0;
-}
-
 bool inspect_is_weights(const char *path) {
     static const char *const ends[] = {".safetensors", ".pth", ".pt", ".gguf",
                                        ".safetensors.index.json"};
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
-        if (ends_with(path, ends[i]))
+        if (text_ends_with(path, ends[i]))
             return true;
     return false;
 }

@@ -19,7 +19,11 @@ class _Steps(IterableDataset):
             step += worker.num_workers
 
 
+def _as_it_is(batch):
+    return batch
+
+
 def feed(make, start=0):
-    """make(step), a tuple of tensors or arrays, for step = start, start + 1, …, for ever."""
+    """make(step) for step = start, start + 1, …, for ever."""
     workers = max(1, len(os.sched_getaffinity(0)) - 1)
-    return iter(DataLoader(_Steps(make, start), batch_size=None, num_workers=workers, prefetch_factor=4))
+    return iter(DataLoader(_Steps(make, start), batch_size=None, num_workers=workers, prefetch_factor=4, collate_fn=_as_it_is))

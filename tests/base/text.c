@@ -63,6 +63,15 @@ static void test_nearest(void **state) {
     assert_string_equal(text_nearest(longest, only_long), longest);
 }
 
+static void test_ends_with(void **state) {
+    (void)state;
+    assert_true(text_ends_with("a.json", ".json"));
+    assert_false(text_ends_with(".json", ".json")); /* nothing before it */
+    assert_false(text_ends_with("a.jso", ".json"));
+    assert_false(text_ends_with("a.json.old", ".json"));
+    assert_false(text_ends_with("", "x"));
+}
+
 static void test_int(void **state) {
     (void)state;
     static const struct {
@@ -146,8 +155,9 @@ static void test_sizes_and_times(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_utf8), cmocka_unit_test(test_nearest),
-                                       cmocka_unit_test(test_int), cmocka_unit_test(test_double),
-                                       cmocka_unit_test(test_sizes_and_times)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_utf8),      cmocka_unit_test(test_nearest),
+        cmocka_unit_test(test_ends_with), cmocka_unit_test(test_int),
+        cmocka_unit_test(test_double),    cmocka_unit_test(test_sizes_and_times)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

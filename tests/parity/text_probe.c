@@ -46,13 +46,12 @@ int main(int argc, char **argv) {
     struct error error;
     char *line = malloc(LINE_BYTES_MAX);
     int32_t *ids = malloc(IDS_MAX * sizeof *ids);
-    if (line == NULL || ids == NULL)
-        return 1;
-    if (argc > 1 && tokenizer_open(&tokenizer, argv[1], &error) != ERR_OK) {
+    bool ready = line != NULL && ids != NULL;
+    if (ready && argc > 1 && tokenizer_open(&tokenizer, argv[1], &error) != ERR_OK) {
         fprintf(stderr, "%s\n", error.detail);
-        return 1;
+        ready = false;
     }
-    while (fgets(line, LINE_BYTES_MAX, stdin) != NULL) {
+    while (ready && fgets(line, LINE_BYTES_MAX, stdin) != NULL) {
         if (from_hex(line))
             answer(tokenizer, line, ids);
         else
@@ -61,5 +60,5 @@ int main(int argc, char **argv) {
     tokenizer_close(&tokenizer);
     free(ids);
     free(line);
-    return 0;
+    return ready ? 0 : 1;
 }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/text.h"
 #include "worker/model/weights_internal.h"
 
 /* JSON nodes take this many bytes a header byte at most; a header of real tensors takes about 8. */
@@ -187,18 +188,13 @@ enum error_code weights_open_memory(struct weights **out, const void *bytes, siz
     return code;
 }
 
-static bool ends_with(const char *text, const char *end) {
-    size_t length = strlen(text), tail = strlen(end);
-    return length > tail && strcmp(text + length - tail, end) == 0;
-}
-
 enum error_code weights_open(struct weights **out, const char *path, struct error *error) {
     enum error_code code = create(out, path, error);
     if (code != ERR_OK)
         return code;
     struct weights *weights = *out;
     const struct json *map = NULL;
-    bool index = ends_with(path, ".json");
+    bool index = text_ends_with(path, ".json");
     code = index ? weights_read_index(weights, &map, error)
                  : weights_add_path(weights, weights->path, error);
     if (code == ERR_OK)
@@ -231,11 +227,10 @@ void weights_close(struct weights **weights) {
     if (*weights == NULL)
         return;
     lora_close((*weights)->lora);
-    for (int i = 0; i < (*weights)->file_count; i++) {
-        struct weights_file *file = &(*weights)->file[i];
-        if (file->mapped)
-            munmap((void *)(uintptr_t)file->bytes, file->size);
-    }
+    const struct weights_file *file = (*weights)->file;
+    for (int i = 0; file != NULL && i < (*weights)->file_count; i++)
+        if (file[i].mapped)
+            munmap((void *)(uintptr_t)file[i].bytes, file[i].size);
     free((*weights)->aligned);
     arena_close(&(*weights)->arena);
     free(*weights);

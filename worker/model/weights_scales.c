@@ -4,8 +4,10 @@
  *   X.scale_weight   one number for all of X.weight (ComfyUI's scaled fp8 files, which also mark
  *                    themselves by a tensor `scaled_fp8` and may have X.scale_input, of no use
  * here) */
+#include <stdio.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "kernels/quantise.h"
 #include "worker/model/weights_internal.h"
 
@@ -16,17 +18,11 @@ static const struct ending {
 
 #define MARK "scaled_fp8"
 
-static bool ends_with(const char *text, const char *end) {
-    size_t length = strlen(text), tail = strlen(end);
-    return length > tail && strcmp(text + length - tail, end) == 0;
-}
-
 /* X.weight of "X<end>"; NULL when it is not there or of a type that has no scales. */
 static struct tensor *scaled(struct weights *weights, const char *name, const char *end) {
     char base[WEIGHTS_NAME_MAX + 8];
-    size_t module = strlen(name) - strlen(end);
-    memcpy(base, name, module);
-    memcpy(base + module, ".weight", sizeof ".weight");
+    int module = (int)(strlen(name) - strlen(end));
+    (void)snprintf(base, sizeof base, "%.*s.weight", module, name);
     const struct weights_entry *entry = weights_entry_find(weights, base);
     if (entry == NULL || (entry->tensor.dtype != DTYPE_I8 && entry->tensor.dtype != DTYPE_F8_E4M3 &&
                           entry->tensor.dtype != DTYPE_F8_E5M2))
@@ -65,7 +61,7 @@ static enum error_code attach_one(struct weights *weights, struct weights_entry 
                                   struct error *error) {
     entry->folded = strcmp(entry->name, MARK) == 0;
     for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
-        if (!ends_with(entry->name, endings[i].text))
+        if (!text_ends_with(entry->name, endings[i].text))
             continue;
         struct tensor *matrix = scaled(weights, entry->name, endings[i].text);
         entry->folded = matrix != NULL;

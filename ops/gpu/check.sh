@@ -1,0 +1,91 @@
+#!/bin/sh
+# The CUDA table against plain C: sh ops/gpu/check.sh [--table NAME:INDEX] [--only PART]
+# Needs nvcc, CMake, ninja or make, a C++ compiler; no network and none of the worker's libraries.
+# PART, with the time to expect on 16 cores:
+#   build      the bare build with the CUDA table and its tests; 2 minutes
+#   resources  registers and spills of attention against ops/gpu/resources.txt; 20 seconds
+#   vectors    every operation's tests over the table; 1 minute
+#   memory     the same under compute-sanitizer's memcheck, where it is installed; 4 minutes
+# --table emulated:0 (or emulated:1, of Hopper's kind) runs the same on the emulated machine, with
+# no GPU: so this script is tested too. Ends with "N passed, N failed"; the exit status is 1 when one
+# failed.
+set -eu
+cd "$(dirname "$0")/../.."
+PATH=$PATH:/usr/local/cuda/bin
+table=cuda:0
+only=all
+while [ $# -gt 1 ]; do
+    case $1 in
+        --table) table=$2 ;;
+        --only) only=$2 ;;
+        *) echo "check.sh: what is $1?" >&2; exit 2 ;;
+    esac
+    shift 2
+done
+[ $# -eq 0 ] || { echo "check.sh: $1 wants a value" >&2; exit 2; }
+case $only in
+    all | build | resources | vectors | memory) ;;
+    *) echo "check.sh: there is no part '$only'" >&2; exit 2 ;;
+esac
+build="build-cuda-bare"
+jobs=$(nproc)
+passed=0
+failed=0
+
+# step NAME COMMAND...: run, count, show the end of a failure's output.
+step() {
+    title=$1
+    shift
+    begun=$(date +%s)
+    if "$@" >"$build/check.log" 2>&1; then
+        passed=$((passed + 1))
+        echo "$title: passed, $(($(date +%s) - begun)) s"
+    else
+        failed=$((failed + 1))
+        tail -n 30 "$build/check.log"
+        echo "$title: FAILED, $(($(date +%s) - begun)) s"
+    fi
+}
+
+part() {
+    [ "$only" = all ] || [ "$only" = "$1" ]
+}
+
+# The table is looked for beside the program that loads it.
+place_table() {
+    library=libvidloom_${table%%:*}.so
+    [ ! -f "$build/$library" ] || cp "$build/$library" "$build/tests/kernels/"
+    [ -f "$build/tests/kernels/$library" ]
+}
+
+build_all() {
+    cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=RelWithDebInfo -DVIDLOOM_BARE=ON -DVIDLOOM_CUDA=ON &&
+        cmake --build "$build" -j "$jobs" && place_table
+}
+
+mkdir -p "$build"
+if command -v nvidia-smi >/dev/null; then
+    nvidia-smi --query-gpu=name,driver_version,clocks.sm,power.limit --format=csv,noheader || true
+fi
+echo "commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown), $(date -u +%F), table $table"
+if part build; then
+    step build build_all
+fi
+if part resources; then
+    step resources sh ops/gpu/resources.sh
+fi
+for name in rows layout linear conv attention; do
+    program=$build/tests/kernels/test_kernels_$name
+    if part vectors; then
+        step "vectors: $name" timeout 300 "$program" "$table"
+    fi
+    if part memory; then
+        if command -v compute-sanitizer >/dev/null && [ "${table%%:*}" = cuda ]; then
+            step "memory: $name" timeout 300 compute-sanitizer --error-exitcode 9 "$program" "$table"
+        else
+            echo "memory: $name: skipped: no compute-sanitizer, or a table without a GPU"
+        fi
+    fi
+done
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]

@@ -10,8 +10,8 @@
  * `struct ledger` is a table of functions, so that one core serves SQLite, PostgreSQL and the
  * simulation's memory. One thread.
  *
- * POWER LOSS (ledger_sqlite.c). WAL with synchronous=FULL: a commit returns after fsync of the log,
- * so what was acknowledged survives a power cut, provided that the disk honours fsync. One
+ * POWER LOSS (ledger_sqlite*.c). WAL with synchronous=FULL: a commit returns after fsync of the
+ * log, so what was acknowledged survives a power cut, provided that the disk honours fsync. One
  * connection writes and checkpoints, and a lock file keeps a second coordinator out. Local disk
  * only: SQLite's locks and shared memory are not to be trusted over NFS.
  *

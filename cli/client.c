@@ -178,6 +178,9 @@ static void read_video(struct client_video *out, uint64_t job, const vidloom_Vid
         .attempt = (int)in->attempt,
         .seconds = in->seconds,
         .seconds_left = in->seconds_left,
+        .drift = in->drift,
+        .seam = in->seam,
+        .redraws = (int)in->redraws,
     };
     copy_text(out->name, sizeof out->name, in->name);
     copy_text(out->path, sizeof out->path, in->path);
@@ -217,6 +220,11 @@ static void read_log(struct client_log *out, const vidloom_LogEntry *in) {
         .index = (int)in->index,
         .code = message_code(in->code),
         .seconds = in->seconds,
+        .measured = in->has_measures,
+        .measures = {.colour = in->measures.colour,
+                     .luminance = in->measures.luminance,
+                     .sharpness = in->measures.sharpness,
+                     .seam = in->measures.seam},
     };
     copy_text(out->worker, sizeof out->worker, in->worker);
     copy_text(out->class, sizeof out->class, in->class);

@@ -95,6 +95,8 @@ struct client_video {
     char worker[LIMIT_WORKER_BYTES], class[LIMIT_CLASS_BYTES];
     double seconds;      /* of work so far */
     double seconds_left; /* -1: not known */
+    double drift, seam;  /* the greatest of its windows so far */
+    int redraws;         /* windows drawn again so far */
 };
 struct client_worker {
     char name[LIMIT_WORKER_BYTES], class[LIMIT_CLASS_BYTES];
@@ -169,6 +171,8 @@ struct client_log {
     int index;
     enum error_code code; /* ERR_OK: it succeeded */
     double seconds;
+    bool measured; /* a decode that succeeded */
+    struct measures measures;
     char worker[LIMIT_WORKER_BYTES], class[LIMIT_CLASS_BYTES];
     char text[CLIENT_DETAIL_BYTES]; /* the event, or the attempt's error; may be "" */
 };

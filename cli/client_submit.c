@@ -108,6 +108,14 @@ static enum error_code find_image(void *user, struct job_file *out, struct arena
     return remember(gathering, &gathering->images, name, path, &out->hash, error);
 }
 
+/* Like the model's, a LoRA's file is the coordinator's and the workers' to have. */
+static enum error_code find_lora(void *user, struct job_file *out, struct arena *arena,
+                                 const char *spec, struct error *error) {
+    (void)user, (void)arena, (void)spec, (void)error;
+    *out = (struct job_file){.path = ""};
+    return ERR_OK;
+}
+
 /* A model that can do anything: this machine need not have the job's. The coordinator, which has,
  * checks again. */
 static enum error_code read_model(void *user, struct model_facts *out, const char *spec,
@@ -125,6 +133,8 @@ static enum error_code read_model(void *user, struct model_facts *out, const cha
         .window_frames = LIMIT_FRAMES,
         .overlaps = {1},
         .overlap_count = 1,
+        .any_overlap = true,
+        .windows = (1u << JOB_WINDOWS_COUNT) - 1,
         .sampler = JOB_SAMPLER_EULER,
         .steps = 1,
         .guidance = 1,
@@ -139,6 +149,7 @@ static enum error_code gather(struct gathering *gathering, const char *path, con
         .user = gathering,
         .read_file = read_file,
         .find_image = find_image,
+        .find_lora = find_lora,
         .read_model = read_model,
     };
     struct job *job = NULL;

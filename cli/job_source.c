@@ -103,6 +103,8 @@ enum error_code model_folder(char out[FILE_PATH_BYTES], const char *models, cons
 _Static_assert(MODEL_CAN_TEXT == (int)STAGE_TEXT && MODEL_CAN_KEYFRAME == (int)STAGE_KEYFRAME &&
                    MODEL_CAN_WINDOW == (int)STAGE_WINDOW && MODEL_CAN_VAE == (int)STAGE_VAE,
                "abilities are stages");
+_Static_assert(JOB_NOISE_VIDLOOM == (int)NOISE_VIDLOOM && JOB_NOISE_TORCH == (int)NOISE_TORCH,
+               "generators have the same numbers");
 _Static_assert(JOB_SAMPLER_EULER == (int)SAMPLER_EULER && JOB_SAMPLER_UNIPC == (int)SAMPLER_UNIPC &&
                    JOB_SAMPLER_RENOISE == (int)SAMPLER_RENOISE,
                "samplers have the same numbers");
@@ -120,6 +122,8 @@ static void facts_from_info(struct model_facts *out, const struct model_info *in
         .fps = info->fps,
         .window_frames = info->window_frames,
         .overlap_count = info->overlap_count,
+        .windows =
+            1u << JOB_WINDOWS_MODEL | 1u << JOB_WINDOWS_LAST_FRAME | 1u << JOB_WINDOWS_OVERLAP,
         .sampler = (enum job_sampler)info->sampler,
         .steps = info->steps,
         .guidance = (double)info->guidance,
@@ -217,6 +221,35 @@ static enum error_code find_image(void *user, struct job_file *out, struct arena
     return hash_of_file(&out->hash, absolute, error);
 }
 
+/* As models: a name is looked for in their folder, anything with a '/' is a path. */
+static enum error_code find_lora(void *user, struct job_file *out, struct arena *arena,
+                                 const char *spec, struct error *error) {
+    static const char extension[] = ".safetensors";
+    const struct job_source *source = user;
+    char path[FILE_PATH_BYTES];
+    struct stat status;
+    size_t length = strlen(spec);
+    if (length <= sizeof extension - 1 ||
+        strcmp(spec + length - (sizeof extension - 1), extension) != 0)
+        return error_set(error, ERR_UNSUPPORTED, "%.512s: expected a name that ends with %s", spec,
+                         extension);
+    enum error_code code = strchr(spec, '/') ? file_join(path, spec[0] == '/' ? "/" : ".",
+                                                         spec + (spec[0] == '/'), error)
+                                             : file_join(path, source->models, spec, error);
+    if (code != ERR_OK)
+        return code;
+    if (stat(path, &status) != 0)
+        return error_set_errno(error, errno, "LoRA %.512s", path);
+    if (!S_ISREG(status.st_mode))
+        return error_set(error, ERR_USAGE, "LoRA %.512s is %s, not a file", path,
+                         S_ISDIR(status.st_mode) ? "a folder" : "a device");
+    out->bytes = status.st_size;
+    out->path = arena_strdup(arena, path, strlen(path));
+    if (!out->path)
+        return error_set(error, ERR_MEMORY, "no memory for the name of %.512s", path);
+    return hash_of_file(&out->hash, path, error);
+}
+
 static enum error_code find_output(void *user, char out[FILE_PATH_BYTES],
                                    const struct job_output *output, struct error *error) {
     struct job_source *source = user;
@@ -234,7 +267,7 @@ static enum error_code find_output(void *user, char out[FILE_PATH_BYTES],
 }
 
 void job_source_resolver(struct job_resolver *out, struct job_source *source) {
-    *out = (struct job_resolver){source, read_file, find_image, read_model, find_output};
+    *out = (struct job_resolver){source, read_file, find_image, find_lora, read_model, find_output};
 }
 
 enum error_code job_source_open(struct job **out, struct job_source *source, const char *path,

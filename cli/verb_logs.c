@@ -20,6 +20,14 @@ struct report {
     int rows;
 };
 
+static void put_measures(struct json_writer *writer, const struct measures *measures) {
+    json_put_double(writer, "drift", measures_drift(measures));
+    json_put_double(writer, "colour", measures->colour);
+    json_put_double(writer, "luminance", measures->luminance);
+    json_put_double(writer, "sharpness", measures->sharpness);
+    json_put_double(writer, "seam", measures->seam);
+}
+
 static void put_json(struct buffer *out, const struct client_log *log) {
     struct json_writer writer = {.buffer = out};
     char text[32];
@@ -37,6 +45,8 @@ static void put_json(struct buffer *out, const struct client_log *log) {
         json_put_text(&writer, "worker", log->worker);
         json_put_text(&writer, "class", log->class);
     }
+    if (log->measured)
+        put_measures(&writer, &log->measures);
     json_put_text(&writer, "text", log->text);
     json_end_object(&writer);
     buffer_add_text(out, "\n");
@@ -62,6 +72,11 @@ static bool put_log(void *user, const struct client_log *log) {
         buffer_printf(out, "  %s %s on %s after %.2f s", remote_task(text, log->kind, log->index),
                       log->code == ERR_OK ? "done" : error_name(log->code), log->worker,
                       log->seconds);
+    if (log->measured)
+        buffer_printf(out,
+                      "  drift %.3f (colour %.3f, luminance %+.3f, sharpness %+.3f), seam %.3f",
+                      measures_drift(&log->measures), log->measures.colour, log->measures.luminance,
+                      log->measures.sharpness, log->measures.seam);
     if (*log->text)
         buffer_printf(out, "  %s", log->text);
     buffer_add_text(out, "\n");

@@ -92,6 +92,9 @@ static void put_video_json(struct buffer *out, const struct client_video *video)
     json_put_text(&writer, "class", video->class);
     json_put_double(&writer, "took_s", video->seconds);
     json_put_double(&writer, "left_s", video->seconds_left);
+    json_put_double(&writer, "drift", video->drift);
+    json_put_double(&writer, "seam", video->seam);
+    json_put_int(&writer, "redraws", video->redraws);
     if (video->code != ERR_OK) {
         json_put_text(&writer, "code", error_name(video->code));
         json_put_text(&writer, "error", video->detail);
@@ -108,12 +111,14 @@ static bool put_video(void *user, const struct client_video *video) {
         return true;
     }
     if (report->rows++ == 0)
-        buffer_printf(&report->text, "\n%-20s  %-10s  %9s  %-12s  %10s  %-12s  %s\n", "video",
-                      "state", "windows", "at", "took", "worker", "file or error");
-    buffer_printf(&report->text, "%-20s  %-10s  %4d/%-4d  %-12s  %10s  %-12s  %s\n", video->name,
-                  video_state_name(video->state), video->windows_done, video->windows,
+        buffer_printf(&report->text, "\n%-20s  %-10s  %9s  %-12s  %10s  %5s  %5s  %5s  %-12s  %s\n",
+                      "video", "state", "windows", "at", "took", "drift", "seam", "again", "worker",
+                      "file or error");
+    buffer_printf(&report->text,
+                  "%-20s  %-10s  %4d/%-4d  %-12s  %10s  %5.3f  %5.3f  %5d  %-12s  %s\n",
+                  video->name, video_state_name(video->state), video->windows_done, video->windows,
                   remote_task(task, video->kind, video->index), text_duration(took, video->seconds),
-                  *video->worker ? video->worker : "-",
+                  video->drift, video->seam, video->redraws, *video->worker ? video->worker : "-",
                   video->state == VIDEO_FAILED ? video->detail : video->path);
     return true;
 }

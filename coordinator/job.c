@@ -111,64 +111,6 @@ static enum error_code add_entry(struct reader *reader, const struct yaml *node)
     return code;
 }
 
-/* -- models ----------------------------------------------------------------------------------- */
-
-static enum error_code read_one_model(struct reader *reader, struct job_model *out,
-                                      const struct yaml *node) {
-    struct setting spec = {0};
-    enum error_code code =
-        job_read_file_name(reader, &spec, node, "a model: a name under models/, or a path");
-    if (code)
-        return code;
-    out->spec = job_keep(reader, spec.text);
-    if (!out->spec)
-        return job_no_memory(reader);
-    code =
-        reader->resolver->read_model(reader->resolver->user, &out->facts, spec.text, reader->error);
-    return code ? error_prefix(reader->error, "%s:%d:%d: model: ", spec.at.file, spec.at.line,
-                               spec.at.column)
-                : ERR_OK;
-}
-
-static enum error_code read_models(struct reader *reader, const struct yaml *node) {
-    struct job *job = reader->job;
-    enum error_code code;
-    const struct yaml *window = node;
-    if (node->type == YAML_MAPPING) {
-        code = job_check_keys(reader, node, JOB_KEYS_MODEL, "model");
-        if (code)
-            return code;
-        window = yaml_get(node, "window");
-        const struct yaml *keyframe = yaml_get(node, "keyframe");
-        if (!window)
-            return job_fail(reader, job_place(reader, node), ERR_USAGE,
-                            "model: expected {keyframe: …, window: …}, found no window");
-        if (keyframe) {
-            code = read_one_model(reader, &job->keyframe, keyframe);
-            if (code)
-                return code;
-        }
-    } else if (node->type == YAML_SEQUENCE) {
-        return job_wrong(reader, node, ERR_USAGE,
-                         "a model: a name under models/, a path, or {keyframe: …, window: …}");
-    }
-    code = read_one_model(reader, &job->window, window);
-    if (code)
-        return code;
-    if (!job->keyframe.spec)
-        job->keyframe = job->window;
-    const struct model_facts *facts = &job->window.facts;
-    code = job_check_ability(reader, &job->window, job_place(reader, window), MODEL_CAN_WINDOW,
-                             "make windows (image to video)");
-    if (!code)
-        code = job_check_ability(reader, &job->window, job_place(reader, window),
-                                 MODEL_CAN_TEXT | MODEL_CAN_VAE, "read text and decode by itself");
-    if (!code && (facts->window_frames < 1 || facts->fps < 1 || facts->size_max < facts->size_min))
-        code = job_fail(reader, job_place(reader, window), ERR_UNSUPPORTED,
-                        "model: %s does not say what it can make", job->window.spec);
-    return code;
-}
-
 /* -- the whole -------------------------------------------------------------------------------- */
 
 /* The file's name without folders and extension. What does not fit a name is '-'; letters beyond
@@ -250,7 +192,7 @@ static enum error_code read_top(struct reader *reader, const struct yaml *top, c
     if (!model)
         return job_fail(reader, start, ERR_USAGE,
                         "the job names no model; expected e.g. model: pocket");
-    code = read_models(reader, model);
+    code = job_read_models(reader, model, yaml_get(top, "weights"), yaml_get(top, "lora"));
     if (!code && output)
         code = job_read_output(reader, &reader->top_output, output);
     if (!code && defaults)

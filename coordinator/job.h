@@ -44,11 +44,38 @@ enum job_container {
     JOB_CONTAINER_FOLDER, /* numbered pictures */
     JOB_CONTAINER_COUNT
 };
-enum job_sampler { JOB_SAMPLER_EULER, JOB_SAMPLER_UNIPC, JOB_SAMPLER_RENOISE, JOB_SAMPLER_COUNT };
+/* The generator of the starting noise: base/random.h, or torch.randn's. */
+enum job_noise { JOB_NOISE_VIDLOOM, JOB_NOISE_TORCH, JOB_NOISE_COUNT };
+/* How weights are held in memory; FILE: as the file has them. */
+enum job_weights {
+    JOB_WEIGHTS_FILE,
+    JOB_WEIGHTS_BF16,
+    JOB_WEIGHTS_INT8,
+    JOB_WEIGHTS_FP8,
+    JOB_WEIGHTS_COUNT
+};
+/* How a window continues the one before it; MODEL: as the model was made for. */
+enum job_windows {
+    JOB_WINDOWS_MODEL,
+    JOB_WINDOWS_LAST_FRAME,
+    JOB_WINDOWS_OVERLAP,
+    JOB_WINDOWS_PREFIX,
+    JOB_WINDOWS_COUNT
+};
+enum job_sampler {
+    JOB_SAMPLER_EULER,
+    JOB_SAMPLER_UNIPC,
+    JOB_SAMPLER_RENOISE,
+    JOB_SAMPLER_DPMPP,
+    JOB_SAMPLER_COUNT
+};
 
 const char *job_codec_name(enum job_codec codec);             /* "h264" */
 const char *job_container_name(enum job_container container); /* "mp4"; "folder" */
 const char *job_sampler_name(enum job_sampler sampler);       /* "euler" */
+const char *job_noise_name(enum job_noise noise);             /* "vidloom" */
+const char *job_weights_name(enum job_weights weights);       /* "file", "int8" */
+const char *job_windows_name(enum job_windows windows);       /* "model", "overlap" */
 
 /* Every word the reader knows, in a list that ends with NULL. configs/job.schema.json says the same
  * things to editors; a test compares the two. */
@@ -60,9 +87,14 @@ enum job_words {
     JOB_KEYS_VIDEO,
     JOB_KEYS_FILE, /* an entry of `videos` that names a prompt list */
     JOB_KEYS_SHOT,
+    JOB_KEYS_LORA,
+    JOB_KEYS_LIMITS,
     JOB_KEYS_CSV, /* columns of a prompt list */
     JOB_VALUES_CODEC,
     JOB_VALUES_SAMPLER,
+    JOB_VALUES_NOISE,
+    JOB_VALUES_WEIGHTS,
+    JOB_VALUES_STAGE,
     JOB_WORDS_COUNT
 };
 const char *const *job_words(enum job_words words);
@@ -87,6 +119,8 @@ struct model_facts {
     int window_frames;      /* frames a window yields */
     int overlaps[4];        /* numbers of tail frames a window can continue from */
     int overlap_count;
+    bool any_overlap;         /* a stand-in for a model that is elsewhere: whatever is asked for */
+    unsigned windows;         /* 1 << enum job_windows that it can, or-ed; MODEL is always there */
     enum job_sampler sampler; /* defaults of its sampler */
     int steps;
     double guidance, shift;
@@ -110,6 +144,10 @@ struct job_resolver {
     /* Size and content hash of an image. Called once for each distinct name. */
     enum error_code (*find_image)(void *user, struct job_file *out, struct arena *arena,
                                   const char *name, struct error *error);
+    /* Size and content hash of a LoRA. `spec` is as written: a name of a file under models/, or a
+     * path. Called once for each distinct name. */
+    enum error_code (*find_lora)(void *user, struct job_file *out, struct arena *arena,
+                                 const char *spec, struct error *error);
     /* What the model can do. `spec` is as written: a name under models/, or a path. */
     enum error_code (*read_model)(void *user, struct model_facts *out, const char *spec,
                                   struct error *error);
@@ -122,9 +160,17 @@ struct job_resolver {
 
 /* -- a job ------------------------------------------------------------------------------------ */
 
+struct job_lora {
+    const char *spec; /* as written */
+    struct hash hash; /* of the file */
+    double strength;  /* -10 … 10 */
+};
 struct job_model {
     const char *spec; /* as written */
     struct model_facts facts;
+    enum job_weights weights;
+    struct job_lora loras[LIMIT_LORAS]; /* of its transformer, in order */
+    int lora_count;
 };
 
 struct job_sampling {
@@ -132,6 +178,12 @@ struct job_sampling {
     int steps;
     double guidance; /* 1: none, the negative prompt is not read */
     double shift;
+};
+
+/* Past which a window is drawn again: plan.h, MEASURES. */
+struct job_limits {
+    double drift, seam; /* 0: no limit; else up to 1 */
+    int redraws;        /* of one window, at most */
 };
 
 struct job_output {
@@ -158,7 +210,10 @@ struct job_video {
     const char *image_name;       /* as written; NULL without image */
     int64_t frames;
     uint64_t seed;
-    double noise; /* 0 … 1: strength of noise mixed into a window's tail, against drift */
+    enum job_noise noise;
+    enum job_windows windows;
+    int overlap; /* tail frames a window continues from; 0: the model makes single windows */
+    struct job_limits limits;
     struct job_sampling keyframe, window;
     struct job_output output;
 };

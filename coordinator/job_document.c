@@ -6,8 +6,10 @@
 
 #include "base/json.h"
 #include "coordinator/job.h"
+#include "coordinator/plan.h"
 
-enum { DOCUMENT_FORMAT = 1 };
+/* 1 had no weights, lora, windows and limits, and another thing called noise: as if not given. */
+enum { DOCUMENT_FORMAT = 2 };
 
 /* -- writing ---------------------------------------------------------------------------------- */
 
@@ -92,6 +94,18 @@ static void put_model(struct json_writer *writer, const char *key, const struct 
     json_put_int(writer, "steps", facts->steps);
     json_put_double(writer, "guidance", facts->guidance);
     json_put_double(writer, "shift", facts->shift);
+    json_put_int(writer, "windows", facts->windows);
+    json_put_text(writer, "weights", job_weights_name(model->weights));
+    json_begin_array(writer, "lora"); /* [spec, hash, strength] */
+    for (int i = 0; i < model->lora_count; i++) {
+        hash_hex(hex, &model->loras[i].hash);
+        json_begin_array(writer, NULL);
+        json_put_text(writer, NULL, model->loras[i].spec);
+        json_put_text(writer, NULL, hex);
+        json_put_double(writer, NULL, model->loras[i].strength);
+        json_end_array(writer);
+    }
+    json_end_array(writer);
     json_end_object(writer);
 }
 
@@ -105,11 +119,117 @@ static void put_sampling(struct json_writer *writer, const char *key,
     json_end_array(writer);
 }
 
+/* Texts, shots and images that have been named so far. */
+struct tables {
+    struct address_map texts, shots, images;
+    int *shot_counts;
+    const char **image_names;
+};
+
+static bool tables_open(struct tables *tables, int videos) {
+    *tables = (struct tables){0};
+    tables->shot_counts = calloc((size_t)videos + 1, sizeof *tables->shot_counts);
+    tables->image_names = calloc((size_t)videos + 1, sizeof *tables->image_names);
+    return tables->shot_counts && tables->image_names;
+}
+
+static bool tables_close(struct tables *tables) {
+    bool failed = tables->texts.failed || tables->shots.failed || tables->images.failed;
+    free(tables->shot_counts);
+    free(tables->image_names);
+    address_close(&tables->texts);
+    address_close(&tables->shots);
+    address_close(&tables->images);
+    return !failed;
+}
+
+static void put_output(struct json_writer *writer, const struct job_output *output) {
+    json_put_text(writer, "path", output->path);
+    json_put_text(writer, "container", job_container_name(output->container));
+    json_put_text(writer, "codec", job_codec_name(output->codec));
+    json_begin_array(writer, "output"); /* width, height, fps, quality */
+    json_put_int(writer, NULL, output->width);
+    json_put_int(writer, NULL, output->height);
+    json_put_int(writer, NULL, output->fps_numerator);
+    json_put_int(writer, NULL, output->fps_denominator);
+    json_put_int(writer, NULL, output->quality);
+    json_end_array(writer);
+    if (output->overwrite)
+        json_put_bool(writer, "overwrite", true);
+}
+
+static void put_limits(struct json_writer *writer, const struct job_limits *limits) {
+    json_begin_array(writer, "limits");
+    json_put_double(writer, NULL, limits->drift);
+    json_put_double(writer, NULL, limits->seam);
+    json_put_int(writer, NULL, limits->redraws);
+    json_end_array(writer);
+}
+
+static void put_video(struct json_writer *writer, struct tables *tables,
+                      const struct job_video *video) {
+    int list = address_add(&tables->shots, video->shots);
+    tables->shot_counts[list] = video->shot_count;
+    json_begin_object(writer, NULL);
+    json_put_text(writer, "name", video->name);
+    json_put_int(writer, "shots", list);
+    json_put_int(writer, "negative", address_add(&tables->texts, video->negative));
+    if (video->image) {
+        int image = address_add(&tables->images, video->image);
+        tables->image_names[image] = video->image_name;
+        json_put_int(writer, "image", image);
+    }
+    json_put_int(writer, "frames", video->frames);
+    json_put_int(writer, "seed", (int64_t)video->seed);
+    json_put_text(writer, "noise", job_noise_name(video->noise));
+    json_put_text(writer, "windows", job_windows_name(video->windows));
+    json_put_int(writer, "overlap", video->overlap);
+    if (video->limits.redraws)
+        put_limits(writer, &video->limits);
+    put_sampling(writer, "keyframe", &video->keyframe);
+    put_sampling(writer, "window", &video->window);
+    put_output(writer, &video->output);
+    json_end_object(writer);
+}
+
+/* Lists of [frames, prompt, motion]. */
+static void put_shots(struct json_writer *writer, struct tables *tables) {
+    json_begin_array(writer, "shots");
+    for (int i = 0; i < tables->shots.count; i++) {
+        const struct job_shot *list = tables->shots.order[i];
+        json_begin_array(writer, NULL);
+        for (int j = 0; j < tables->shot_counts[i]; j++) {
+            json_begin_array(writer, NULL);
+            json_put_int(writer, NULL, list[j].frames);
+            json_put_int(writer, NULL, address_add(&tables->texts, list[j].prompt));
+            json_put_int(writer, NULL, address_add(&tables->texts, list[j].motion));
+            json_end_array(writer);
+        }
+        json_end_array(writer);
+    }
+    json_end_array(writer);
+}
+
+static void put_images(struct json_writer *writer, const struct tables *tables) {
+    json_begin_array(writer, "images");
+    for (int i = 0; i < tables->images.count; i++) {
+        const struct job_file *file = tables->images.order[i];
+        char hex[HASH_HEX_BYTES];
+        hash_hex(hex, &file->hash);
+        json_begin_object(writer, NULL);
+        json_put_text(writer, "name", tables->image_names[i]);
+        json_put_text(writer, "path", file->path ? file->path : "");
+        json_put_text(writer, "hash", hex);
+        json_put_int(writer, "bytes", file->bytes);
+        json_end_object(writer);
+    }
+    json_end_array(writer);
+}
+
 void job_write(struct buffer *out, const struct job *job) {
     struct json_writer writer = {.buffer = out};
-    struct address_map texts = {0}, shots = {0}, images = {0};
-    int *shot_counts = calloc((size_t)job->video_count + 1, sizeof *shot_counts);
-    const char **image_names = calloc((size_t)job->video_count + 1, sizeof *image_names);
+    struct tables tables;
+    bool there = tables_open(&tables, job->video_count);
 
     json_begin_object(&writer, NULL);
     json_put_int(&writer, "format", DOCUMENT_FORMAT);
@@ -117,79 +237,18 @@ void job_write(struct buffer *out, const struct job *job) {
     put_model(&writer, "keyframe", &job->keyframe);
     put_model(&writer, "window", &job->window);
     json_begin_array(&writer, "videos");
-    for (int i = 0; i < job->video_count && shot_counts && image_names; i++) {
-        const struct job_video *video = &job->videos[i];
-        const struct job_output *output = &video->output;
-        int list = address_add(&shots, video->shots);
-        shot_counts[list] = video->shot_count;
-        json_begin_object(&writer, NULL);
-        json_put_text(&writer, "name", video->name);
-        json_put_int(&writer, "shots", list);
-        json_put_int(&writer, "negative", address_add(&texts, video->negative));
-        if (video->image) {
-            int image = address_add(&images, video->image);
-            image_names[image] = video->image_name;
-            json_put_int(&writer, "image", image);
-        }
-        json_put_int(&writer, "frames", video->frames);
-        json_put_int(&writer, "seed", (int64_t)video->seed);
-        json_put_double(&writer, "noise", video->noise);
-        put_sampling(&writer, "keyframe", &video->keyframe);
-        put_sampling(&writer, "window", &video->window);
-        json_put_text(&writer, "path", output->path);
-        json_put_text(&writer, "container", job_container_name(output->container));
-        json_put_text(&writer, "codec", job_codec_name(output->codec));
-        json_begin_array(&writer, "output"); /* width, height, fps, quality */
-        json_put_int(&writer, NULL, output->width);
-        json_put_int(&writer, NULL, output->height);
-        json_put_int(&writer, NULL, output->fps_numerator);
-        json_put_int(&writer, NULL, output->fps_denominator);
-        json_put_int(&writer, NULL, output->quality);
-        json_end_array(&writer);
-        if (output->overwrite)
-            json_put_bool(&writer, "overwrite", true);
-        json_end_object(&writer);
-    }
+    for (int i = 0; i < job->video_count && there; i++)
+        put_video(&writer, &tables, &job->videos[i]);
     json_end_array(&writer);
-    json_begin_array(&writer, "shots"); /* lists of [frames, prompt, motion] */
-    for (int i = 0; i < shots.count && shot_counts; i++) {
-        const struct job_shot *list = shots.order[i];
-        json_begin_array(&writer, NULL);
-        for (int j = 0; j < shot_counts[i]; j++) {
-            json_begin_array(&writer, NULL);
-            json_put_int(&writer, NULL, list[j].frames);
-            json_put_int(&writer, NULL, address_add(&texts, list[j].prompt));
-            json_put_int(&writer, NULL, address_add(&texts, list[j].motion));
-            json_end_array(&writer);
-        }
-        json_end_array(&writer);
-    }
-    json_end_array(&writer);
-    json_begin_array(&writer, "images");
-    for (int i = 0; i < images.count && image_names; i++) {
-        const struct job_file *file = images.order[i];
-        char hex[HASH_HEX_BYTES];
-        hash_hex(hex, &file->hash);
-        json_begin_object(&writer, NULL);
-        json_put_text(&writer, "name", image_names[i]);
-        json_put_text(&writer, "path", file->path ? file->path : "");
-        json_put_text(&writer, "hash", hex);
-        json_put_int(&writer, "bytes", file->bytes);
-        json_end_object(&writer);
-    }
-    json_end_array(&writer);
+    put_shots(&writer, &tables);
+    put_images(&writer, &tables);
     json_begin_array(&writer, "texts");
-    for (int i = 0; i < texts.count; i++)
-        json_put_text(&writer, NULL, texts.order[i]);
+    for (int i = 0; i < tables.texts.count; i++)
+        json_put_text(&writer, NULL, tables.texts.order[i]);
     json_end_array(&writer);
     json_end_object(&writer);
-    if (!shot_counts || !image_names || texts.failed || shots.failed || images.failed)
+    if (!tables_close(&tables) || !there)
         out->failed = true;
-    free(shot_counts);
-    free(image_names);
-    address_close(&texts);
-    address_close(&shots);
-    address_close(&images);
 }
 
 /* -- reading ---------------------------------------------------------------------------------- */
@@ -238,6 +297,33 @@ static bool load_word(int *out, const struct json *node, const char *const *word
     return false;
 }
 
+/* The member that is one of `count` words; `out` stays as it is where there is none. */
+static bool load_named(int *out, const struct json *object, const char *key,
+                       const char *(*name_of)(int), int count) {
+    const struct json *node = json_get(object, key);
+    if (!node || node->type == JSON_NUMBER)
+        return true;
+    for (int i = 0; i < count && node->type == JSON_STRING; i++)
+        if (!strcmp(node->string, name_of(i))) {
+            *out = i;
+            return true;
+        }
+    return false;
+}
+
+static const char *noise_name(int noise) {
+    return job_noise_name((enum job_noise)noise);
+}
+static const char *weights_name(int weights) {
+    return job_weights_name((enum job_weights)weights);
+}
+static const char *windows_name(int windows) {
+    return job_windows_name((enum job_windows)windows);
+}
+static const char *container_name(int container) {
+    return job_container_name((enum job_container)container);
+}
+
 static bool load_sampling(struct job_sampling *out, const struct json *node) {
     int64_t steps;
     int sampler;
@@ -253,6 +339,20 @@ static bool load_sampling(struct job_sampling *out, const struct json *node) {
                                  .guidance = node->next->next->number,
                                  .shift = node->next->next->next->number};
     return true;
+}
+
+static enum error_code load_overlaps(struct loader *loader, struct model_facts *facts,
+                                     const struct json *node) {
+    const struct json *overlaps = json_get(node, "overlaps");
+    if (!overlaps || overlaps->type != JSON_ARRAY || overlaps->length > 4)
+        return damaged(loader, "overlaps");
+    for (const struct json *item = overlaps->child; item; item = item->next) {
+        int64_t overlap;
+        if (!load_int(&overlap, item, 1, 1 << 20))
+            return damaged(loader, "overlaps");
+        facts->overlaps[facts->overlap_count++] = (int)overlap;
+    }
+    return ERR_OK;
 }
 
 static enum error_code load_model(struct loader *loader, struct job_model *out,
@@ -287,14 +387,34 @@ static enum error_code load_model(struct loader *loader, struct job_model *out,
     facts->sampler = (enum job_sampler)sampler;
     facts->guidance = json_double(node, "guidance", 1);
     facts->shift = json_double(node, "shift", 1);
-    const struct json *overlaps = json_get(node, "overlaps");
-    if (!overlaps || overlaps->type != JSON_ARRAY || overlaps->length > 4)
-        return damaged(loader, "overlaps");
-    for (const struct json *item = overlaps->child; item; item = item->next) {
-        int64_t overlap;
-        if (!load_int(&overlap, item, 1, 1 << 20))
-            return damaged(loader, "overlaps");
-        facts->overlaps[facts->overlap_count++] = (int)overlap;
+    return load_overlaps(loader, facts, node);
+}
+
+/* What is done to the model's weights. */
+static enum error_code load_weights(struct loader *loader, struct job_model *out,
+                                    const struct json *node) {
+    const struct json *loras = json_get(node, "lora");
+    int weights = JOB_WEIGHTS_FILE;
+    int64_t windows = 0;
+    if (!load_named(&weights, node, "weights", weights_name, JOB_WEIGHTS_COUNT) ||
+        (json_get(node, "windows") &&
+         !load_int(&windows, json_get(node, "windows"), 0, (1 << JOB_WINDOWS_COUNT) - 1)))
+        return damaged(loader, "weights");
+    out->weights = (enum job_weights)weights;
+    out->facts.windows = (unsigned)windows;
+    if (!loras)
+        return ERR_OK;
+    if (loras->type != JSON_ARRAY || loras->length > LIMIT_LORAS)
+        return damaged(loader, "lora");
+    for (const struct json *item = loras->child; item; item = item->next) {
+        struct job_lora *lora = &out->loras[out->lora_count++];
+        if (item->type != JSON_ARRAY || item->length != 3 ||
+            !(lora->spec = load_text(loader, item->child)) ||
+            item->child->next->type != JSON_STRING ||
+            !hash_from_hex(&lora->hash, item->child->next->string) ||
+            item->child->next->next->type != JSON_NUMBER)
+            return damaged(loader, "lora");
+        lora->strength = item->child->next->next->number;
     }
     return ERR_OK;
 }
@@ -349,11 +469,60 @@ static enum error_code load_tables(struct loader *loader, const struct json *top
     return ERR_OK;
 }
 
+static enum error_code load_output(struct loader *loader, struct job_output *out,
+                                   const struct json *node) {
+    int64_t numbers[5];
+    int codec, container = JOB_CONTAINER_COUNT;
+    const struct json *output = json_get(node, "output");
+    if (!load_word(&codec, json_get(node, "codec"), job_words(JOB_VALUES_CODEC)) ||
+        !load_named(&container, node, "container", container_name, JOB_CONTAINER_COUNT) ||
+        container == JOB_CONTAINER_COUNT ||
+        !(out->path = load_text(loader, json_get(node, "path"))) || !output ||
+        output->type != JSON_ARRAY || output->length != 5)
+        return damaged(loader, "an output");
+    const struct json *item = output->child;
+    for (int i = 0; i < 5; i++, item = item->next)
+        if (!load_int(&numbers[i], item, i < 4 ? 1 : -1, 1 << 24))
+            return damaged(loader, "an output");
+    out->container = (enum job_container)container;
+    out->codec = (enum job_codec)codec;
+    out->width = (int)numbers[0];
+    out->height = (int)numbers[1];
+    out->fps_numerator = (int)numbers[2];
+    out->fps_denominator = (int)numbers[3];
+    out->quality = (int)numbers[4];
+    out->overwrite = json_bool(node, "overwrite", false);
+    return ERR_OK;
+}
+
+/* Noise, windows, limits. */
+static enum error_code load_manner(struct loader *loader, struct job_video *out,
+                                   const struct json *node) {
+    const struct json *limits = json_get(node, "limits"), *overlap_node = json_get(node, "overlap");
+    int noise = JOB_NOISE_VIDLOOM, windows = JOB_WINDOWS_MODEL;
+    int64_t overlap = plan_overlap(&loader->job->window.facts), redraws = 0;
+    if (!load_named(&noise, node, "noise", noise_name, JOB_NOISE_COUNT) ||
+        !load_named(&windows, node, "windows", windows_name, JOB_WINDOWS_COUNT) ||
+        (overlap_node && !load_int(&overlap, overlap_node, 0, 1 << 20)))
+        return damaged(loader, "a video");
+    out->noise = (enum job_noise)noise;
+    out->windows = (enum job_windows)windows;
+    out->overlap = (int)overlap;
+    if (!limits)
+        return ERR_OK;
+    if (limits->type != JSON_ARRAY || limits->length != 3 || limits->child->type != JSON_NUMBER ||
+        limits->child->next->type != JSON_NUMBER ||
+        !load_int(&redraws, limits->child->next->next, 0, LIMIT_REDRAWS))
+        return damaged(loader, "limits");
+    out->limits = (struct job_limits){.drift = limits->child->number,
+                                      .seam = limits->child->next->number,
+                                      .redraws = (int)redraws};
+    return ERR_OK;
+}
+
 static enum error_code load_video(struct loader *loader, struct job_video *out,
                                   const struct json *node) {
-    int64_t list, negative, image, seed, numbers[5], sum = 0;
-    int container, codec;
-    const struct json *output = json_get(node, "output");
+    int64_t list, negative, image, seed, sum = 0;
     const struct json *image_node = json_get(node, "image");
     *out = (struct job_video){0};
     if (node->type != JSON_OBJECT ||
@@ -363,20 +532,7 @@ static enum error_code load_video(struct loader *loader, struct job_video *out,
         !load_int(&seed, json_get(node, "seed"), 0, INT64_MAX) ||
         !load_sampling(&out->keyframe, json_get(node, "keyframe")) ||
         !load_sampling(&out->window, json_get(node, "window")) ||
-        !load_word(&codec, json_get(node, "codec"), job_words(JOB_VALUES_CODEC)) ||
         !(out->name = load_text(loader, json_get(node, "name"))) ||
-        !(out->output.path = load_text(loader, json_get(node, "path"))) || !output ||
-        output->type != JSON_ARRAY || output->length != 5)
-        return damaged(loader, "a video");
-    const char *container_name = json_text(node, "container", "");
-    for (container = 0; container < JOB_CONTAINER_COUNT; container++)
-        if (!strcmp(container_name, job_container_name((enum job_container)container)))
-            break;
-    const struct json *item = output->child;
-    for (int i = 0; i < 5; i++, item = item->next)
-        if (!load_int(&numbers[i], item, i < 4 ? 1 : -1, 1 << 24))
-            return damaged(loader, "an output");
-    if (container == JOB_CONTAINER_COUNT ||
         (image_node && !load_int(&image, image_node, 0, loader->file_count - 1)))
         return damaged(loader, "a video");
     if (image_node) {
@@ -391,16 +547,8 @@ static enum error_code load_video(struct loader *loader, struct job_video *out,
         return damaged(loader, "shots that do not add up");
     out->negative = loader->texts[negative];
     out->seed = (uint64_t)seed;
-    out->noise = json_double(node, "noise", 0);
-    out->output.container = (enum job_container)container;
-    out->output.codec = (enum job_codec)codec;
-    out->output.width = (int)numbers[0];
-    out->output.height = (int)numbers[1];
-    out->output.fps_numerator = (int)numbers[2];
-    out->output.fps_denominator = (int)numbers[3];
-    out->output.quality = (int)numbers[4];
-    out->output.overwrite = json_bool(node, "overwrite", false);
-    return ERR_OK;
+    enum error_code code = load_output(loader, &out->output, node);
+    return code ? code : load_manner(loader, out, node);
 }
 
 static enum error_code load_top(struct loader *loader, const char *text, size_t length) {
@@ -409,16 +557,21 @@ static enum error_code load_top(struct loader *loader, const char *text, size_t 
     enum error_code code = json_parse(&top, &loader->scratch, text, length, loader->error);
     if (code)
         return error_prefix(loader->error, "the stored job is damaged: ");
-    if (top->type != JSON_OBJECT || json_int(top, "format", 0) != DOCUMENT_FORMAT)
+    int64_t format;
+    if (top->type != JSON_OBJECT || !load_int(&format, json_get(top, "format"), 1, DOCUMENT_FORMAT))
         return error_set(loader->error, ERR_UNSUPPORTED,
-                         "the stored job has format %lld; this vidloom knows %d",
+                         "the stored job has format %lld; this vidloom knows up to %d",
                          (long long)json_int(top, "format", 0), DOCUMENT_FORMAT);
     job->name = load_text(loader, json_get(top, "job"));
     if (!job->name)
         return damaged(loader, "no name");
     code = load_model(loader, &job->keyframe, json_get(top, "keyframe"));
     if (!code)
+        code = load_weights(loader, &job->keyframe, json_get(top, "keyframe"));
+    if (!code)
         code = load_model(loader, &job->window, json_get(top, "window"));
+    if (!code)
+        code = load_weights(loader, &job->window, json_get(top, "window"));
     if (!code)
         code = load_tables(loader, top);
     if (code)

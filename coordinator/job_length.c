@@ -53,7 +53,7 @@ static enum error_code check_windows(struct reader *reader, const struct job_vid
                                      const char *key, struct place at) {
     const struct job_model *model = &reader->job->window;
     const struct model_facts *facts = &model->facts;
-    int overlap = plan_overlap(facts);
+    int overlap = video->overlap;
     int64_t windows = plan_windows(video->frames, facts->window_frames, overlap);
     if (video->frames < 1)
         return job_fail(reader, at, ERR_USAGE,

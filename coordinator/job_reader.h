@@ -1,6 +1,7 @@
 /* The job reader's insides, shared by job*.c only. See job.h for what it promises.
  *
  *   job.c            the whole file: models, defaults, entries, prompt lists
+ *   job_model.c      models, and what is done to their weights
  *   job_reader.c     errors with their places, names that must be distinct
  *   job_words.c      every word of a job file
  *   job_values.c     one value: a number, a text, a size …
@@ -45,8 +46,10 @@ struct shot {
 struct settings {
     struct place at;
     struct setting name, prompt, motion, negative, image;
-    struct setting seconds, guidance, shift, noise;
-    struct setting frames, steps, sampler, seed;
+    struct setting seconds, guidance, shift;
+    struct setting frames, steps, sampler, noise, seed;
+    struct setting windows, overlap;     /* overlap: 0: not said */
+    struct setting drift, seam, redraws; /* limits */
     struct setting path, width, height, fps_numerator, fps_denominator, codec, quality, overwrite;
     struct seed_range *seeds; /* NULL: not given */
     int seed_ranges;
@@ -153,6 +156,9 @@ enum error_code job_read_file_name(struct reader *reader, struct setting *out,
 enum error_code job_read_seeds(struct reader *reader, struct settings *out,
                                const struct yaml *node);
 enum error_code job_read_size(struct reader *reader, struct settings *out, const struct yaml *node);
+/* last_frame, overlap N, prefix */
+enum error_code job_read_windows(struct reader *reader, struct settings *out,
+                                 const struct yaml *node);
 enum error_code job_read_fps(struct reader *reader, struct settings *out, const struct yaml *node);
 
 /* -- job_settings.c --------------------------------------------------------------------------- */
@@ -182,10 +188,19 @@ enum error_code job_fill_path(struct reader *reader, struct job_output *output,
                               const struct settings *settings, struct place at, const char *video,
                               uint64_t seed);
 
-/* -- job_video.c ------------------------------------------------------------------------------ */
+/* -- job_model.c ------------------------------------------------------------------------------ */
 
 enum error_code job_check_ability(struct reader *reader, const struct job_model *model,
                                   struct place at, int ability, const char *what);
+/* The keys model, weights and lora of the job; the last two may be NULL. */
+enum error_code job_read_models(struct reader *reader, const struct yaml *model,
+                                const struct yaml *weights, const struct yaml *lora);
+/* How windows go on, and from how many frames. */
+enum error_code job_fill_windows(struct reader *reader, struct job_video *video,
+                                 const struct settings *settings);
+
+/* -- job_video.c ------------------------------------------------------------------------------ */
+
 /* One entry and the prompt list's it is in (NULL: none), as one video for each of its seeds. */
 enum error_code job_add_video(struct reader *reader, const struct settings *own,
                               const struct settings *entry, const char *name);

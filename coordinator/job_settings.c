@@ -75,9 +75,16 @@ static const struct row {
     {"guidance", NUMBER, offsetof(struct settings, guidance), 0, LIMIT_GUIDANCE,
      .what = "a guidance scale"},
     {"shift", NUMBER_ABOVE, offsetof(struct settings, shift), 0, LIMIT_GUIDANCE, .what = "a shift"},
-    {"noise", NUMBER, offsetof(struct settings, noise), 0, 1, .what = "a strength of noise"},
+    {"noise", WORD, offsetof(struct settings, noise), .words = JOB_VALUES_NOISE,
+     .what = "a generator of noise"},
     {"sampler", WORD, offsetof(struct settings, sampler), .words = JOB_VALUES_SAMPLER,
      .what = "a sampler"},
+};
+static const struct row limit_rows[] = {
+    {"drift", NUMBER_ABOVE, offsetof(struct settings, drift), 0, 1, .what = "a measure of drift"},
+    {"seam", NUMBER_ABOVE, offsetof(struct settings, seam), 0, 1, .what = "a measure of the seam"},
+    {"redraws", INTEGER, offsetof(struct settings, redraws), 0, LIMIT_REDRAWS,
+     .what = "a number of redraws"},
 };
 static const struct row output_rows[] = {
     {"path", FILE_NAME, offsetof(struct settings, path),
@@ -89,6 +96,7 @@ static const struct row output_rows[] = {
 };
 enum {
     ROWS = sizeof rows / sizeof rows[0],
+    LIMIT_ROWS = sizeof limit_rows / sizeof limit_rows[0],
     OUTPUT_ROWS = sizeof output_rows / sizeof output_rows[0]
 };
 
@@ -147,6 +155,17 @@ enum error_code job_read_output(struct reader *reader, struct settings *out,
     return code;
 }
 
+static enum error_code read_limits(struct reader *reader, struct settings *out,
+                                   const struct yaml *node) {
+    if (node->type != YAML_MAPPING)
+        return job_wrong(reader, node, ERR_USAGE,
+                         "a mapping, e.g. {drift: 0.15, seam: 0.05, redraws: 2}");
+    enum error_code code = job_check_keys(reader, node, JOB_KEYS_LIMITS, "limits");
+    for (const struct yaml *child = node->child; child && !code; child = child->next)
+        code = read_row(reader, out, row_find(limit_rows, LIMIT_ROWS, child->key), child);
+    return code;
+}
+
 enum error_code job_read_settings(struct reader *reader, struct settings *out,
                                   const struct yaml *node) {
     enum error_code code = ERR_OK;
@@ -157,6 +176,10 @@ enum error_code job_read_settings(struct reader *reader, struct settings *out,
             code = read_row(reader, out, row, child);
         else if (!strcmp(child->key, "seeds"))
             code = job_read_seeds(reader, out, child);
+        else if (!strcmp(child->key, "windows"))
+            code = job_read_windows(reader, out, child);
+        else if (!strcmp(child->key, "limits"))
+            code = read_limits(reader, out, child);
         else if (!strcmp(child->key, "shots"))
             code = read_shots(reader, out, child);
         else if (!strcmp(child->key, "output"))
@@ -204,6 +227,11 @@ void job_settings_lay(struct settings *out, const struct settings *layer) {
         out->fps_numerator = layer->fps_numerator;
         out->fps_denominator = layer->fps_denominator;
     }
+    if (layer->windows.set) {
+        out->windows = layer->windows;
+        out->overlap = layer->overlap;
+    }
     lay_rows(out, layer, rows, ROWS);
+    lay_rows(out, layer, limit_rows, LIMIT_ROWS);
     lay_rows(out, layer, output_rows, OUTPUT_ROWS);
 }

@@ -40,21 +40,21 @@ enum error_code job_read_number(struct reader *reader, struct setting *out, cons
 }
 
 enum error_code job_read_word(struct reader *reader, struct setting *out, const struct yaml *node,
-                              enum job_words list, const char *what) {
-    const char *const *words = job_words(list);
+                              enum job_words words, const char *what) {
+    const char *const *list = job_words(words);
     if (node->type == YAML_SCALAR)
-        for (int i = 0; words[i]; i++)
-            if (!strcmp(words[i], node->text)) {
+        for (int i = 0; list[i]; i++)
+            if (!strcmp(list[i], node->text)) {
                 *out = (struct setting){.set = true, .integer = i, .at = job_place(reader, node)};
                 return ERR_OK;
             }
     char expected[256];
     int used = snprintf(expected, sizeof expected, "%s, one of ", what);
-    for (int i = 0; words[i] && used < (int)sizeof expected; i++)
+    for (int i = 0; list[i] && used < (int)sizeof expected; i++)
         used += snprintf(expected + used, sizeof expected - (size_t)used, "%s%s", i ? ", " : "",
-                         words[i]);
+                         list[i]);
     const char *near =
-        node->type == YAML_SCALAR && node->length ? text_nearest(node->text, words) : NULL;
+        node->type == YAML_SCALAR && node->length ? text_nearest(node->text, list) : NULL;
     if (near) {
         char found[96];
         return job_fail(reader, job_place(reader, node), ERR_USAGE,
@@ -229,6 +229,28 @@ enum error_code job_read_size(struct reader *reader, struct settings *out,
     struct place at = job_place(reader, node);
     out->width = (struct setting){.set = true, .integer = width, .at = at};
     out->height = (struct setting){.set = true, .integer = height, .at = at};
+    return ERR_OK;
+}
+
+enum error_code job_read_windows(struct reader *reader, struct settings *out,
+                                 const struct yaml *node) {
+    static const char overlap[] = "overlap ";
+    int64_t frames = 0;
+    enum job_windows rule = JOB_WINDOWS_MODEL;
+    const char *text = node->type == YAML_SCALAR ? node->text : "";
+    if (!strcmp(text, "last_frame"))
+        rule = JOB_WINDOWS_LAST_FRAME;
+    else if (!strcmp(text, "prefix"))
+        rule = JOB_WINDOWS_PREFIX;
+    else if (!strncmp(text, overlap, sizeof overlap - 1) &&
+             text_to_int(text + sizeof overlap - 1, &frames) && frames > 0 && frames < LIMIT_FRAMES)
+        rule = JOB_WINDOWS_OVERLAP;
+    else
+        return job_wrong(reader, node, ERR_USAGE,
+                         "how windows go on: last_frame, overlap N (a number of frames) or prefix");
+    struct place at = job_place(reader, node);
+    out->windows = (struct setting){.set = true, .integer = rule, .at = at};
+    out->overlap = (struct setting){.set = true, .integer = frames, .at = at};
     return ERR_OK;
 }
 

@@ -89,14 +89,6 @@ static enum error_code check_size(struct reader *reader, const struct job_model 
                     facts->size_min, facts->size_max, width, height);
 }
 
-enum error_code job_check_ability(struct reader *reader, const struct job_model *model,
-                                  struct place at, int ability, const char *what) {
-    if ((model->facts.abilities & ability) == ability)
-        return ERR_OK;
-    return job_fail(reader, at, ERR_UNSUPPORTED, "model: %s (%s) cannot %s", model->spec,
-                    model->facts.family, what);
-}
-
 /* Whether the window model makes the size, and who makes the first frame. */
 static enum error_code check_models(struct reader *reader, struct job_video *video,
                                     const struct settings *settings, struct place at) {
@@ -287,7 +279,10 @@ enum error_code job_add_video(struct reader *reader, const struct settings *own,
     job_settings_lay(&settings, own);
 
     struct job_video video = {
-        .noise = settings.noise.number,
+        .noise = (enum job_noise)settings.noise.integer,
+        .limits = {.drift = settings.drift.number,
+                   .seam = settings.seam.number,
+                   .redraws = (int)settings.redraws.integer},
         .negative = settings.negative.set ? job_keep(reader, settings.negative.text) : "",
         .keyframe = sampling_of(&job->keyframe.facts, &settings),
         .window = sampling_of(&job->window.facts, &settings),
@@ -296,6 +291,8 @@ enum error_code job_add_video(struct reader *reader, const struct settings *own,
         return job_no_memory(reader);
     job_fill_output(&video.output, &settings, &job->window.facts);
     enum error_code code = check_models(reader, &video, &settings, at);
+    if (!code)
+        code = job_fill_windows(reader, &video, &settings);
     if (!code)
         code = job_fill_length(reader, &video, &settings, at);
     if (!code)

@@ -4,7 +4,11 @@
 static const char *const codec_names[] = {"h264", "hevc",   "av1", "vp9",
                                           "ffv1", "prores", "png", NULL};
 static const char *const container_names[] = {"mp4", "mkv", "webm", "mov", "folder", NULL};
-static const char *const sampler_names[] = {"euler", "unipc", "renoise", NULL};
+static const char *const noise_names[] = {"vidloom", "torch", NULL};
+static const char *const weights_names[] = {"file", "bf16", "int8", "fp8", NULL};
+static const char *const windows_names[] = {"model", "last_frame", "overlap", "prefix", NULL};
+static const char *const stage_names[] = {"keyframe", "window", "both", NULL};
+static const char *const sampler_names[] = {"euler", "unipc", "renoise", "dpmpp", NULL};
 
 const char *job_codec_name(enum job_codec codec) {
     return codec_names[codec];
@@ -14,6 +18,15 @@ const char *job_container_name(enum job_container container) {
 }
 const char *job_sampler_name(enum job_sampler sampler) {
     return sampler_names[sampler];
+}
+const char *job_noise_name(enum job_noise noise) {
+    return noise_names[noise];
+}
+const char *job_weights_name(enum job_weights weights) {
+    return weights_names[weights];
+}
+const char *job_windows_name(enum job_windows windows) {
+    return windows_names[windows];
 }
 
 /* What goes into what; the first codec of a container is its default. */
@@ -51,25 +64,27 @@ int job_container_codecs(enum job_codec out[JOB_CODEC_COUNT], enum job_container
     return count;
 }
 
-static const char *const keys_top[] = {"job", "model", "output", "defaults", "videos", NULL};
+/* What holds for every video, a video, an entry with a prompt list, whose `name` is put in front of
+ * the rows' generated names, and a column of a CSV list, which can say what one field can. */
+#define TEXT_KEYS     "prompt", "motion", "negative", "image"
+#define LENGTH_KEYS   "seconds", "frames"
+#define SAMPLING_KEYS "seed", "seeds", "steps", "guidance", "sampler", "shift", "noise", "windows"
+
+static const char *const keys_top[] = {"job",    "model",    "weights", "lora",
+                                       "output", "defaults", "videos",  NULL};
 static const char *const keys_model[] = {"keyframe", "window", NULL};
+static const char *const keys_lora[] = {"file", "strength", "stage", NULL};
+static const char *const keys_limits[] = {"drift", "seam", "redraws", NULL};
 static const char *const keys_output[] = {"path",    "size",      "fps", "codec",
                                           "quality", "overwrite", NULL};
-static const char *const keys_defaults[] = {"prompt",  "motion", "negative", "image", "seconds",
-                                            "frames",  "seed",   "seeds",    "steps", "guidance",
-                                            "sampler", "shift",  "noise",    "shots", NULL};
-static const char *const keys_video[] = {
-    "name",  "prompt",   "motion",  "negative", "image", "seconds", "frames", "seed", "seeds",
-    "steps", "guidance", "sampler", "shift",    "noise", "shots",   "output", NULL};
-/* `name` is put in front of the rows' generated names. */
-static const char *const keys_file[] = {
-    "file",  "name",  "prompt",   "motion",  "negative", "image", "seconds", "frames", "seed",
-    "seeds", "steps", "guidance", "sampler", "shift",    "noise", "shots",   "output", NULL};
+static const char *const keys_defaults[] = {TEXT_KEYS, LENGTH_KEYS, SAMPLING_KEYS,
+                                            "limits",  "shots",     NULL};
+static const char *const keys_video[] = {"name",   TEXT_KEYS, LENGTH_KEYS, SAMPLING_KEYS,
+                                         "limits", "shots",   "output",    NULL};
+static const char *const keys_file[] = {"file",   "name",  TEXT_KEYS, LENGTH_KEYS, SAMPLING_KEYS,
+                                        "limits", "shots", "output",  NULL};
 static const char *const keys_shot[] = {"seconds", "prompt", "motion", NULL};
-/* What one field can say. */
-static const char *const keys_csv[] = {"name",     "prompt",  "motion", "negative", "image",
-                                       "seconds",  "frames",  "seed",   "seeds",    "steps",
-                                       "guidance", "sampler", "shift",  "noise",    NULL};
+static const char *const keys_csv[] = {"name", TEXT_KEYS, LENGTH_KEYS, SAMPLING_KEYS, NULL};
 
 const char *const *job_words(enum job_words words) {
     switch (words) {
@@ -91,8 +106,18 @@ const char *const *job_words(enum job_words words) {
         return keys_csv;
     case JOB_VALUES_CODEC:
         return codec_names;
+    case JOB_KEYS_LORA:
+        return keys_lora;
+    case JOB_KEYS_LIMITS:
+        return keys_limits;
     case JOB_VALUES_SAMPLER:
         return sampler_names;
+    case JOB_VALUES_NOISE:
+        return noise_names;
+    case JOB_VALUES_WEIGHTS:
+        return weights_names + 1; /* "file" is what is said by saying nothing */
+    case JOB_VALUES_STAGE:
+        return stage_names;
     case JOB_WORDS_COUNT:
         break;
     }

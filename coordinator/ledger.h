@@ -89,6 +89,8 @@ struct ledger_video {
     enum error_code code;
     const char *detail; /* why it failed; "" otherwise */
     double seconds;     /* of work, all its tasks' */
+    double drift, seam; /* the greatest of its windows' */
+    int redraws;        /* windows that were drawn again, each time counted */
 };
 struct ledger_result {
     struct hash key;
@@ -108,6 +110,8 @@ struct ledger_attempt {
     const char *detail;
     double seconds;  /* from lease to outcome */
     int64_t wall_ns; /* of the outcome */
+    bool measured;   /* a decode that succeeded: */
+    struct measures measures;
 };
 struct ledger_publication {
     const char *path;   /* final */

@@ -37,6 +37,13 @@ static const char *const migrations[] = {
     "CREATE TABLE events(id INTEGER PRIMARY KEY AUTOINCREMENT, job INTEGER NOT NULL,"
     " video INTEGER NOT NULL, text TEXT NOT NULL, wall INTEGER NOT NULL);"
     "CREATE INDEX events_job ON events(job);",
+    /* 1 → 2: what windows were measured to be: NULL, or four doubles, little endian, in the order
+     * of struct measures. */
+    "ALTER TABLE results ADD COLUMN measures BLOB;"
+    "ALTER TABLE attempts ADD COLUMN measures BLOB;"
+    "ALTER TABLE videos ADD COLUMN drift REAL NOT NULL DEFAULT 0;"
+    "ALTER TABLE videos ADD COLUMN seam REAL NOT NULL DEFAULT 0;"
+    "ALTER TABLE videos ADD COLUMN redraws INTEGER NOT NULL DEFAULT 0;",
 };
 enum { SCHEMA_VERSION = sizeof migrations / sizeof migrations[0] };
 

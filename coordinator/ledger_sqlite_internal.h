@@ -76,6 +76,10 @@ bool column_hash(struct hash *out, sqlite3_stmt *statement, int at);
 
 /* A result's outputs as one blob: see the schema. */
 enum { OUTPUT_BYTES = 16 + 32 + 8 };
+enum { MEASURES_BYTES = 4 * 8 };
+void bind_measures(sqlite3_stmt *statement, int at, const struct measures *measures);
+/* False: NULL, or nothing that bind_measures writes. */
+bool column_measures(struct measures *out, sqlite3_stmt *statement, int at);
 int outputs_pack(uint8_t out[LIMIT_OUTPUTS * OUTPUT_BYTES], const struct task_result *result);
 bool outputs_unpack(struct task_result *result, const uint8_t *bytes, int length);
 

@@ -38,6 +38,9 @@ static enum error_code read_video(struct ledger_sqlite *self, sqlite3_stmt *stat
         .code = (enum error_code)sqlite3_column_int(statement, 4),
         .detail = column_text(statement, 5),
         .seconds = sqlite3_column_double(statement, 6),
+        .drift = sqlite3_column_double(statement, 7),
+        .seam = sqlite3_column_double(statement, 8),
+        .redraws = sqlite3_column_int(statement, 9),
     };
     if (state < 0 || state >= VIDEO_STATE_COUNT)
         return sqlite_damaged(self, "videos", error);
@@ -81,6 +84,7 @@ static enum error_code read_attempt(struct ledger_sqlite *self, sqlite3_stmt *st
         .seconds = sqlite3_column_double(statement, 11),
         .wall_ns = sqlite3_column_int64(statement, 12),
     };
+    row.measured = column_measures(&row.measures, statement, 13);
     if (!column_hash(&row.key, statement, 3))
         return sqlite_damaged(self, "attempts", error);
     return visitor->attempt(visitor->user, &row, error);
@@ -127,6 +131,7 @@ int sqlite_get_result(struct ledger_sqlite *self, struct task_result *out, bool 
         *found = outputs_unpack(out, sqlite3_column_blob(statement, 0),
                                 sqlite3_column_bytes(statement, 0));
         result = *found ? SQLITE_OK : SQLITE_CORRUPT;
+        out->measured = *found && column_measures(&out->measures, statement, 1);
     } else if (result == SQLITE_DONE) {
         result = SQLITE_OK;
     }

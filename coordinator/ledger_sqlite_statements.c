@@ -10,14 +10,14 @@ const char *const sqlite_statements[STATEMENT_COUNT] = {
     [ROLLBACK] = "ROLLBACK",
     [INSERT_JOB] = "INSERT INTO jobs VALUES(?,?,?,?,?,?,?,?)",
     [SET_JOB_STATE] = "UPDATE jobs SET state=?2 WHERE id=?1",
-    [PUT_VIDEO] = "INSERT OR REPLACE INTO videos VALUES(?,?,?,?,?,?,?)",
-    [PUT_RESULT] = "INSERT INTO results VALUES(?,?,?,?)",
+    [PUT_VIDEO] = "INSERT OR REPLACE INTO videos VALUES(?,?,?,?,?,?,?,?,?,?)",
+    [PUT_RESULT] = "INSERT INTO results VALUES(?,?,?,?,?)",
     [DROP_RESULT] = "DELETE FROM results WHERE key=? AND class=?",
-    [GET_RESULT] = "SELECT outputs FROM results WHERE key=? AND class=?",
+    [GET_RESULT] = "SELECT outputs,measures FROM results WHERE key=? AND class=?",
     [ADD_USE] = "INSERT INTO objects VALUES(?,1) ON CONFLICT(hash) DO UPDATE SET uses=uses+1",
     [DROP_USE] = "UPDATE objects SET uses=uses-1 WHERE hash=?",
     [DROP_OBJECT] = "DELETE FROM objects WHERE hash=? AND uses<=0",
-    [INSERT_ATTEMPT] = "INSERT INTO attempts VALUES(NULL,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+    [INSERT_ATTEMPT] = "INSERT INTO attempts VALUES(NULL,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     [PUT_PUBLICATION] =
         "INSERT INTO publications VALUES(?,?,?,?,?,?,?,?) ON CONFLICT(path) DO UPDATE"
         " SET staged=excluded.staged,job=excluded.job,video=excluded.video,"
@@ -28,13 +28,15 @@ const char *const sqlite_statements[STATEMENT_COUNT] = {
     [INSERT_EVENT] = "INSERT INTO events VALUES(NULL,?,?,?,?)",
     [LIST_JOBS] = "SELECT id,name,yaml,document,submission,state,priority,submitted FROM jobs"
                   " ORDER BY id",
-    [LIST_VIDEOS] = "SELECT job,video,state,class,code,detail,seconds FROM videos"
-                    " ORDER BY job,video",
+    [LIST_VIDEOS] =
+        "SELECT job,video,state,class,code,detail,seconds,drift,seam,redraws FROM videos"
+        " ORDER BY job,video",
     [LIST_PUBLICATIONS] = "SELECT path,staged,job,video,key,hash,bytes,done FROM publications"
                           " WHERE done<>1 ORDER BY path",
-    [LIST_ATTEMPTS] = "SELECT job,video,task,key,kind,item,epoch,worker,class,code,detail,seconds,"
-                      "wall FROM (SELECT * FROM attempts WHERE job=?1 AND (?2<0 OR video=?2)"
-                      " ORDER BY id DESC LIMIT ?3) ORDER BY id",
+    [LIST_ATTEMPTS] =
+        "SELECT job,video,task,key,kind,item,epoch,worker,class,code,detail,seconds,"
+        "wall,measures FROM (SELECT * FROM attempts WHERE job=?1 AND (?2<0 OR video=?2)"
+        " ORDER BY id DESC LIMIT ?3) ORDER BY id",
     [LIST_EVENTS] = "SELECT id,job,video,text,wall FROM events WHERE id>?2 AND (?1=0 OR job=?1)"
                     " ORDER BY id LIMIT ?3",
     [LIST_RESULTS] = "SELECT key,class,outputs FROM results WHERE job=? ORDER BY key",
@@ -154,5 +156,32 @@ bool outputs_unpack(struct task_result *result, const uint8_t *bytes, int length
             size |= (uint64_t)from[48 + byte] << 8 * byte;
         output->bytes = (int64_t)size;
     }
+    return true;
+}
+
+void bind_measures(sqlite3_stmt *statement, int at, const struct measures *measures) {
+    const double values[] = {measures->colour, measures->luminance, measures->sharpness,
+                             measures->seam};
+    uint8_t bytes[MEASURES_BYTES];
+    for (int i = 0; i < MEASURES_BYTES; i++) {
+        uint64_t bits;
+        memcpy(&bits, &values[i / 8], sizeof bits);
+        bytes[i] = (uint8_t)(bits >> 8 * (i % 8));
+    }
+    sqlite3_bind_blob(statement, at, bytes, MEASURES_BYTES, SQLITE_TRANSIENT);
+}
+
+bool column_measures(struct measures *out, sqlite3_stmt *statement, int at) {
+    const uint8_t *bytes = sqlite3_column_blob(statement, at);
+    double values[4];
+    if (!bytes || sqlite3_column_bytes(statement, at) != MEASURES_BYTES)
+        return false;
+    for (int i = 0; i < 4; i++) {
+        uint64_t bits = 0;
+        for (int byte = 0; byte < 8; byte++)
+            bits |= (uint64_t)bytes[8 * i + byte] << 8 * byte;
+        memcpy(&values[i], &bits, sizeof bits);
+    }
+    *out = (struct measures){values[0], values[1], values[2], values[3]};
     return true;
 }

@@ -60,6 +60,9 @@ static int put_video(struct ledger_sqlite *self, const struct ledger_video *vide
     sqlite3_bind_int(statement, 5, (int)video->code);
     bind_text(statement, 6, video->detail);
     sqlite3_bind_double(statement, 7, video->seconds);
+    sqlite3_bind_double(statement, 8, video->drift);
+    sqlite3_bind_double(statement, 9, video->seam);
+    sqlite3_bind_int(statement, 10, video->redraws);
     return sqlite_run(self, PUT_VIDEO);
 }
 
@@ -83,6 +86,8 @@ static int put_result(struct ledger_sqlite *self, const struct ledger_result *ro
     bind_text(statement, 2, row->class);
     sqlite3_bind_int64(statement, 3, (sqlite3_int64)row->job);
     sqlite3_bind_blob(statement, 4, outputs, bytes, SQLITE_STATIC);
+    if (row->result.measured)
+        bind_measures(statement, 5, &row->result.measures);
     return sqlite_run(self, PUT_RESULT);
 }
 
@@ -101,6 +106,8 @@ static int put_attempt(struct ledger_sqlite *self, const struct ledger_attempt *
     bind_text(statement, 11, attempt->detail);
     sqlite3_bind_double(statement, 12, attempt->seconds);
     sqlite3_bind_int64(statement, 13, attempt->wall_ns);
+    if (attempt->measured)
+        bind_measures(statement, 14, &attempt->measures);
     return sqlite_run(self, INSERT_ATTEMPT);
 }
 

@@ -14,6 +14,9 @@
 #define LIMIT_SHOTS             1024          /* of a video */
 #define LIMIT_STEPS             1000          /* of a sampler */
 #define LIMIT_GUIDANCE          100           /* guidance scale; shift too */
+#define LIMIT_LORAS             8             /* of a model */
+#define LIMIT_LORA_STRENGTH     10            /* either way */
+#define LIMIT_REDRAWS           16            /* of one window */
 #define LIMIT_FPS               240           /* frames a second */
 #define LIMIT_FPS_DENOMINATOR   10000         /* of a fraction in lowest terms */
 #define LIMIT_QUALITY           63            /* 0 best … 63 smallest */

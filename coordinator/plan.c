@@ -1,5 +1,6 @@
 #include "coordinator/plan.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -145,7 +146,7 @@ static struct texts *texts_open(const struct job *job, const struct job_video *v
 enum error_code plan_count(struct plan_counts *out, const struct job *job,
                            const struct job_video *video, struct error *error) {
     const struct model_facts *facts = &job->window.facts;
-    int overlap = plan_overlap(facts);
+    int overlap = video->overlap;
     int64_t windows = plan_windows(video->frames, facts->window_frames, overlap);
     *out = (struct plan_counts){0};
     if (windows < 1 || windows > LIMIT_WINDOWS || (windows > 1 && !overlap))
@@ -177,17 +178,15 @@ enum error_code plan_count(struct plan_counts *out, const struct job *job,
 
 struct planner {
     struct plan *plan;
+    const struct plan_counts *counts;
+    const struct texts *texts;
+    struct plan_task *next; /* to be planned */
     struct arena arena;
     struct plan_input *inputs; /* all tasks', one after another */
     int input_count;
     struct buffer body; /* parameters without braces and without the model */
     bool failed;
 };
-
-static void body_start(struct planner *planner, struct json_writer *writer) {
-    planner->body.length = 0;
-    *writer = (struct json_writer){.buffer = &planner->body};
-}
 
 static void add_input(struct planner *planner, struct plan_task *task, int from, const char *name,
                       const char *output) {
@@ -197,34 +196,22 @@ static void add_input(struct planner *planner, struct plan_task *task, int from,
     task->input_count++;
 }
 
-/* Parameters and key of the task whose body has been written. */
-static void finish_task(struct planner *planner, struct plan_task *task) {
-    struct buffer text = {0};
-    buffer_add_text(&text, "{");
-    if (task->model) {
-        char hex[HASH_HEX_BYTES];
-        struct json_writer writer = {.buffer = &text};
-        hash_hex(hex, &task->model->facts.hash);
-        json_put_text(&writer, "model", task->model->spec);
-        json_put_text(&writer, "model_hash", hex);
-        if (planner->body.length)
-            buffer_add_text(&text, ",");
+/* Where a worker finds the model: not part of the key. */
+static void put_places(struct buffer *text, const struct plan_task *task) {
+    char hex[HASH_HEX_BYTES];
+    struct json_writer writer = {.buffer = text};
+    hash_hex(hex, &task->model->facts.hash);
+    json_put_text(&writer, "model", task->model->spec);
+    json_put_text(&writer, "model_hash", hex);
+    if (task->model->lora_count && task->steps) {
+        json_begin_array(&writer, "lora_files");
+        for (int i = 0; i < task->model->lora_count; i++)
+            json_put_text(&writer, NULL, task->model->loras[i].spec);
+        json_end_array(&writer);
     }
-    if (planner->body.length)
-        buffer_add(&text, planner->body.data, planner->body.length);
-    buffer_add_text(&text, "}");
-    if (text.failed || planner->body.failed) {
-        planner->failed = true;
-        buffer_close(&text);
-        return;
-    }
-    task->parameters = arena_strdup(&planner->arena, text.data, text.length);
-    task->parameters_length = text.length;
-    buffer_close(&text);
-    if (!task->parameters) {
-        planner->failed = true;
-        return;
-    }
+}
+
+static void make_key(struct planner *planner, struct plan_task *task) {
     static const struct hash none;
     struct hash_state state;
     hash_start(&state);
@@ -242,6 +229,28 @@ static void finish_task(struct planner *planner, struct plan_task *task) {
     hash_finish(&state, &task->key);
 }
 
+/* Parameters and key of the task whose body has been written; the next one is due. */
+static void finish_task(struct planner *planner, struct plan_task *task) {
+    struct buffer text = {0};
+    buffer_add_text(&text, "{");
+    if (task->model)
+        put_places(&text, task);
+    if (task->model && planner->body.length)
+        buffer_add_text(&text, ",");
+    if (planner->body.length)
+        buffer_add(&text, planner->body.data, planner->body.length);
+    buffer_add_text(&text, "}");
+    if (!text.failed && !planner->body.failed)
+        task->parameters = arena_strdup(&planner->arena, text.data, text.length);
+    task->parameters_length = text.length;
+    buffer_close(&text);
+    if (!task->parameters)
+        planner->failed = true;
+    else
+        make_key(planner, task);
+    planner->next = task + 1;
+}
+
 static void put_size(struct json_writer *writer, const struct job_output *output) {
     json_put_int(writer, "width", output->width);
     json_put_int(writer, "height", output->height);
@@ -252,6 +261,27 @@ static void put_sampling(struct json_writer *writer, const struct job_sampling *
     json_put_int(writer, "steps", sampling->steps);
     json_put_double(writer, "guidance", sampling->guidance);
     json_put_double(writer, "shift", sampling->shift);
+}
+
+/* What is done to the model's weights. */
+static void put_weights(struct json_writer *writer, const struct job_model *model) {
+    if (model->weights != JOB_WEIGHTS_FILE)
+        json_put_text(writer, "weights", job_weights_name(model->weights));
+}
+
+static void put_loras(struct json_writer *writer, const struct job_model *model) {
+    if (!model->lora_count)
+        return;
+    json_begin_array(writer, "lora");
+    for (int i = 0; i < model->lora_count; i++) {
+        char hex[HASH_HEX_BYTES];
+        hash_hex(hex, &model->loras[i].hash);
+        json_begin_array(writer, NULL);
+        json_put_text(writer, NULL, hex);
+        json_put_double(writer, NULL, model->loras[i].strength);
+        json_end_array(writer);
+    }
+    json_end_array(writer);
 }
 
 static void put_fps(struct json_writer *writer, const struct job_output *output) {
@@ -269,6 +299,31 @@ static void put_stage(struct json_writer *writer, const char *key, const struct 
     json_put_text(writer, "model", model->spec);
     json_put_text(writer, "hash", hex);
     put_sampling(writer, sampling);
+    put_weights(writer, model);
+    put_loras(writer, model);
+    json_end_object(writer);
+}
+
+static void put_shots(struct json_writer *writer, const struct job_video *video) {
+    json_begin_array(writer, "shots");
+    for (int i = 0; i < video->shot_count; i++) {
+        json_begin_object(writer, NULL);
+        const struct job_shot *shot = &video->shots[i], *before = &video->shots[i ? i - 1 : 0];
+        json_put_int(writer, "frames", shot->frames);
+        if (strcmp(shot->prompt, before->prompt) != 0)
+            json_put_text(writer, "prompt", shot->prompt);
+        if (strcmp(shot->motion, before->motion) != 0)
+            json_put_text(writer, "motion", shot->motion);
+        json_end_object(writer);
+    }
+    json_end_array(writer);
+}
+
+static void put_limits(struct json_writer *writer, const struct job_limits *limits) {
+    json_begin_object(writer, "limits");
+    json_put_double(writer, "drift", limits->drift);
+    json_put_double(writer, "seam", limits->seam);
+    json_put_int(writer, "redraws", limits->redraws);
     json_end_object(writer);
 }
 
@@ -281,21 +336,12 @@ static void put_provenance(struct json_writer *writer, const struct job *job,
     json_put_text(writer, "prompt", video->shots[0].prompt);
     json_put_text(writer, "motion", video->shots[0].motion);
     json_put_text(writer, "negative", video->negative);
-    if (video->shot_count > 1) {
-        json_begin_array(writer, "shots");
-        for (int i = 0; i < video->shot_count; i++) {
-            json_begin_object(writer, NULL);
-            const struct job_shot *shot = &video->shots[i], *before = &video->shots[i ? i - 1 : 0];
-            json_put_int(writer, "frames", shot->frames);
-            if (strcmp(shot->prompt, before->prompt) != 0)
-                json_put_text(writer, "prompt", shot->prompt);
-            if (strcmp(shot->motion, before->motion) != 0)
-                json_put_text(writer, "motion", shot->motion);
-            json_end_object(writer);
-        }
-        json_end_array(writer);
-    }
+    if (video->shot_count > 1)
+        put_shots(writer, video);
     json_put_int(writer, "seed", (int64_t)video->seed);
+    json_put_text(writer, "noise", job_noise_name(video->noise));
+    if (video->limits.redraws)
+        put_limits(writer, &video->limits);
     if (video->image) {
         char hex[HASH_HEX_BYTES];
         hash_hex(hex, &video->image->hash);
@@ -319,98 +365,173 @@ void plan_mux_body(struct buffer *out, const struct job *job, const struct job_v
     put_provenance(&writer, job, video);
 }
 
-static void plan_tasks(struct planner *planner, const struct plan_counts *counts,
-                       const struct texts *texts) {
-    struct plan *plan = planner->plan;
-    const struct job *job = plan->job;
-    const struct job_video *video = plan->video;
-    int frames = counts->window_frames, overlap = counts->overlap;
-    struct json_writer writer;
-    struct plan_task *task = plan->tasks;
+static struct plan_task *start_task(struct planner *planner, struct json_writer *writer,
+                                    const struct plan_task *as) {
+    struct plan_task *task = planner->next;
+    *task = *as;
+    planner->body.length = 0;
+    *writer = (struct json_writer){.buffer = &planner->body};
+    return task;
+}
 
-    for (int i = 0; i < texts->count; i++, task++) {
-        *task = (struct plan_task){.kind = PLAN_TEXT, .index = i, .model = texts->model[i]};
-        body_start(planner, &writer);
-        json_put_text(&writer, "text", texts->text[i]);
+static int place_of(const struct planner *planner, const struct plan_task *task) {
+    return (int)(task - planner->plan->tasks);
+}
+
+/* torch.randn has seeds but no streams. */
+static void put_noise(struct json_writer *writer, const struct job_video *video, int window,
+                      int draw) {
+    uint64_t seed = video->seed, stream = (uint64_t)draw << 32 | (uint64_t)(window + 1);
+    if (video->noise == JOB_NOISE_TORCH && window > 0)
+        seed += (uint64_t)window;
+    if (video->noise == JOB_NOISE_TORCH)
+        seed += (uint64_t)draw * LIMIT_WINDOWS;
+    json_put_int(writer, "seed", (int64_t)(seed & INT64_MAX));
+    json_put_int(writer, "stream", (int64_t)stream);
+    json_put_text(writer, "noise", job_noise_name(video->noise));
+}
+
+static void plan_texts(struct planner *planner) {
+    struct json_writer writer;
+    for (int i = 0; i < planner->texts->count; i++) {
+        const struct job_model *model = planner->texts->model[i];
+        struct plan_task *task = start_task(
+            planner, &writer, &(struct plan_task){.kind = PLAN_TEXT, .index = i, .model = model});
+        json_put_text(&writer, "text", planner->texts->text[i]);
+        put_weights(&writer, model);
         finish_task(planner, task);
     }
+}
 
-    int start = (int)(task - plan->tasks);
+/* The first frame; returns its place. */
+static int plan_start(struct planner *planner) {
+    const struct job_video *video = planner->plan->video;
+    const struct job_model *model = &planner->plan->job->keyframe;
+    struct json_writer writer;
+    struct plan_task *task;
     if (video->image) {
-        *task = (struct plan_task){.kind = PLAN_IMAGE, .file = video->image};
-        body_start(planner, &writer);
+        task = start_task(planner, &writer,
+                          &(struct plan_task){.kind = PLAN_IMAGE, .file = video->image});
         put_size(&writer, &video->output);
     } else {
-        *task = (struct plan_task){
-            .kind = PLAN_KEYFRAME, .model = &job->keyframe, .steps = video->keyframe.steps};
-        body_start(planner, &writer);
+        task =
+            start_task(planner, &writer,
+                       &(struct plan_task){
+                           .kind = PLAN_KEYFRAME, .model = model, .steps = video->keyframe.steps});
         put_size(&writer, &video->output);
-        json_put_int(&writer, "seed", (int64_t)video->seed);
-        json_put_int(&writer, "stream", 0);
+        put_noise(&writer, video, -1, 0);
         put_sampling(&writer, &video->keyframe);
-        add_input(planner, task, texts->keyframe, "text", "rows");
-        if (texts->keyframe_negative >= 0)
-            add_input(planner, task, texts->keyframe_negative, "negative", "rows");
+        put_weights(&writer, model);
+        put_loras(&writer, model);
+        add_input(planner, task, planner->texts->keyframe, "text", "rows");
+        if (planner->texts->keyframe_negative >= 0)
+            add_input(planner, task, planner->texts->keyframe_negative, "negative", "rows");
     }
     finish_task(planner, task);
-    task++;
+    return place_of(planner, task);
+}
 
+/* Window k, whose first new frame is `first` of the video, from what the task at `before` yields.
+ */
+static int plan_window(struct planner *planner, int k, int64_t first, int before) {
+    const struct job_video *video = planner->plan->video;
+    const struct job_model *model = &planner->plan->job->window;
+    struct json_writer writer;
+    struct plan_task *task = start_task(
+        planner, &writer,
+        &(struct plan_task){
+            .kind = PLAN_WINDOW, .index = k, .model = model, .steps = video->window.steps});
+    put_size(&writer, &video->output);
+    json_put_int(&writer, "frames", planner->counts->window_frames);
+    json_put_int(&writer, "tail", k ? planner->counts->overlap : 1);
+    json_put_text(&writer, "rule", job_windows_name(video->windows));
+    json_put_int(&writer, "index", k);
+    put_noise(&writer, video, k, planner->plan->draws[k]);
+    put_sampling(&writer, &video->window);
+    put_weights(&writer, model);
+    put_loras(&writer, model);
+    add_input(planner, task, planner->texts->shot[shot_at(video, first)], "text", "rows");
+    if (planner->texts->window_negative >= 0)
+        add_input(planner, task, planner->texts->window_negative, "negative", "rows");
+    add_input(planner, task, before, "tail", "frames");
+    finish_task(planner, task);
+    return place_of(planner, task);
+}
+
+/* Decode k of the window at `window`, measured against the frames of the tasks at `start` and
+ * `before`. */
+static int plan_decode(struct planner *planner, int k, int64_t keep, int window, int start,
+                       int before) {
+    const struct job_video *video = planner->plan->video;
+    bool last = k + 1 == planner->counts->windows;
+    struct json_writer writer;
+    struct plan_task *task =
+        start_task(planner, &writer,
+                   &(struct plan_task){.kind = PLAN_DECODE,
+                                       .index = k,
+                                       .model = &planner->plan->job->window,
+                                       .drop = k ? planner->counts->overlap : 0,
+                                       .keep = keep});
+    put_size(&writer, &video->output);
+    json_put_int(&writer, "frames", planner->counts->window_frames);
+    json_put_int(&writer, "drop", task->drop);
+    json_put_int(&writer, "keep", keep);
+    json_put_int(&writer, "tail", last ? 0 : planner->counts->overlap);
+    json_put_text(&writer, "codec", job_codec_name(video->output.codec));
+    json_put_int(&writer, "quality", video->output.quality);
+    put_fps(&writer, &video->output);
+    add_input(planner, task, window, "latents", "latents");
+    add_input(planner, task, start, "start", "frames");
+    if (k)
+        add_input(planner, task, before, "before", "frames");
+    finish_task(planner, task);
+    return place_of(planner, task);
+}
+
+static void plan_tasks(struct planner *planner) {
+    const struct plan_counts *counts = planner->counts;
+    const struct job_video *video = planner->plan->video;
+    plan_texts(planner);
+    int start = plan_start(planner), before = start;
     int64_t done = 0;
     for (int k = 0; k < counts->windows; k++) {
-        bool last = k + 1 == counts->windows;
-        int tail = k ? overlap : 1;
-        int64_t keep = last ? video->frames - done : frames - (k ? overlap : 0);
-        int shot = shot_at(video, done);
-        int before = (int)(task - plan->tasks) - 1;
-
-        *task = (struct plan_task){
-            .kind = PLAN_WINDOW, .index = k, .model = &job->window, .steps = video->window.steps};
-        body_start(planner, &writer);
-        put_size(&writer, &video->output);
-        json_put_int(&writer, "frames", frames);
-        json_put_int(&writer, "tail", tail);
-        json_put_int(&writer, "index", k);
-        json_put_int(&writer, "seed", (int64_t)video->seed);
-        json_put_int(&writer, "stream", k + 1);
-        put_sampling(&writer, &video->window);
-        json_put_double(&writer, "noise", video->noise);
-        add_input(planner, task, texts->shot[shot], "text", "rows");
-        if (texts->window_negative >= 0)
-            add_input(planner, task, texts->window_negative, "negative", "rows");
-        add_input(planner, task, k ? before : start, "tail", "frames");
-        finish_task(planner, task);
-        task++;
-
-        *task = (struct plan_task){.kind = PLAN_DECODE,
-                                   .index = k,
-                                   .model = &job->window,
-                                   .drop = k ? overlap : 0,
-                                   .keep = keep};
-        body_start(planner, &writer);
-        put_size(&writer, &video->output);
-        json_put_int(&writer, "frames", frames);
-        json_put_int(&writer, "drop", task->drop);
-        json_put_int(&writer, "keep", keep);
-        json_put_int(&writer, "tail", last ? 0 : overlap);
-        json_put_text(&writer, "codec", job_codec_name(video->output.codec));
-        json_put_int(&writer, "quality", video->output.quality);
-        put_fps(&writer, &video->output);
-        add_input(planner, task, before + 1, "latents", "latents");
-        finish_task(planner, task);
-        task++;
+        int64_t keep = k + 1 == counts->windows ? video->frames - done
+                                                : counts->window_frames - (k ? counts->overlap : 0);
+        int window = plan_window(planner, k, done, before);
+        before = plan_decode(planner, k, keep, window, start, before);
         done += keep;
     }
-
-    *task = (struct plan_task){.kind = PLAN_MUX};
-    planner->body.length = 0;
-    plan_mux_body(&planner->body, job, video);
+    struct json_writer writer;
+    struct plan_task *task = start_task(planner, &writer, &(struct plan_task){.kind = PLAN_MUX});
+    plan_mux_body(&planner->body, planner->plan->job, video);
     for (int k = 0; k < counts->windows; k++)
         add_input(planner, task, start + 2 + 2 * k, "segment", "segment");
     finish_task(planner, task);
 }
 
-enum error_code plan_open(struct plan **out, const struct job *job, const struct job_video *video,
-                          struct error *error) {
+/* Room for all that a plan's tasks point to. */
+static size_t plan_bytes(const struct plan_counts *counts, const struct texts *texts,
+                         const struct job *job, const struct job_video *video) {
+    size_t text_bytes = 0, spec_bytes = 6 * (strlen(job->keyframe.spec) + strlen(job->window.spec));
+    for (int i = 0; i < texts->count; i++)
+        text_bytes += 8 * strlen(texts->text[i]) + 1024;
+    /* Escapes make a text at most six times as long; provenance repeats the shots' texts. */
+    for (int i = 0; i < video->shot_count; i++)
+        text_bytes += 6 * (strlen(video->shots[i].prompt) + strlen(video->shots[i].motion)) + 128;
+    text_bytes += 6 * strlen(video->negative) + 16 * LIMIT_PATH_BYTES;
+    for (int i = 0; i < job->keyframe.lora_count; i++)
+        spec_bytes += 6 * strlen(job->keyframe.loras[i].spec) + 256;
+    for (int i = 0; i < job->window.lora_count; i++)
+        spec_bytes += 6 * strlen(job->window.loras[i].spec) + 256;
+    return (size_t)counts->tasks *
+               (sizeof(struct plan_task) + 1024 + spec_bytes + 6 * sizeof(struct plan_input)) +
+           (size_t)counts->windows + text_bytes + (64u << 10);
+}
+
+/* The plan with these draws; NULL: the first of every window. */
+static enum error_code open_drawn(struct plan **out, const struct job *job,
+                                  const struct job_video *video, const uint8_t *draws,
+                                  struct error *error) {
     struct plan_counts counts;
     *out = NULL;
     enum error_code code = plan_count(&counts, job, video, error);
@@ -418,56 +539,64 @@ enum error_code plan_open(struct plan **out, const struct job *job, const struct
         return code;
     struct texts *texts = texts_open(job, video, counts.windows, counts.overlap);
     struct plan *plan = calloc(1, sizeof *plan);
-    struct planner planner = {.plan = plan};
-    size_t text_bytes = 0;
-    for (int i = 0; texts && i < texts->count; i++)
-        text_bytes += 8 * strlen(texts->text[i]) + 1024;
-    /* Escapes make a text at most six times as long; provenance repeats the shots' texts. */
-    for (int i = 0; i < video->shot_count; i++)
-        text_bytes += 6 * (strlen(video->shots[i].prompt) + strlen(video->shots[i].motion)) + 128;
-    text_bytes += 6 * strlen(video->negative) + 16 * LIMIT_PATH_BYTES;
-    size_t spec_bytes = 6 * (strlen(job->keyframe.spec) + strlen(job->window.spec));
-    size_t tasks = (size_t)counts.tasks;
-    code = arena_open(
-        &planner.arena,
-        tasks * (sizeof(struct plan_task) + 1024 + spec_bytes + 6 * sizeof(struct plan_input)) +
-            text_bytes + (64u << 10),
-        error);
-    if (code)
-        goto end;
-    code = ERR_MEMORY;
-    if (!texts || !plan)
-        goto end;
-    plan->job = job;
-    plan->video = video;
-    plan->task_count = counts.tasks;
-    plan->text_count = counts.texts;
-    plan->window_count = counts.windows;
-    plan->tasks = arena_array(&planner.arena, tasks, sizeof *plan->tasks);
-    planner.inputs = arena_array(&planner.arena, 5 * tasks, sizeof *planner.inputs);
-    struct arena *kept = malloc(sizeof *kept);
-    if (plan->tasks && planner.inputs && kept) {
-        plan_tasks(&planner, &counts, texts);
-        if (!planner.failed) {
-            *kept = planner.arena;
-            plan->memory = kept;
-            *out = plan;
-            code = ERR_OK;
-        }
+    struct arena *kept = calloc(1, sizeof *kept);
+    struct planner planner = {.plan = plan, .counts = &counts, .texts = texts};
+    code = texts && plan && kept
+               ? arena_open(&planner.arena, plan_bytes(&counts, texts, job, video), error)
+               : ERR_MEMORY;
+    if (!code) {
+        *plan = (struct plan){.job = job,
+                              .video = video,
+                              .task_count = counts.tasks,
+                              .text_count = counts.texts,
+                              .window_count = counts.windows};
+        plan->tasks = arena_array(&planner.arena, (size_t)counts.tasks, sizeof *plan->tasks);
+        plan->draws = arena_array(&planner.arena, (size_t)counts.windows, sizeof *plan->draws);
+        planner.inputs =
+            arena_array(&planner.arena, 5 * (size_t)counts.tasks, sizeof *planner.inputs);
+        planner.next = plan->tasks;
+        code = plan->tasks && plan->draws && planner.inputs ? ERR_OK : ERR_MEMORY;
     }
-    if (code)
-        free(kept);
-end:
+    if (!code) {
+        memset(plan->draws, 0, (size_t)counts.windows);
+        if (draws)
+            memcpy(plan->draws, draws, (size_t)counts.windows);
+        plan_tasks(&planner);
+        code = planner.failed ? ERR_MEMORY : ERR_OK;
+    }
     buffer_close(&planner.body);
     texts_close(texts);
     if (code) {
         arena_close(&planner.arena);
+        free(kept);
         free(plan);
-        if (code == ERR_MEMORY)
-            return error_set(error, ERR_MEMORY, "video %s: no memory for its plan of %d tasks",
-                             video->name, counts.tasks);
+        return error_set(error, code, "video %s: no memory for its plan of %d tasks", video->name,
+                         counts.tasks);
     }
-    return code;
+    *kept = planner.arena;
+    plan->memory = kept;
+    *out = plan;
+    return ERR_OK;
+}
+
+enum error_code plan_open(struct plan **out, const struct job *job, const struct job_video *video,
+                          struct error *error) {
+    return open_drawn(out, job, video, NULL, error);
+}
+
+enum error_code plan_redraw(struct plan **plan, int window, int draw, struct error *error) {
+    struct plan *old = *plan, *drawn;
+    int mux = old->task_count - 1;
+    uint8_t before = old->draws[window];
+    old->draws[window] = (uint8_t)draw;
+    enum error_code code = open_drawn(&drawn, old->job, old->video, old->draws, error);
+    old->draws[window] = before;
+    if (code)
+        return code;
+    drawn->tasks[mux].key = old->tasks[mux].key;
+    plan_close(plan);
+    *plan = drawn;
+    return ERR_OK;
 }
 
 void plan_close(struct plan **plan) {
@@ -484,4 +613,14 @@ const struct task_output *task_result_find(const struct task_result *result, con
         if (!strcmp(result->outputs[i].name, name))
             return &result->outputs[i];
     return NULL;
+}
+
+double measures_drift(const struct measures *measures) {
+    return fmax(fabs(measures->colour), fmax(fabs(measures->luminance), fabs(measures->sharpness)));
+}
+
+double measures_excess(const struct measures *measures, const struct job_limits *limits) {
+    double drift = limits->drift > 0 ? measures_drift(measures) / limits->drift - 1 : 0;
+    double seam = limits->seam > 0 ? measures->seam / limits->seam - 1 : 0;
+    return fmax(0, fmax(drift, seam));
 }

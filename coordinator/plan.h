@@ -27,31 +27,37 @@
  * them, no spaces. "model" is the spec as the job wrote it; "model_hash" 64 hex digits that the
  * worker's copy must match (else ERR_MISSING). Seeds and streams are decimal integers below 2^63.
  *
- *   text      {"model","model_hash","text"}
+ * What is done to weights: "weights" ("bf16", "int8", "fp8"; not there: as the file has them) and
+ * "lora" ([hash,strength] each, in order; not there: none). "lora_files" names their files, as the
+ * job wrote them; like "model" it is no part of the key.
+ *
+ *   text      {"model","model_hash","text","weights"}
  *             → "rows" [n,width] f32
- *   keyframe  {"model","model_hash","width","height","seed","stream","sampler","steps","guidance",
- *              "shift"}
+ *   keyframe  {"model","model_hash","lora_files","width","height","seed","stream","noise",
+ *              "sampler","steps","guidance","shift","weights","lora"}
  *             inputs "text" (rows), and "negative" (rows) if guidance != 1
  *             → "frames" [1,H,W,3] u8
  *   image     {"width","height"}, input file
  *             → "frames" [1,H,W,3] u8
- *   window    {"model","model_hash","width","height","frames","tail","index","seed","stream",
- *              "sampler","steps","guidance","shift","noise"}
+ *   window    {"model","model_hash","lora_files","width","height","frames","tail","rule","index",
+ *              "seed","stream","noise","sampler","steps","guidance","shift","weights","lora"}
  *             inputs "text", "negative" (as above), "tail" (frames [tail,H,W,3] u8)
- *             frames: W. tail: number of frames it starts from: 1 for index 0, else o. noise: 0…1,
- *             strength of noise mixed into the tail; a worker that cannot refuses non-zero.
+ *             frames: W. tail: number of frames it starts from: 1 for index 0, else o. rule: how:
+ *             "model" (the model's own way), "last_frame", "overlap", "prefix".
  *             → "latents" [C,T,h,w] f32
  *   decode    {"model","model_hash","width","height","frames","drop","keep","tail","codec",
  *              "quality","fps":[numerator,denominator]}
- *             input "latents"
+ *             inputs "latents"; "start" (the video's first frame) and, but for the first window,
+ *             "before" (what it started from): to measure with, see MEASURES
  *             tail: how many of the last decoded frames to yield as "frames"; 0 (the last
  *             decode): none, and then there is no such output.
  *             quality: -1 is the codec's default.
  *             → "segment" (file), "frames" [tail,H,W,3] u8
  *   mux       {"container","codec","quality","width","height","fps":[n,d],"frames","title",
  *              "provenance":{"vidloom","job","video","prompt","motion","negative","shots":
- *              [{"frames","prompt","motion"}…],"seed","image","keyframe":{"model","hash",
- *              "sampler","steps","guidance","shift"},"window":{…}}}
+ *              [{"frames","prompt","motion"}…],"seed","noise","limits":{"drift","seam",
+ *              "redraws"},"image","keyframe":{"model","hash","sampler","steps","guidance","shift",
+ *              "weights","lora"},"window":{…}}}
  *             inputs "segment", one a decode, in order
  *             The worker writes the provenance object as one tag "vidloom", with the member
  *             "device" (the lease's class) added at its end. No dates, no host names: equal jobs
@@ -62,8 +68,15 @@
  *             → the staged file; in a result as the output "file" with its hash and size
  *             (for a folder: the hash of the concatenated "name NUL hash" of its files in order)
  *
- * STREAMS. Noise is random_normal(seed, stream, i). The keyframe has stream 0, window k has
- * stream k+1. */
+ * NOISE. "vidloom" is random_normal(seed, stream, i); the keyframe has stream 0, window k has
+ * stream k+1, plus 2^32 for each time that it is drawn again. "torch" is torch.randn with a
+ * generator of the seed, whatever the stream: the keyframe and window 0 have the video's seed,
+ * window k has k more, and 4096 (LIMIT_WINDOWS) more for each time that it is drawn again.
+ *
+ * DRAWS. A window past the job's limits is drawn again with other noise, at most `redraws` times,
+ * as soon as its decode has told its measures; then the draw that is least past them is taken, the
+ * earlier of equals. So the choice is a function of the job and of the class, like everything else.
+ * The mux task's key does not follow the draws: "limits" in its provenance stands for them. */
 #ifndef VIDLOOM_COORDINATOR_PLAN_H
 #define VIDLOOM_COORDINATOR_PLAN_H
 
@@ -75,7 +88,7 @@
 #include "base/hash.h"
 #include "coordinator/job.h"
 
-#define PLAN_FORMAT 1
+#define PLAN_FORMAT 2
 
 enum plan_kind {
     PLAN_TEXT,
@@ -119,6 +132,7 @@ struct plan {
         *tasks;     /* a topological order: texts, keyframe or image, windows and decodes */
     int task_count; /* by turns, mux last */
     int text_count, window_count;
+    uint8_t *draws; /* [window_count]: which draw of each window this plan has; 0: the first */
     void *memory;
 };
 
@@ -136,6 +150,11 @@ MUST_CHECK enum error_code plan_count(struct plan_counts *out, const struct job 
                                       const struct job_video *video, struct error *error);
 MUST_CHECK enum error_code plan_open(struct plan **out, const struct job *job,
                                      const struct job_video *video, struct error *error);
+/* The same video with `window` drawn for the `draw`th time again: its noise, and with it the keys
+ * of its tasks and of all that come after it, are others. The mux task's key stays: it is the
+ * video's. ERR_MEMORY leaves the plan as it was. */
+MUST_CHECK enum error_code plan_redraw(struct plan **plan, int window, int draw,
+                                       struct error *error);
 void plan_close(struct plan **plan); /* NULL is fine */
 
 /* Appends the parameters of the video's mux task without their braces. job_parse measures with it
@@ -156,9 +175,24 @@ struct task_output {
     struct hash hash;
     int64_t bytes;
 };
+/* MEASURES. What decode says of its new frames, each from 0 to 1 or from -1 to 1. */
+struct measures {
+    double colour; /* distance of their colours' histograms from the first frame's of the video */
+    double luminance; /* their mean less the first frame's */
+    double sharpness; /* (s - s0) / (s + s0) of theirs and the first frame's: below 0 softer */
+    double
+        seam; /* by how much the step over the seam is above the mean step between their frames */
+};
+/* The greatest of the first three, whichever way. */
+double measures_drift(const struct measures *measures);
+/* How far past the limits, 0 when within. */
+double measures_excess(const struct measures *measures, const struct job_limits *limits);
+
 struct task_result {
     int output_count;
     struct task_output outputs[LIMIT_OUTPUTS];
+    bool measured; /* decode */
+    struct measures measures;
 };
 const struct task_output *task_result_find(const struct task_result *result, const char *name);
 

@@ -284,6 +284,8 @@ struct video_status {
     const char *worker;  /* "" when nothing runs */
     double seconds;      /* of work so far */
     double seconds_left; /* -1: not known */
+    double drift, seam;  /* the greatest of its windows so far: plan.h, MEASURES */
+    int redraws;         /* windows drawn again so far */
 };
 struct worker_status {
     uint64_t id;

@@ -68,6 +68,7 @@ static enum readiness task_readiness(struct scheduler *self, const struct worker
         if (self->config.find_result &&
             self->config.find_result(self->config.user, &result, &node->key,
                                      class_name(self, node->class))) {
+            node->found = true;
             node_done(self, node, &result);
             return FOUND;
         }
@@ -86,8 +87,12 @@ static bool give_one(struct scheduler *self, struct worker *worker, bool *avoide
             continue;
         for (int at = 0;; at++) {
             /* All texts, then the one place where the chain is. */
-            if (at >= active->plan->text_count)
+            if (at >= active->plan->text_count) {
+                active_settle(self, active);
                 at = active->cursor;
+            }
+            if (self->actions->failed)
+                return false;
             enum readiness readiness = task_readiness(self, worker, active, at);
             if (readiness == READY) {
                 lease_give(self, worker, active, at);

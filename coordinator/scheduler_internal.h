@@ -8,6 +8,7 @@
  *   scheduler_publish.c   from a muxed file to a published one
  *   scheduler_give.c      who gets what next
  *   scheduler_video.c     starting and ending videos, and jobs with them
+ *   scheduler_draw.c      windows drawn again
  *   scheduler_node.c      tasks, shared by videos; classes of workers
  *   scheduler_lease.c     leases
  *   scheduler_failure.c   tries, pauses, giving up
@@ -50,6 +51,7 @@ struct node {
     enum node_state state;
     enum plan_kind kind;
     bool looked_up; /* in the ledger, since it last became ready */
+    bool found;     /* there: what it says has been told before */
     bool private;   /* mux: not shared, not in the table */
     int attempts, deaths, losses;
     int64_t not_before;        /* core time */
@@ -81,7 +83,12 @@ struct active {
     int video;
     struct plan *plan;
     struct node **nodes;
-    int cursor; /* the first task of the chain that is not done */
+    int cursor; /* the first task of the chain that is not done, or the decode that is judged next
+                 */
+    int judged; /* windows whose draw is settled */
+    int best;   /* draw of the window that is judged next, when drawn again */
+    double best_excess;
+    struct measures best_measures;
     struct active *previous, *next;
 };
 
@@ -96,6 +103,8 @@ struct video_entry {
     enum error_code code;
     char *detail; /* NULL: none */
     double seconds;
+    double drift, seam; /* the greatest of its settled windows */
+    int redraws;
     int64_t not_before;
     struct active *active;
     struct publishing *publishing;
@@ -207,9 +216,10 @@ bool worker_takes_leases(const struct worker *worker);
 struct node *node_find(const struct scheduler *self, const struct hash *key, int class);
 /* The task of the class, made if it is not there. NULL: no memory. */
 struct node *node_take(struct scheduler *self, const struct plan_task *task, int class);
-void node_free(struct scheduler *self, struct node *node);
 bool node_add_user(struct node *node, struct active *active, int task);
-/* The cursor, over what is done. */
+/* The task has one user less; without any it is revoked and freed. */
+void node_leave(struct scheduler *self, struct node *node, const struct active *active, int task);
+/* The cursor, over what is done and settled. */
 void active_advance(struct active *active);
 void node_done(struct scheduler *self, struct node *node, const struct task_result *result);
 /* Its artifact is gone: it has to be made again. */
@@ -222,8 +232,9 @@ char *video_final_path(const struct scheduler *self, const struct job_video *vid
 void lease_give(struct scheduler *self, struct worker *worker, struct active *active, int at);
 /* The lease is no more; its node waits. */
 void lease_end(struct scheduler *self, struct lease_entry *lease, bool remove_staged);
+/* result: of one that succeeded, else NULL. */
 void attempt_add(struct scheduler *self, const struct lease_entry *lease, enum error_code code,
-                 const char *detail);
+                 const char *detail, const struct task_result *result);
 
 /* -- scheduler_failure.c ----------------------------------------------------------------------- */
 
@@ -252,6 +263,11 @@ void video_leave(struct scheduler *self, struct job_entry *job, int video, enum 
 bool video_is_pending(const struct video_entry *entry);
 /* Make the video's tasks; or it ends at once: published before, or a plan that cannot be made. */
 void video_start(struct scheduler *self, struct job_entry *job, int video, int class);
+
+/* -- scheduler_draw.c -------------------------------------------------------------------------- */
+
+/* Settle the windows whose decodes are done: plan.h, DRAWS. */
+void active_settle(struct scheduler *self, struct active *active);
 
 /* -- scheduler_publish.c ----------------------------------------------------------------------- */
 

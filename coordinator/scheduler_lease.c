@@ -151,7 +151,7 @@ void lease_end(struct scheduler *self, struct lease_entry *lease, bool remove_st
 }
 
 void attempt_add(struct scheduler *self, const struct lease_entry *lease, enum error_code code,
-                 const char *detail) {
+                 const char *detail, const struct task_result *result) {
     struct ledger_record *record = record_add(self, LEDGER_ATTEMPT);
     if (record)
         record->attempt = (struct ledger_attempt){
@@ -167,5 +167,7 @@ void attempt_add(struct scheduler *self, const struct lease_entry *lease, enum e
             .code = code,
             .detail = action_text(self, detail),
             .seconds = (double)(self->core - lease->granted) / (double)CLOCK_S,
-            .wall_ns = scheduler_wall(self)};
+            .wall_ns = scheduler_wall(self),
+            .measured = result && result->measured,
+            .measures = result ? result->measures : (struct measures){0}};
 }

@@ -103,7 +103,7 @@ struct node *node_take(struct scheduler *self, const struct plan_task *task, int
     return node;
 }
 
-void node_free(struct scheduler *self, struct node *node) {
+static void node_free(struct scheduler *self, struct node *node) {
     if (!node->private && self->bucket_count) {
         struct node **link = &self->buckets[node_bucket(self, &node->key, node->class)];
         while (*link && *link != node)
@@ -130,9 +130,30 @@ bool node_add_user(struct node *node, struct active *active, int task) {
     return true;
 }
 
+void node_leave(struct scheduler *self, struct node *node, const struct active *active, int task) {
+    for (int i = 0; i < node->user_count; i++)
+        if (node->users[i].active == active && node->users[i].task == task) {
+            node->users[i] = node->users[--node->user_count];
+            break;
+        }
+    if (node->user_count)
+        return;
+    if (node->lease) {
+        worker_action(self, ACTION_REVOKE, node->lease->worker->id, node->lease->epoch, ERR_OK);
+        lease_end(self, node->lease, true);
+    }
+    node_free(self, node);
+}
+
+static bool is_settled(const struct active *active, int at) {
+    const struct plan_task *task = &active->plan->tasks[at];
+    return task->kind != PLAN_DECODE || task->index < active->judged;
+}
+
 void active_advance(struct active *active) {
     int last = active->plan->task_count - 1;
-    while (active->cursor < last && active->nodes[active->cursor]->state == NODE_DONE)
+    while (active->cursor < last && active->nodes[active->cursor]->state == NODE_DONE &&
+           is_settled(active, active->cursor))
         active->cursor++;
 }
 

@@ -38,6 +38,9 @@ enum error_code scheduler_restore_video(struct scheduler *self, const struct led
     video_set_state(job, row->video, state);
     entry->code = row->code;
     entry->seconds = row->seconds;
+    entry->drift = row->drift;
+    entry->seam = row->seam;
+    entry->redraws = row->redraws;
     if (*row->class && state == VIDEO_RUNNING) {
         entry->class = class_add(self, row->class);
         if (entry->class < 0)

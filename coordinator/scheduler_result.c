@@ -1,6 +1,7 @@
 /* What a worker brings: a result, a failure, or that an input is lost. */
 #include "coordinator/scheduler_internal.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -18,6 +19,11 @@ static const char *result_lacks(const struct lease_entry *lease, const struct ta
     if (!task_result_find(result, names[lease->node->kind]))
         return names[lease->node->kind];
     if (lease->node->kind == PLAN_DECODE) {
+        const struct measures *m = &result->measures;
+        if (!result->measured || !(m->colour >= 0 && m->colour <= 1) ||
+            !(fabs(m->luminance) <= 1) || !(fabs(m->sharpness) <= 1) ||
+            !(m->seam >= 0 && m->seam <= 1))
+            return "measures";
         /* Every decode but the last is followed by a window that starts from its tail. */
         const struct user *user = &lease->node->users[0];
         if (user->task + 2 < user->active->plan->task_count && !task_result_find(result, "frames"))
@@ -52,7 +58,7 @@ static void accept_result(struct scheduler *self, struct lease_entry *lease,
     struct job_entry *job = id_map_get(&self->jobs_by_id, lease->job);
     double seconds = work_seconds(self, lease, outcome);
     worker->done++;
-    attempt_add(self, lease, ERR_OK, NULL);
+    attempt_add(self, lease, ERR_OK, NULL, &outcome->result);
     if (job) {
         job->kind_seconds[node->kind] += seconds;
         job->kind_count[node->kind]++;
@@ -76,6 +82,7 @@ static void accept_result(struct scheduler *self, struct lease_entry *lease,
                                    .class = action_text(self, class_name(self, node->class)),
                                    .job = lease->job,
                                    .result = outcome->result};
+    node->found = false;
     lease_end(self, lease, false);
     node_done(self, node, &outcome->result);
 }
@@ -119,7 +126,7 @@ static void attempt_failed(struct scheduler *self, struct lease_entry *lease,
                            const char *detail) {
     struct node *node = lease->node;
     struct worker *worker = lease->worker;
-    attempt_add(self, lease, code, detail);
+    attempt_add(self, lease, code, detail, NULL);
     event_add(self, lease->job, lease->video, "%s %d: %s on worker %s: %s",
               plan_kind_name(node->kind), lease->index, error_name(code), worker->name, detail);
     if (outcome->object_missing && input_lost(self, lease, &outcome->object))

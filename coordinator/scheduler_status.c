@@ -20,7 +20,7 @@ static void video_windows(const struct job_entry *job, int video, int *windows, 
     const struct model_facts *facts = &job->job->window.facts;
     const struct video_entry *entry = &job->videos[video];
     *windows = (int)plan_windows(job->job->videos[video].frames, facts->window_frames,
-                                 plan_overlap(facts));
+                                 job->job->videos[video].overlap);
     *done = 0;
     if (entry->state == VIDEO_DONE || entry->state == VIDEO_PUBLISHING)
         *done = *windows;
@@ -74,7 +74,10 @@ bool scheduler_video_status(const struct scheduler *self, uint64_t id, int video
                                  .detail = entry->detail ? entry->detail : "",
                                  .kind = PLAN_KIND_COUNT,
                                  .worker = "",
-                                 .seconds = entry->seconds};
+                                 .seconds = entry->seconds,
+                                 .drift = entry->drift,
+                                 .seam = entry->seam,
+                                 .redraws = entry->redraws};
     video_windows(job, video, &out->windows, &out->windows_done);
     const struct active *active = entry->active;
     double part = 0;

@@ -25,26 +25,16 @@ void video_record(struct scheduler *self, const struct job_entry *job, int video
                                   .class = action_text(self, class_name(self, entry->class)),
                                   .code = entry->code,
                                   .detail = action_text(self, entry->detail),
-                                  .seconds = entry->seconds};
+                                  .seconds = entry->seconds,
+                                  .drift = entry->drift,
+                                  .seam = entry->seam,
+                                  .redraws = entry->redraws};
 }
 
 void active_close(struct scheduler *self, struct active *active) {
     for (int i = 0; i < active->plan->task_count; i++) {
-        struct node *node = active->nodes[i];
-        if (!node)
-            continue;
-        for (int j = 0; j < node->user_count; j++)
-            if (node->users[j].active == active && node->users[j].task == i) {
-                node->users[j] = node->users[--node->user_count];
-                break;
-            }
-        if (node->user_count)
-            continue;
-        if (node->lease) {
-            worker_action(self, ACTION_REVOKE, node->lease->worker->id, node->lease->epoch, ERR_OK);
-            lease_end(self, node->lease, true);
-        }
-        node_free(self, node);
+        if (active->nodes[i])
+            node_leave(self, active->nodes[i], active, i);
     }
     if (active->previous)
         active->previous->next = active->next;
@@ -165,6 +155,8 @@ void video_start(struct scheduler *self, struct job_entry *job, int video, int c
     }
     struct active *active = active_open(self, job, video, plan);
     bool anew = entry->state != VIDEO_RUNNING || entry->class != class;
+    entry->drift = entry->seam = 0;
+    entry->redraws = 0;
     entry->class = class;
     for (int i = 0; active && i < plan->task_count; i++) {
         active->nodes[i] = node_take(self, &plan->tasks[i], class);

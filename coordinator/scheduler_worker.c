@@ -95,7 +95,7 @@ static void worker_close(struct scheduler *self, struct worker *worker, bool bla
     while (worker->leases) {
         struct lease_entry *lease = worker->leases;
         if (blame) {
-            attempt_add(self, lease, ERR_NETWORK, "the worker was lost");
+            attempt_add(self, lease, ERR_NETWORK, "the worker was lost", NULL);
             event_add(self, lease->job, lease->video, "%s %d: worker %s was lost",
                       plan_kind_name(lease->node->kind), lease->index, worker->name);
             nodes[count++] = lease->node;
@@ -175,7 +175,7 @@ static void lease_expire(struct scheduler *self, struct lease_entry *lease) {
     char detail[128];
     (void)snprintf(detail, sizeof detail, "worker %s reported no progress for %lld s", worker->name,
                    (long long)(self->config.lease_ns / CLOCK_S));
-    attempt_add(self, lease, ERR_NETWORK, detail);
+    attempt_add(self, lease, ERR_NETWORK, detail, NULL);
     event_add(self, lease->job, lease->video, "%s %d: %s", plan_kind_name(node->kind), lease->index,
               detail);
     worker_action(self, ACTION_REVOKE, worker->id, lease->epoch, ERR_STALE);

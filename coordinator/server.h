@@ -72,8 +72,8 @@ struct server_config {
     int64_t lease_ns;  /* 0: 30 s. Without progress for so long, a lease is given to another. */
     int64_t worker_ns; /* 0: 30 s. Silence after which a worker is lost. */
 
-    /* Only read_model is asked, in the server's thread. Files come by upload alone, or a client
-     * could have any file of this machine read by naming it. */
+    /* Only read_model and find_lora are asked, in the server's thread. Files come by upload alone,
+     * or a client could have any file of this machine read by naming it. */
     struct job_resolver resolver;
 
     /* A new job whose outputs collide with those of an unfinished older one of the same name: the

@@ -92,6 +92,9 @@ static void fill_video(vidloom_Video *out, const struct job *job, int index,
         .steps = (uint32_t)status->steps,
         .seconds = status->seconds,
         .seconds_left = status->seconds_left,
+        .drift = status->drift,
+        .seam = status->seam,
+        .redraws = (uint32_t)status->redraws,
     };
     message_set_text(out->name, sizeof out->name, video->name);
     message_set_text(out->path, sizeof out->path, video->output.path);
@@ -233,6 +236,11 @@ static enum error_code add_attempt(void *user, const struct ledger_attempt *atte
         .index = (uint32_t)attempt->index,
         .code = (uint32_t)attempt->code,
         .seconds = attempt->seconds,
+        .has_measures = attempt->measured,
+        .measures = {.colour = attempt->measures.colour,
+                     .luminance = attempt->measures.luminance,
+                     .sharpness = attempt->measures.sharpness,
+                     .seam = attempt->measures.seam},
     };
     message_set_text(out->worker, sizeof out->worker, attempt->worker);
     message_set_text(out->class, sizeof out->class, attempt->class);

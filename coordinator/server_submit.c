@@ -75,6 +75,14 @@ static enum error_code find_image(void *user, struct job_file *out, struct arena
     return out->path ? ERR_OK : error_set(error, ERR_MEMORY, "no memory for a path");
 }
 
+static enum error_code find_lora(void *user, struct job_file *out, struct arena *arena,
+                                 const char *spec, struct error *error) {
+    const struct job_resolver *outer = &((struct uploaded *)user)->server->config.resolver;
+    if (!outer->find_lora)
+        return error_set(error, ERR_UNSUPPORTED, "this coordinator has no LoRAs");
+    return outer->find_lora(outer->user, out, arena, spec, error);
+}
+
 static enum error_code read_model(void *user, struct model_facts *out, const char *spec,
                                   struct error *error) {
     const struct job_resolver *outer = &((struct uploaded *)user)->server->config.resolver;
@@ -337,6 +345,7 @@ enum error_code server_submit(struct server *server, struct submitted *out,
         .user = &uploaded,
         .read_file = read_file,
         .find_image = find_image,
+        .find_lora = find_lora,
         .read_model = read_model,
         .find_output = find_output,
     };

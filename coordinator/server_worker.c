@@ -231,6 +231,15 @@ static bool read_outputs(struct task_result *out, const vidloom_Result *result) 
     return true;
 }
 
+static void read_measures(struct task_result *out, const vidloom_Result *result) {
+    const vidloom_Measures *in = &result->measures;
+    out->measured = result->has_measures;
+    out->measures = (struct measures){.colour = in->colour,
+                                      .luminance = in->luminance,
+                                      .sharpness = in->sharpness,
+                                      .seam = in->seam};
+}
+
 static void on_result(struct server *server, const struct session *session,
                       const vidloom_Result *result) {
     struct scheduler_outcome outcome = {
@@ -243,6 +252,7 @@ static void on_result(struct server *server, const struct session *session,
         .seconds = (double)result->milliseconds / 1e3,
         .wall_ns = server->wall,
     };
+    read_measures(&outcome.result, result);
     if (!read_outputs(&outcome.result, result)) {
         outcome.code = ERR_INTERNAL;
         outcome.detail = "the worker's result has outputs that no task yields";

@@ -24,7 +24,6 @@
 #define PROTO_BLOB_BYTES       (128u << 10) /* data in one put_blob */
 #define PROTO_INPUTS_MAX       4096
 #define PROTO_OUTPUTS_MAX      4
-#define PROTO_METRICS_MAX      8
 #define PROTO_STATES_MAX       8
 #define PROTO_JOBS_PAGE        32 /* entries in one page */
 #define PROTO_VIDEOS_PAGE      24

@@ -141,6 +141,11 @@ static void say_result(struct agent *agent, const struct work *work) {
         message_set_hash(result->outputs[i].hash, &output->hash);
         result->outputs[i].size = output->size;
     }
+    result->has_measures = work->result.measured;
+    result->measures = (vidloom_Measures){.colour = work->result.measures.colour,
+                                          .luminance = work->result.measures.luminance,
+                                          .sharpness = work->result.measures.sharpness,
+                                          .seam = work->result.measures.seam};
     result->object_missing = work->result.object_missing;
     message_set_hash(result->object, &work->result.object);
     result->milliseconds = (uint64_t)(work->seconds * 1e3);

@@ -45,6 +45,18 @@ enum error_code stage_string(const char **out, const struct stage_task *task, co
     return ERR_OK;
 }
 
+enum error_code stage_word(int *out, const struct stage_task *task, const char *key,
+                           const char *const *words, struct error *error) {
+    const char *word;
+    enum error_code code = stage_string(&word, task, key, error);
+    if (code != ERR_OK)
+        return code;
+    for (*out = 0; words[*out]; ++*out)
+        if (strcmp(words[*out], word) == 0)
+            return ERR_OK;
+    return error_set(error, ERR_UNSUPPORTED, "this worker knows no %s \"%s\"", key, word);
+}
+
 enum error_code stage_model(struct model **out, struct stage_context *context,
                             const struct stage_task *task, enum model_stage stage,
                             struct error *error) {
@@ -55,6 +67,10 @@ enum error_code stage_model(struct model **out, struct stage_context *context,
         code = stage_string(&hex, task, "model_hash", error);
     if (code != ERR_OK)
         return code;
+    if (json_get(task->parameters, "lora") || json_get(task->parameters, "weights"))
+        return error_set(error, ERR_UNSUPPORTED,
+                         "this worker takes weights as their files have them; leave out the job's "
+                         "\"lora\" and \"weights\"");
     if (!hash_from_hex(&hash, hex))
         return error_set(error, ERR_FORMAT, "the lease's parameter \"model_hash\" is no hash");
     code = models_get(context->models, out, spec, &hash, stage, error);
@@ -219,10 +235,11 @@ static enum error_code read_text(struct weights **file, struct model_text *out,
 
 static enum error_code read_request(struct denoise_request *request, const struct stage_task *task,
                                     struct error *error) {
-    static const char *const samplers[] = {"euler", "unipc", "renoise"};
+    static const char *const samplers[] = {"euler", "unipc", "renoise", "dpmpp", NULL};
+    static const char *const noises[] = {"vidloom", "torch", NULL};
     int64_t width, height, seed, stream, steps;
     double guidance, shift;
-    const char *sampler;
+    int sampler, noise;
     enum error_code code;
     if ((code = stage_int(&width, task, "width", 1, 1 << 14, error)) != ERR_OK ||
         (code = stage_int(&height, task, "height", 1, 1 << 14, error)) != ERR_OK ||
@@ -231,15 +248,12 @@ static enum error_code read_request(struct denoise_request *request, const struc
         (code = stage_int(&steps, task, "steps", 1, 1000, error)) != ERR_OK ||
         (code = stage_double(&guidance, task, "guidance", 0, 100, error)) != ERR_OK ||
         (code = stage_double(&shift, task, "shift", 0, 100, error)) != ERR_OK ||
-        (code = stage_string(&sampler, task, "sampler", error)) != ERR_OK)
+        (code = stage_word(&noise, task, "noise", noises, error)) != ERR_OK ||
+        (code = stage_word(&sampler, task, "sampler", samplers, error)) != ERR_OK)
         return code;
-    int which = 0;
-    while (which < 3 && strcmp(samplers[which], sampler) != 0)
-        which++;
-    if (which == 3)
-        return error_set(error, ERR_UNSUPPORTED, "this worker knows no sampler \"%s\"", sampler);
     request->size = (struct model_size){(int)width, (int)height, 1};
-    request->sampler = (enum sampler)which;
+    request->sampler = (enum sampler)sampler;
+    request->noise = (enum noise)noise;
     request->steps = (int)steps;
     request->guidance = (float)guidance;
     request->shift = (float)shift;

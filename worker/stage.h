@@ -16,6 +16,7 @@
 #include "base/hash.h"
 #include "base/json.h"
 #include "kernels/ops.h"
+#include "worker/measure.h"
 #include "worker/media/media.h"
 #include "worker/model/weights.h"
 #include "worker/models.h"
@@ -51,6 +52,8 @@ struct stage_task {
 struct stage_result {
     struct stage_artifact outputs[STAGE_OUTPUTS_MAX];
     int output_count;
+    bool measured; /* decode */
+    struct measures measures;
     /* With ERR_MISSING: an input was not in the store, or was corrupt, and has to be made again. */
     bool object_missing;
     struct hash object;
@@ -90,6 +93,9 @@ MUST_CHECK enum error_code stage_double(double *out, const struct stage_task *ta
                                         double min, double max, struct error *error);
 MUST_CHECK enum error_code stage_string(const char **out, const struct stage_task *task,
                                         const char *key, struct error *error);
+/* One of the words, which end with NULL; else ERR_UNSUPPORTED. */
+MUST_CHECK enum error_code stage_word(int *out, const struct stage_task *task, const char *key,
+                                      const char *const *words, struct error *error);
 /* ERR_INTERRUPTED once the task is to be stopped. */
 MUST_CHECK enum error_code stage_canceled(const struct stage_task *task, struct error *error);
 /* The model that "model" and "model_hash" name, with the stage open; it heeds the task's `cancel`.

@@ -1,5 +1,6 @@
-/* decode: latents to frames, straight into an encoder. Yields a segment, and the last frames for
- * the window that follows. Memory is that of a few frames, whatever the window's length. */
+/* decode: latents to frames, straight into an encoder. Yields a segment, the last frames for the
+ * window that follows, and how the new ones differ from the video's first frame and from what went
+ * before. Memory is that of a few frames, whatever the window's length. */
 #include <string.h>
 
 #include "base/file.h"
@@ -11,6 +12,7 @@ struct sink {
     size_t frame_bytes;
     int64_t frames, drop, keep, tail_frames;
     int64_t seen;
+    struct measure measure;
     const struct stage_task *task;
 };
 
@@ -25,6 +27,7 @@ static enum error_code sink_frames(void *user, const uint8_t *rgb, int count, st
             enum error_code code = segment_add(sink->writer, rgb, error);
             if (code != ERR_OK)
                 return code;
+            measure_add(&sink->measure, rgb);
         }
         int64_t place = sink->seen - (sink->frames - sink->tail_frames);
         if (place >= 0 && place < sink->tail_frames)
@@ -83,6 +86,29 @@ static enum error_code decode_segment(struct stage_context *context, struct mode
     return stage_put_file(context, "segment", staged, result, error);
 }
 
+/* The frames to measure against: the video's first, and the last of those before the new ones. */
+static enum error_code open_measure(struct sink *sink, struct stage_context *context,
+                                    const struct media_spec *spec, struct stage_result *result,
+                                    struct error *error) {
+    const int64_t one[] = {1, spec->height, spec->width, 3};
+    const int64_t tail[] = {sink->drop, spec->height, spec->width, 3};
+    struct weights *start_file = NULL, *before_file = NULL;
+    const struct tensor *start, *before;
+    enum error_code code = stage_tensor(&start_file, &start, context, sink->task, "start", "frames",
+                                        DTYPE_U8, 4, one, result, error);
+    const uint8_t *last = code == ERR_OK ? start->data : NULL;
+    if (code == ERR_OK && sink->drop > 0)
+        code = stage_tensor(&before_file, &before, context, sink->task, "before", "frames",
+                            DTYPE_U8, 4, tail, result, error);
+    if (code == ERR_OK && sink->drop > 0)
+        last = (const uint8_t *)before->data + (size_t)(sink->drop - 1) * sink->frame_bytes;
+    if (code == ERR_OK)
+        code = measure_open(&sink->measure, spec->width, spec->height, start->data, last, error);
+    weights_close(&start_file);
+    weights_close(&before_file);
+    return code;
+}
+
 enum error_code stage_decode(struct stage_context *context, const struct stage_task *task,
                              struct stage_result *result, struct error *error) {
     struct sink sink = {0};
@@ -106,7 +132,14 @@ enum error_code stage_decode(struct stage_context *context, const struct stage_t
     code = stage_tensor(&file, &latents, context, task, "latents", "latents", DTYPE_F32, 4, dims,
                         result, error);
     if (code == ERR_OK)
+        code = open_measure(&sink, context, &spec, result, error);
+    if (code == ERR_OK)
         code = decode_segment(context, model, latents, &sink, &spec, result, error);
+    if (code == ERR_OK) {
+        measure_finish(&sink.measure, &result->measures);
+        result->measured = true;
+    }
+    measure_close(&sink.measure);
     if (code == ERR_OK && sink.tail_frames > 0) {
         struct tensor tail = {.data = sink.tail,
                               .dtype = DTYPE_U8,

@@ -1,15 +1,14 @@
 /* window: text and the tail of what was before, to latents [C,T,h,w] f32. */
 #include "worker/stage.h"
 
-/* Noise mixed into the tail would have to be the model's; it takes the tail as it is. */
-static enum error_code check_noise(const struct stage_task *task, struct error *error) {
-    double noise;
-    enum error_code code = stage_double(&noise, task, "noise", 0, 1, error);
-    if (code == ERR_OK && noise != 0)
-        code = error_set(error, ERR_UNSUPPORTED,
-                         "this worker cannot mix noise into a window's tail (noise is %g); set "
-                         "noise to 0",
-                         noise);
+/* How the window goes on from its tail. */
+static enum error_code read_rule(enum window_rule *out, const struct stage_task *task,
+                                 struct error *error) {
+    static const char *const rules[] = {"model", "last_frame", "overlap", "prefix", NULL};
+    int rule;
+    enum error_code code = stage_word(&rule, task, "rule", rules, error);
+    if (code == ERR_OK)
+        *out = (enum window_rule)rule;
     return code;
 }
 
@@ -18,13 +17,14 @@ enum error_code stage_window(struct stage_context *context, const struct stage_t
     struct model *model;
     int64_t tail_frames, frames;
     struct stage_denoise denoise;
+    enum window_rule rule;
     struct weights *tail_file = NULL;
     const struct tensor *tail;
     enum error_code code = stage_int(&tail_frames, task, "tail", 1, 1 << 12, error);
     if (code == ERR_OK)
         code = stage_int(&frames, task, "frames", 1, 1 << 12, error);
     if (code == ERR_OK)
-        code = check_noise(task, error);
+        code = read_rule(&rule, task, error);
     if (code == ERR_OK)
         code = stage_model(&model, context, task, STAGE_WINDOW, error);
     if (code == ERR_OK)
@@ -54,10 +54,10 @@ enum error_code stage_window(struct stage_context *context, const struct stage_t
         code = stage_tensor(&tail_file, &tail, context, task, "tail", "frames", DTYPE_U8, 4,
                             tail_dims, result, error);
     if (code == ERR_OK)
-        code = model_window(
-            model, data,
-            &(struct window_source){.tail = tail->data, .tail_frames = (int)tail_frames},
-            &denoise.request, error);
+        code = model_window(model, data,
+                            &(struct window_source){
+                                .rule = rule, .tail = tail->data, .tail_frames = (int)tail_frames},
+                            &denoise.request, error);
     if (code == ERR_OK)
         code = stage_finite(data, (size_t)tensor_elements(&latents), "the window's latents", error);
     if (code == ERR_OK)

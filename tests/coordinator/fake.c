@@ -30,6 +30,14 @@ static enum error_code find_image(void *user, struct job_file *out, struct arena
     return out->path ? ERR_OK : error_set(error, ERR_MEMORY, "no memory");
 }
 
+static enum error_code find_lora(void *user, struct job_file *out, struct arena *arena,
+                                 const char *spec, struct error *error) {
+    if (!strcmp(spec, "missing.safetensors"))
+        return error_set(error, ERR_MISSING, "%s: no such file", spec);
+    hash_of(&out->hash, spec, strlen(spec));
+    return ERR_OK;
+}
+
 static enum error_code read_model(void *user, struct model_facts *out, const char *spec,
                                   struct error *error) {
     *out = (struct model_facts){.family = "pocket",
@@ -44,6 +52,8 @@ static enum error_code read_model(void *user, struct model_facts *out, const cha
                                 .window_frames = 17,
                                 .overlaps = {1, 5},
                                 .overlap_count = 2,
+                                .windows = 1u << JOB_WINDOWS_MODEL | 1u << JOB_WINDOWS_LAST_FRAME |
+                                           1u << JOB_WINDOWS_OVERLAP,
                                 .sampler = JOB_SAMPLER_EULER,
                                 .steps = 4,
                                 .guidance = 1,
@@ -70,8 +80,11 @@ static enum error_code read_model(void *user, struct model_facts *out, const cha
 }
 
 struct job_resolver fake_resolver(struct fake *fake) {
-    return (struct job_resolver){
-        .user = fake, .read_file = read_file, .find_image = find_image, .read_model = read_model};
+    return (struct job_resolver){.user = fake,
+                                 .read_file = read_file,
+                                 .find_image = find_image,
+                                 .find_lora = find_lora,
+                                 .read_model = read_model};
 }
 
 struct job *fake_job(const char *yaml) {

@@ -163,9 +163,10 @@ static void test_names_of_files(void **state) {
 
 static void test_document(void **state) {
     struct job *job = fake_job(
-        "job: d\nmodel: {keyframe: pocket, window: wan}\noutput: {size: 320x192}\nvideos:\n"
+        "job: d\nmodel: {keyframe: pocket, window: wan}\nlora: [{file: l.safetensors, strength: "
+        "0.5}]\noutput: {size: 320x192}\nvideos:\n"
         "  - {name: a, prompt: \"q\\\"\\u00e9\\n x\", negative: n, seconds: 3, seeds: 1..3,"
-        " noise: 0.25, guidance: 1.7}\n"
+        " noise: torch, windows: last_frame, limits: {drift: 0.25, redraws: 3}, guidance: 1.7}\n"
         "  - {name: b, prompt: p, image: i.png, shots: [{seconds: 1}, {seconds: 2, motion: m}],"
         " output: {path: b.mov, codec: prores, overwrite: true, fps: 12.5}}\n");
     struct buffer first = {0}, second = {0};
@@ -181,6 +182,11 @@ static void test_document(void **state) {
     assert_true(again->videos[2].window.guidance == 1.7);
     assert_true(hash_equal(&again->videos[3].image->hash, &job->videos[3].image->hash));
     assert_true(again->videos[3].output.overwrite);
+    assert_int_equal(again->videos[0].noise, JOB_NOISE_TORCH);
+    assert_int_equal(again->videos[0].overlap, 1);
+    assert_true(again->videos[0].limits.drift == 0.25 && again->videos[0].limits.redraws == 3);
+    assert_int_equal(again->window.lora_count, 1);
+    assert_true(again->window.loras[0].strength == 0.5);
     job_close(&again);
     /* Cut or changed at any place: an error or a job, never a crash. */
     for (size_t cut = 0; cut < first.length; cut += 3)
@@ -212,8 +218,8 @@ static const struct bad bad_files[] = {
     {"model: pocket\nvideo: []",
      "job.yaml:2:1: a job has no key \"video\"; did you mean \"videos\"?", ERR_USAGE, false},
     {"model: pocket\nfoo: 1",
-     "job.yaml:2:1: a job has no key \"foo\"; it has: job, model, output, "
-     "defaults, videos",
+     "job.yaml:2:1: a job has no key \"foo\"; it has: job, model, weights, "
+     "lora, output, defaults, videos",
      ERR_USAGE, false},
     {"videos: []", "job.yaml:1:1: the job names no model; expected e.g. model: pocket", ERR_USAGE,
      false},
@@ -329,9 +335,51 @@ static const struct bad bad_files[] = {
      "job.yaml:3:36: shift: expected a shift, a number above 0, at most 100, found 0", ERR_LIMIT,
      false},
     {VIDEO "noise: 2}",
-     "job.yaml:3:36: noise: expected a strength of noise, a number of at least 0, at most 1, found "
-     "2",
+     "job.yaml:3:36: noise: expected a generator of noise, one of vidloom, torch, found 2",
+     ERR_USAGE, false},
+    {VIDEO "noise: torches}",
+     "job.yaml:3:36: noise: expected a generator of noise, one of vidloom, torch, found "
+     "\"torches\"; did you mean \"torch\"?",
+     ERR_USAGE, false},
+    {VIDEO "windows: overlap 0}",
+     "job.yaml:3:38: windows: expected how windows go on: last_frame, overlap N (a number of "
+     "frames) or prefix, found \"overlap 0\"",
+     ERR_USAGE, false},
+    {VIDEO "windows: overlap 7}",
+     "job.yaml:3:38: windows: model pocket cannot go on from 7 frames; it can from 1 or 5",
+     ERR_UNSUPPORTED, true},
+    {VIDEO "windows: prefix}",
+     "job.yaml:3:38: windows: model pocket cannot go on by prefix; leave the key out for its own "
+     "way",
+     ERR_UNSUPPORTED, true},
+    {VIDEO "limits: {drift: 0}}",
+     "job.yaml:3:45: drift: expected a measure of drift, a number above 0, at most 1, found 0",
      ERR_LIMIT, false},
+    {VIDEO "limits: {draft: 0.1}}",
+     "job.yaml:3:38: limits has no key \"draft\"; did you mean \"drift\"?", ERR_USAGE, false},
+    {VIDEO "limits: {redraws: 17}}",
+     "job.yaml:3:47: redraws: expected a number of redraws, a whole number from 0 to 16, found 17",
+     ERR_LIMIT, false},
+    {VIDEO "limits: 3}",
+     "job.yaml:3:37: limits: expected a mapping, e.g. {drift: 0.15, seam: 0.05, redraws: 2}, found "
+     "3",
+     ERR_USAGE, false},
+    {"model: pocket\nweights: int4\nvideos: [{prompt: a, seconds: 1}]",
+     "job.yaml:2:10: weights: expected a type of weights, one of bf16, int8, fp8, found \"int4\"; "
+     "did you mean \"int8\"?",
+     ERR_USAGE, false},
+    {"model: pocket\nlora: [{strength: 1}]\nvideos: [{prompt: a, seconds: 1}]",
+     "job.yaml:2:8: a LoRA needs a file", ERR_USAGE, false},
+    {"model: pocket\nlora: [{file: missing.safetensors}]\nvideos: [{prompt: a, seconds: 1}]",
+     "job.yaml:2:15: lora: missing.safetensors: no such file", ERR_MISSING, true},
+    {"model: pocket\nlora: [{file: a.safetensors, strength: nan}]\nvideos: [{prompt: a, seconds: "
+     "1}]",
+     "job.yaml:2:40: strength: expected a strength, a number of at least -10, at most 10, found "
+     "\"nan\"",
+     ERR_USAGE, false},
+    {"model: pocket\nlora: {file: a.safetensors}\nvideos: [{prompt: a, seconds: 1}]",
+     "job.yaml:2:7: lora: expected a list of LoRAs, each {file, strength, stage}, found a mapping",
+     ERR_USAGE, false},
     {VIDEO "sampler: uler}",
      "job.yaml:3:38: sampler: expected a sampler, one of euler, unipc, renoise, found \"uler\"; "
      "did "
@@ -431,7 +479,7 @@ static const struct bad bad_files[] = {
      ERR_USAGE, true},
     {"model: pocket\ndefaults: {name: x}\nvideos: []",
      "job.yaml:2:12: defaults has no key \"name\"; it has: prompt, motion, negative, image, "
-     "seconds, frames, seed, seeds, steps, guidance, sampler, shift, noise, shots",
+     "seconds, frames, seed, seeds, steps, guidance, sampler, shift, noise, windows, limits, shots",
      ERR_USAGE, false},
     {"model: pocket\nvideos: {fil: x.txt}",
      "job.yaml:2:9: videos: expected a list of videos (each starting with \"- \"), or {file: "
@@ -784,7 +832,8 @@ static void test_schema_words(void **state) {
         enum job_words words;
     } pairs[] = {{"model", JOB_KEYS_MODEL},       {"output", JOB_KEYS_OUTPUT},
                  {"defaults", JOB_KEYS_DEFAULTS}, {"video", JOB_KEYS_VIDEO},
-                 {"file", JOB_KEYS_FILE},         {"shot", JOB_KEYS_SHOT}};
+                 {"file", JOB_KEYS_FILE},         {"shot", JOB_KEYS_SHOT},
+                 {"lora", JOB_KEYS_LORA},         {"limits", JOB_KEYS_LIMITS}};
     same_words(json_get(schema.top, "properties"), job_words(JOB_KEYS_TOP), "job");
     for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++)
         same_words(json_get(json_get(defs, pairs[i].def), "properties"), job_words(pairs[i].words),
@@ -793,12 +842,21 @@ static void test_schema_words(void **state) {
     same_words(json_get(json_get(output, "codec"), "enum"), job_words(JOB_VALUES_CODEC), "codec");
     same_words(json_get(json_get(json_get(defs, "keys"), "sampler"), "enum"),
                job_words(JOB_VALUES_SAMPLER), "sampler");
+    same_words(json_get(json_get(json_get(defs, "keys"), "noise"), "enum"),
+               job_words(JOB_VALUES_NOISE), "noise");
+    same_words(json_get(json_get(json_get(schema.top, "properties"), "weights"), "enum"),
+               job_words(JOB_VALUES_WEIGHTS), "weights");
+    same_words(json_get(json_get(json_get(json_get(defs, "lora"), "properties"), "stage"), "enum"),
+               job_words(JOB_VALUES_STAGE), "stage");
     arena_close(&schema.arena);
 }
 
 static void test_schema_documents(void **state) {
     static const char *const good[] = {
         "model: pocket\nvideos: [{prompt: a, seconds: 1}]",
+        "model: pocket\nweights: fp8\nlora: [{file: a.safetensors, strength: -0.5, stage: "
+        "window}]\n"
+        "videos: [{prompt: a, seconds: 1, windows: overlap 5, limits: {seam: 0.1, redraws: 2}}]",
         "model: {window: a, keyframe: b}\nvideos: {file: p.csv, seeds: 1..4}",
         "model: pocket\noutput: {size: [160, 96], fps: 12.5, codec: vp9, quality: 0, overwrite: "
         "true}\nvideos: [{prompt: a, frames: 3, motion: \"\", seeds: [1, 2..5]}]",

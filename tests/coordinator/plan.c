@@ -178,7 +178,10 @@ static void test_keys(void **state) {
         {"name: v, prompt: a, motion: b, frames: 40, seed: 1, guidance: 2", K | W | D | M},
         {"name: v, prompt: a, motion: b, frames: 40, seed: 1, shift: 2.5", K | W | D | M},
         {"name: v, prompt: a, motion: b, frames: 40, seed: 1, sampler: unipc", K | W | D | M},
-        {"name: v, prompt: a, motion: b, frames: 40, seed: 1, noise: 0.5", W | D | M},
+        {"name: v, prompt: a, motion: b, frames: 40, seed: 1, noise: torch", K | W | D | M},
+        {"name: v, prompt: a, motion: b, frames: 40, seed: 1, windows: last_frame", W | D | M},
+        {"name: v, prompt: a, motion: b, frames: 40, seed: 1, windows: overlap 5", W | D | M},
+        {"name: v, prompt: a, motion: b, frames: 40, seed: 1, limits: {drift: 0.1, redraws: 1}", M},
         {"name: v, prompt: a, motion: b, frames: 40, seed: 1, negative: x", M}, /* guidance 1 */
         {"name: v, prompt: a, motion: b, frames: 40, seed: 1, output: {size: 176x96}",
          K | W | D | M},
@@ -210,20 +213,20 @@ static void test_keys(void **state) {
     assert_true(hash_equal(&before[PLAN_TEXT], &after[PLAN_TEXT]));
 }
 
-/* The keys of format 1, written down: a change here makes every stored result worthless, so it must
+/* The keys of format 2, written down: a change here makes every stored result worthless, so it must
  * be meant, and come with a new PLAN_FORMAT. Mux is left out: its tags hold vidloom's version. */
 static void test_golden(void **state) {
     static const char *const golden[] = {
-        "99b79bfd4fad221544e7b093db5c04241b9f5cd806353df7e6f07ff9414fd6b2",
-        "23b68a7fb91772c1618b680e32eca496cccb53238cd09741b66e7be4da446f0e",
-        "d7f01fb560c37609a22a0dd1546402f66032b372a062b3767197a44a843f93bd",
-        "7fcc5a30049f44d171108e2b9745b7d330067b393c64bc6b7fad4a9a7e6137af",
+        "b187059175787ee033a927ec0320ce31e2cc56ec0075e511a7e0153f3d8e0a58",
+        "93931fe73ea5263c7caf342ea9e1a8791d1ea46eafc84a2757a033dbc70c6959",
+        "af9b4dd37315fa098db0a7be9d322484764a0527eecd08aedc26b7431ec2ee71",
+        "e2fa0b05212e18210febd843a011541977d8b18c8e73f0ac42df206adc5fa7bb",
     };
     static const enum plan_kind kinds[] = {PLAN_TEXT, PLAN_KEYFRAME, PLAN_WINDOW, PLAN_DECODE};
     struct hash keys[PLAN_KIND_COUNT];
     first_keys(keys, "name: v, prompt: a red ball, motion: it rises, frames: 40, seed: 1, "
                      "guidance: 1.5");
-    assert_int_equal(PLAN_FORMAT, 1);
+    assert_int_equal(PLAN_FORMAT, 2);
     for (int i = 0; i < 4; i++) {
         char hex[HASH_HEX_BYTES];
         hash_hex(hex, &keys[kinds[i]]);
@@ -236,10 +239,11 @@ static void test_parameters(void **state) {
         "\"text\":\"a \\\"b\\\"\"}",
         "\"text\":\"\"}",
         "\"text\":\"a \\\"b\\\". c\"}",
-        "\"width\":160,\"height\":96,\"seed\":7,\"stream\":0,\"sampler\":\"euler\",\"steps\":4,"
+        "\"width\":160,\"height\":96,\"seed\":7,\"stream\":0,\"noise\":\"vidloom\","
+        "\"sampler\":\"euler\",\"steps\":4,\"guidance\":1.5,\"shift\":3}",
+        "\"width\":160,\"height\":96,\"frames\":17,\"tail\":1,\"rule\":\"model\",\"index\":0,"
+        "\"seed\":7,\"stream\":1,\"noise\":\"vidloom\",\"sampler\":\"euler\",\"steps\":4,"
         "\"guidance\":1.5,\"shift\":3}",
-        "\"width\":160,\"height\":96,\"frames\":17,\"tail\":1,\"index\":0,\"seed\":7,\"stream\":1,"
-        "\"sampler\":\"euler\",\"steps\":4,\"guidance\":1.5,\"shift\":3,\"noise\":0}",
         "\"width\":160,\"height\":96,\"frames\":17,\"drop\":0,\"keep\":16,\"tail\":0,\"codec\":"
         "\"h264\",\"quality\":-1,\"fps\":[16,1]}",
     };
@@ -260,7 +264,8 @@ static void test_parameters(void **state) {
              "{\"container\":\"mp4\",\"codec\":\"h264\",\"quality\":-1,\"width\":160,\"height\":96,"
              "\"fps\":[16,1],\"frames\":16,\"title\":\"v\",\"provenance\":{\"vidloom\":\"%s\","
              "\"job\":\"j\",\"video\":\"v\",\"prompt\":\"a \\\"b\\\"\",\"motion\":\"c\","
-             "\"negative\":\"\",\"seed\":7,\"keyframe\":{\"model\":\"pocket\",\"hash\":\"%s\","
+             "\"negative\":\"\",\"seed\":7,\"noise\":\"vidloom\",\"keyframe\":{\"model\":"
+             "\"pocket\",\"hash\":\"%s\","
              "\"sampler\":\"euler\",\"steps\":4,\"guidance\":1.5,\"shift\":3},\"window\":{"
              "\"model\":\"pocket\",\"hash\":\"%s\",\"sampler\":\"euler\",\"steps\":4,"
              "\"guidance\":1.5,\"shift\":3}}}",
@@ -268,6 +273,65 @@ static void test_parameters(void **state) {
     assert_string_equal(mux->parameters, whole);
     plan_close(&plan);
     job_close(&job);
+}
+
+/* A window drawn again has other noise and other keys, and so has all that comes after it; what
+ * comes before it, and the video's own key, stay. Drawn back, it is what it was. */
+static void test_redraw(void **state) {
+    struct job *job = fake_job("model: pocket\nvideos: [{prompt: a, frames: 40, seed: 1}]");
+    struct plan *first = open_plan(job, 0), *plan = open_plan(job, 0);
+    struct error error = {0};
+    int window = plan->text_count + 3, mux = plan->task_count - 1;
+    assert_int_equal(plan_redraw(&plan, 1, 2, &error), ERR_OK);
+    assert_int_equal(plan->draws[1], 2);
+    for (int i = 0; i < plan->task_count; i++)
+        assert_int_equal(hash_equal(&plan->tasks[i].key, &first->tasks[i].key),
+                         i < window || i == mux);
+    assert_non_null(strstr(plan->tasks[window].parameters, "\"seed\":1,\"stream\":8589934594,"));
+    assert_int_equal(plan_redraw(&plan, 1, 0, &error), ERR_OK);
+    for (int i = 0; i < plan->task_count; i++)
+        assert_true(hash_equal(&plan->tasks[i].key, &first->tasks[i].key));
+    plan_close(&plan);
+    plan_close(&first);
+    job_close(&job);
+    /* torch.randn has no streams. */
+    job = fake_job("model: pocket\nvideos: [{prompt: a, frames: 40, seed: 7, noise: torch}]");
+    plan = open_plan(job, 0);
+    assert_int_equal(plan_redraw(&plan, 1, 1, &error), ERR_OK);
+    assert_non_null(strstr(plan->tasks[window - 3].parameters, "\"seed\":7,\"stream\":0,"));
+    assert_non_null(strstr(plan->tasks[window - 2].parameters, "\"seed\":7,\"stream\":1,"));
+    assert_non_null(strstr(plan->tasks[window].parameters, "\"seed\":4104,"));
+    plan_close(&plan);
+    job_close(&job);
+}
+
+/* What is done to weights is in the keys of those it is done to; where files are is not. */
+static void test_weights(void **state) {
+    static const char yaml[] =
+        "model: pocket\nweights: %s\nlora:\n  - {file: %sa.safetensors, strength: %g, stage: "
+        "window}\nvideos: [{prompt: a, frames: 17, seed: 1}]";
+    char text[512];
+    struct plan *plans[4];
+    struct job *jobs[4];
+    for (int i = 0; i < 4; i++) {
+        snprintf(text, sizeof text, yaml, i == 1 ? "int8" : "bf16", i == 3 ? "./" : "",
+                 i == 2 ? -0.5 : 0.5);
+        jobs[i] = fake_job(text);
+        plans[i] = open_plan(jobs[i], 0);
+    }
+    assert_non_null(strstr(plans[1]->tasks[2].parameters, "\"weights\":\"int8\",\"lora\":[[\""));
+    assert_non_null(strstr(plans[2]->tasks[2].parameters, "\",-0.5]]}"));
+    assert_non_null(strstr(plans[3]->tasks[2].parameters, "\"lora_files\":[\"./a.safetensors\"],"));
+    assert_null(strstr(plans[1]->tasks[1].parameters, "lora"));
+    for (int task = 0; task < 3; task++) {
+        const struct hash *key = &plans[0]->tasks[task].key;
+        assert_false(hash_equal(key, &plans[1]->tasks[task].key));
+        assert_int_equal(hash_equal(key, &plans[2]->tasks[task].key), task < 2);
+    }
+    for (int i = 0; i < 4; i++) {
+        plan_close(&plans[i]);
+        job_close(&jobs[i]);
+    }
 }
 
 /* Chains share what they have in common: a longer video of the same seed begins with the shorter.
@@ -335,6 +399,8 @@ int main(void) {
         cmocka_unit_test(test_keys),
         cmocka_unit_test(test_golden),
         cmocka_unit_test(test_parameters),
+        cmocka_unit_test(test_redraw),
+        cmocka_unit_test(test_weights),
         cmocka_unit_test(test_sharing),
         cmocka_unit_test(test_speed),
         cmocka_unit_test(test_shots_in_provenance),

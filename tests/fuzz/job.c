@@ -28,6 +28,11 @@ static enum error_code find_image(void *user, struct job_file *out, struct arena
     return ERR_OK;
 }
 
+static enum error_code find_lora(void *user, struct job_file *out, struct arena *arena,
+                                 const char *spec, struct error *error) {
+    return find_image(user, out, arena, spec, error);
+}
+
 static enum error_code read_model(void *user, struct model_facts *out, const char *spec,
                                   struct error *error) {
     *out = (struct model_facts){.family = "pocket",
@@ -55,7 +60,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const uint8_t *end = size ? memchr(data, 0, size) : NULL;
     size_t length = end ? (size_t)(end - data) : size;
     struct tail tail = {end ? (const char *)end + 1 : "", end ? size - length - 1 : 0};
-    struct job_resolver resolver = {&tail, read_file, find_image, read_model};
+    struct job_resolver resolver = {&tail, read_file, find_image, find_lora, read_model};
     struct job *job = NULL;
     struct error error = {0};
     enum error_code code =

@@ -11,6 +11,8 @@
  *   - the results of stale leases are refused: what is committed is what the lease that was current
  *     has made;
  *   - a job that was acknowledged is there after every restart.
+ *   - a video's mux has the same segments whenever it is given out, on one class: which draws of
+ * its windows are taken depends on nothing but what they were measured to be;
  *   - no epoch is given out twice, and a result that was accepted is acknowledged when repeated.
  * And at the end: every video is published, once, or has failed with a reason, or was canceled;
  * every job has ended; nothing is leased.
@@ -124,6 +126,7 @@ struct sim_job {
     char submission[16];
     bool canceled, seen_final[8];
     int published[8];
+    struct hash segments[8][2]; /* of each video's mux, on each class; zeros: none yet */
 };
 
 enum mode { QUIET, LOSSY, WILD };
@@ -346,6 +349,26 @@ static void restart(struct world *world) {
     }
 }
 
+static void check_segments(struct world *world, const struct lease *lease) {
+    static const struct hash none;
+    struct hash_state state;
+    struct hash all;
+    int class = strcmp(lease->class, classes[0]) != 0;
+    hash_start(&state);
+    for (int i = 0; i < lease->input_count; i++)
+        hash_add(&state, lease->inputs[i].object.hash.bytes, HASH_BYTES);
+    hash_finish(&state, &all);
+    for (int i = 0; i < JOBS; i++) {
+        struct hash *known = &world->jobs[i].segments[lease->video][class];
+        if (world->jobs[i].submitted != lease->job)
+            continue;
+        SIM_CHECK(world, hash_equal(known, &none) || hash_equal(known, &all),
+                  "video %d of job %llu is muxed from other segments than before", lease->video,
+                  (unsigned long long)lease->job);
+        *known = all;
+    }
+}
+
 /* Commit, then carry out; killed in between, now and then. False: the coordinator has died. */
 static bool carry_out(struct world *world) {
     struct scheduler_actions *actions = &world->actions;
@@ -405,6 +428,8 @@ static bool carry_out(struct world *world) {
                 work->has_tail = strstr(lease->parameters, "\"tail\":0") == NULL;
                 snprintf(work->staged, sizeof work->staged, "%s",
                          lease->staged ? lease->staged : "");
+                if (lease->kind == PLAN_MUX)
+                    check_segments(world, lease);
                 SIM_CHECK(world, lease->input_count <= 80, "too many inputs");
                 for (int j = 0; j < lease->input_count; j++)
                     work->inputs[work->input_count++] = lease->inputs[j].object.hash;
@@ -584,6 +609,11 @@ static void worker_result(struct world *world, int index, struct work *work) {
     artifact(&output->hash, &work->key, class, output->name);
     output->bytes = 1000;
     found_again(world, &output->hash);
+    if (work->kind == PLAN_DECODE) {
+        outcome->result.measured = true;
+        outcome->result.measures.colour = work->key.bytes[class] / 255.0;
+        outcome->result.measures.seam = work->key.bytes[2] / 255.0;
+    }
     if (work->kind == PLAN_DECODE && work->has_tail) {
         outcome->result.output_count = 2;
         output++;
@@ -714,9 +744,11 @@ static void make_job(struct world *world, int index) {
     int videos = 1 + (int)roll(&world->dice, 4);
     buffer_printf(&text, "job: j%d\nmodel: pocket\nvideos:\n", index);
     for (int i = 0; i < videos; i++)
-        buffer_printf(&text, "  - {name: v%d, prompt: a p%u, seed: %u, frames: %u, guidance: %u}\n",
+        buffer_printf(&text,
+                      "  - {name: v%d, prompt: a p%u, seed: %u, frames: %u, guidance: %u, "
+                      "limits: {drift: 0.5, seam: 0.7, redraws: %u}}\n",
                       i, roll(&world->dice, 2), roll(&world->dice, 2), 1 + roll(&world->dice, 60),
-                      1 + roll(&world->dice, 2));
+                      1 + roll(&world->dice, 2), roll(&world->dice, 4));
     enum error_code code =
         job_parse(&world->templates[index], "j.yaml", text.data, text.length, &resolver, &error);
     SIM_CHECK(world, !code, "job: %s", error.detail);

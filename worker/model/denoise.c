@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/random.h"
 #include "worker/model/task.h"
 
 struct extent extent_of(const struct model_info *info, const struct model_size *size) {
@@ -147,14 +146,13 @@ static enum error_code run_step(struct denoise *d, struct sampler_run *sampler,
 }
 
 /* The noise of the first level. */
-static void start(struct denoise *d, struct sampler_run *sampler, const struct denoise_task *task) {
-    const struct denoise_request *request = task->request;
+static void start(struct denoise *d, struct sampler_run *sampler, struct noise_source *noise,
+                  const struct denoise_task *task) {
     struct runtime *runtime = d->runtime;
     size_t count = (size_t)d->extent.count;
-    sampler_start(sampler, &task->schedule, runtime, d->extent.count, request->seed,
-                  request->stream, task->latents);
+    sampler_start(sampler, &task->schedule, runtime, d->extent.count, noise, task->latents);
     if (!runtime->work->measuring)
-        random_normal(task->latents, count, request->seed, request->stream, 0);
+        noise_draw(noise, task->latents, count);
     runtime->ops->upload(runtime->device, d->x, task->latents, count * sizeof *d->x);
     sampler_scale_noise(sampler, d->x);
     impose_prefix(d);
@@ -167,10 +165,12 @@ enum error_code denoise_body(struct parts *parts, struct runtime *runtime, void 
     bool dry = runtime->work->measuring;
     struct denoise d;
     struct sampler_run sampler;
+    struct noise_source noise = {
+        .noise = request->noise, .seed = request->seed, .stream = request->stream};
     enum error_code code = prepare(&d, parts, runtime, task, error);
     if (code != ERR_OK)
         return code;
-    start(&d, &sampler, task);
+    start(&d, &sampler, &noise, task);
     int steps = dry ? 1 : request->steps; /* every step takes the same */
     double before = runtime->flops;
     for (int i = 0; i < steps; i++) {

@@ -21,6 +21,10 @@ struct model;
 
 enum model_stage { STAGE_TEXT = 1, STAGE_KEYFRAME = 2, STAGE_WINDOW = 4, STAGE_VAE = 8 };
 
+/* Whose numbers the starting noise is, and all that a sampler adds: random_normal of (seed,
+ * stream), or torch.randn with a CPU generator of the seed, one call after another. */
+enum noise { NOISE_VIDLOOM, NOISE_TORCH };
+
 enum sampler { SAMPLER_EULER, SAMPLER_UNIPC, SAMPLER_RENOISE, SAMPLER_DPMPP };
 
 /* How a window continues what was before it. Which of them a model can is in its info. */
@@ -133,10 +137,11 @@ struct denoise_request {
     enum sampler sampler;
     int steps;
     float guidance, shift;
-    float guidance_low;    /* of the second expert; 0: the same */
-    const float *sigmas;   /* [steps+1] noise levels that fall from at most 1 to 0, instead of those
-                              that the sampler makes of steps and shift; NULL: those */
-    uint64_t seed, stream; /* noise element i is random_normal(seed, stream, i) over [C,T,h,w] */
+    float guidance_low;  /* of the second expert; 0: the same */
+    const float *sigmas; /* [steps+1] noise levels that fall from at most 1 to 0, instead of those
+                            that the sampler makes of steps and shift; NULL: those */
+    enum noise noise;
+    uint64_t seed, stream; /* noise is drawn over [C,T,h,w]; torch: no stream */
     /* Called after every step; may be NULL. */
     void (*progress)(void *user, int step, int steps);
     void *user;

@@ -4,17 +4,11 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/random.h"
-
 void sampler_start(struct sampler_run *run, const struct schedule *schedule,
-                   struct runtime *runtime, int64_t count, uint64_t seed, uint64_t stream,
+                   struct runtime *runtime, int64_t count, struct noise_source *source,
                    float *host) {
-    *run = (struct sampler_run){.schedule = schedule,
-                                .runtime = runtime,
-                                .count = count,
-                                .seed = seed,
-                                .stream = stream,
-                                .host = host};
+    *run = (struct sampler_run){
+        .schedule = schedule, .runtime = runtime, .count = count, .source = source, .host = host};
     if (schedule->sampler == SAMPLER_RENOISE)
         run->noise = work_floats(runtime, count);
     int kept = schedule->sampler == SAMPLER_UNIPC ? 3 : schedule->sampler == SAMPLER_DPMPP ? 2 : 0;
@@ -45,8 +39,7 @@ static void euler(struct sampler_run *run, float *x, const float *velocity) {
             2);
 }
 
-/* To x0, and back up with fresh noise: element i of step k is number (k+1)·count + i of the stream,
- * the first `count` being the starting noise. */
+/* To x0, and back up with fresh noise: the next draw of where the starting noise came from. */
 static void renoise(struct sampler_run *run, float *x, const float *velocity) {
     const double *sigma = run->schedule->sigma + run->step;
     if (sigma[1] == 0) {
@@ -54,8 +47,7 @@ static void renoise(struct sampler_run *run, float *x, const float *velocity) {
         return;
     }
     if (!run->runtime->work->measuring)
-        random_normal(run->host, (size_t)run->count, run->seed, run->stream,
-                      (uint64_t)(run->step + 1) * (uint64_t)run->count);
+        noise_draw(run->source, run->host, (size_t)run->count);
     run->runtime->ops->upload(run->runtime->device, run->noise, run->host,
                               (size_t)run->count * sizeof *run->noise);
     double keep = 1 - sigma[1];

@@ -8,6 +8,7 @@
 #define VIDLOOM_WORKER_MODEL_SAMPLER_H
 
 #include "worker/model/config.h"
+#include "worker/model/noise.h"
 #include "worker/model/runtime.h"
 
 struct schedule {
@@ -36,12 +37,13 @@ struct sampler_run {
     float *last;     /* UniPC: the sample of the last step, after its correction */
     float *noise;    /* re-noise: device */
     float *host;     /* re-noise: the caller's, [count] */
-    uint64_t seed, stream;
+    struct noise_source *source;
 };
 
-/* host: room for `count` floats that the run may use, for SAMPLER_RENOISE; else unused. */
+/* source: where noise comes from that is added on the way, and host: room for `count` floats that
+ * the run may use; for SAMPLER_RENOISE, else unused. */
 void sampler_start(struct sampler_run *run, const struct schedule *schedule,
-                   struct runtime *runtime, int64_t count, uint64_t seed, uint64_t stream,
+                   struct runtime *runtime, int64_t count, struct noise_source *source,
                    float *host);
 /* Noise to a sample of the first level: re-noise knows no x0 yet and takes 0 for it, so a list that
  * begins below 1 (rCM) scales the noise; the others start from noise as it is. */

@@ -206,7 +206,7 @@ static void trajectory(void **argument) {
     negative.text = empty->data;
     negative.text_rows = real_rows(empty);
     struct sampler_run run;
-    sampler_start(&run, &schedule, runtime, count, 1, 1, NULL);
+    sampler_start(&run, &schedule, runtime, count, NULL, NULL);
     for (int i = 0; i < schedule.steps; i++) {
         pass.time.value[0] = negative.time.value[0] = schedule.time[i];
         run_pass(&state->bench, parts->keyframe, v, &pass);

@@ -58,7 +58,7 @@ static void follow(struct fixture *f, const char *name, enum sampler sampler, in
     arena_reset(&f->work, 0);
     float *x = work_floats(&f->runtime, COUNT), *v = work_floats(&f->runtime, COUNT);
     memcpy(x, reference(f->file, "noise")->data, COUNT * sizeof *x);
-    sampler_start(&run, &schedule, &f->runtime, COUNT, 0, 0, NULL);
+    sampler_start(&run, &schedule, &f->runtime, COUNT, NULL, NULL);
     double worst = 0;
     for (int i = 0; i < steps; i++) {
         assert_float_equal(schedule.sigma[i], ((const float *)sigmas->data)[i], 1e-6);
@@ -97,7 +97,8 @@ static void renoise(void **state) {
     float host[COUNT], noise[COUNT], start[COUNT];
     memcpy(x, reference(f->file, "noise")->data, COUNT * sizeof *x);
     memcpy(start, x, sizeof start);
-    sampler_start(&run, &schedule, &f->runtime, COUNT, 11, 22, host);
+    struct noise_source source = {.seed = 11, .stream = 22, .drawn = COUNT};
+    sampler_start(&run, &schedule, &f->runtime, COUNT, &source, host);
     velocity(f, v, x, 1000);
     sampler_step(&run, x, v);
     random_normal(noise, COUNT, 11, 22, COUNT);

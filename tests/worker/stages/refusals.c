@@ -53,6 +53,8 @@ static const struct bad sampling[] = {{"width", "0", ERR_FORMAT},
                                       {"guidance", "null", ERR_FORMAT},
                                       {"shift", "-0.5", ERR_FORMAT},
                                       {"shift", "1e9", ERR_FORMAT},
+                                      {"noise", "\"white\"", ERR_UNSUPPORTED},
+                                      {"noise", "0", ERR_FORMAT},
                                       {"sampler", "\"?\"", ERR_UNSUPPORTED},
                                       {"sampler", "1", ERR_FORMAT}};
 
@@ -60,7 +62,7 @@ static void keyframe(void **state) {
     struct chain *chain = *state;
     static const char *const keys[] = {"model",    "model_hash", "width", "height",
                                        "seed",     "stream",     "steps", "sampler",
-                                       "guidance", "shift",      NULL};
+                                       "guidance", "shift",      "noise", NULL};
     REFUSE(chain, &chain->keyframe, keys, sampling);
 }
 
@@ -68,13 +70,12 @@ static void window(void **state) {
     struct chain *chain = *state;
     static const char *const keys[] = {"model",    "model_hash", "width",  "height", "seed",
                                        "stream",   "steps",      "frames", "tail",   "sampler",
-                                       "guidance", "shift",      "noise",  NULL};
+                                       "guidance", "shift",      "noise",  "rule",   NULL};
     static const struct bad bad[] = {
-        {"frames", "0", ERR_FORMAT},    {"frames", "4097", ERR_FORMAT},
-        {"frames", "18", ERR_SHAPE},    {"tail", "0", ERR_FORMAT},
-        {"tail", "2", ERR_SHAPE},       {"tail", "5", ERR_SHAPE},
-        {"noise", "-0.1", ERR_FORMAT},  {"noise", "1.5", ERR_FORMAT},
-        {"noise", "\"0\"", ERR_FORMAT}, {"noise", "0.25", ERR_UNSUPPORTED},
+        {"frames", "0", ERR_FORMAT}, {"frames", "4097", ERR_FORMAT},
+        {"frames", "18", ERR_SHAPE}, {"tail", "0", ERR_FORMAT},
+        {"tail", "2", ERR_SHAPE},    {"tail", "5", ERR_SHAPE},
+        {"rule", "1", ERR_FORMAT},   {"rule", "\"sliding\"", ERR_UNSUPPORTED},
         {"height", "64", ERR_SHAPE}};
     REFUSE(chain, &chain->window[0], keys, sampling);
     REFUSE(chain, &chain->window[0], keys, bad);

@@ -52,6 +52,7 @@ static void outputs(void **state) {
     assert_int_equal(chain->decode_result[0].output_count, 2);
     has_tensor(chain, &chain->decode_result[0].outputs[1], "frames", DTYPE_U8, 4,
                (int64_t[]){5, HEIGHT, WIDTH, 3});
+    assert_true(chain->decode_result[0].measured && chain->decode_result[1].measured);
     assert_int_equal(chain->decode_result[1].output_count, 1);
     assert_string_equal(chain->decode_result[1].outputs[0].name, "segment");
     must(media_read_info(&info, output_path(chain, &chain->decode_result[1].outputs[0]), &error),
@@ -106,6 +107,7 @@ static void tails(void **state) {
     struct task task = chain->decode[0];
     struct stage_result result;
     task_change(&task, "drop", "5");
+    task_input(&task, "before", &chain->decode_result[0].outputs[1]);
     task_change(&task, "keep", "1");
     task_must(chain, &task, &result);
     assert_memory_equal(&result.outputs[1].hash, &chain->decode_result[0].outputs[1].hash,

@@ -120,10 +120,11 @@ static struct task task_of(const struct chain *chain, stage_function stage, cons
 
 static void open_window(struct chain *chain, int k, const struct stage_artifact *tail) {
     static const char *const rest[2] = {
-        SIZE ",\"frames\":17,\"tail\":1,\"index\":0,\"seed\":7,\"stream\":1," SAMPLING
-             ",\"noise\":0",
-        SIZE ",\"frames\":17,\"tail\":5,\"index\":1,\"seed\":7,\"stream\":2," SAMPLING
-             ",\"noise\":0",
+        SIZE
+        ",\"frames\":17,\"tail\":1,\"rule\":\"model\",\"index\":0,\"seed\":7,\"stream\":1," SAMPLING
+        ",\"noise\":\"vidloom\"",
+        SIZE ",\"frames\":17,\"tail\":5,\"rule\":\"overlap\",\"index\":1,\"seed\":7,\"stream\":"
+             "2," SAMPLING ",\"noise\":\"vidloom\"",
     };
     chain->window[k] = task_of(chain, stage_window, rest[k]);
     task_input(&chain->window[k], "text", &chain->text_result.outputs[0]);
@@ -139,13 +140,17 @@ static void open_decode(struct chain *chain, int k) {
     };
     chain->decode[k] = task_of(chain, stage_decode, rest[k]);
     task_input(&chain->decode[k], "latents", &chain->window_result[k].outputs[0]);
+    task_input(&chain->decode[k], "start", &chain->keyframe_result.outputs[0]);
+    if (k)
+        task_input(&chain->decode[k], "before", &chain->decode_result[0].outputs[1]);
     task_must(chain, &chain->decode[k], &chain->decode_result[k]);
 }
 
 static void run_chain(struct chain *chain) {
     chain->text = task_of(chain, stage_text, "\"text\":\"a red balloon\"");
     task_must(chain, &chain->text, &chain->text_result);
-    chain->keyframe = task_of(chain, stage_keyframe, SIZE ",\"seed\":7,\"stream\":0," SAMPLING);
+    chain->keyframe = task_of(chain, stage_keyframe,
+                              SIZE ",\"seed\":7,\"stream\":0,\"noise\":\"vidloom\"," SAMPLING);
     task_input(&chain->keyframe, "text", &chain->text_result.outputs[0]);
     task_input(&chain->keyframe, "negative", &chain->text_result.outputs[0]);
     task_must(chain, &chain->keyframe, &chain->keyframe_result);

@@ -1,0 +1,178 @@
+/* The models of a job, what is done to their weights, and how their windows go on. */
+#include "coordinator/job_reader.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "coordinator/plan.h"
+
+enum error_code job_check_ability(struct reader *reader, const struct job_model *model,
+                                  struct place at, int ability, const char *what) {
+    if ((model->facts.abilities & ability) == ability)
+        return ERR_OK;
+    return job_fail(reader, at, ERR_UNSUPPORTED, "model: %s (%s) cannot %s", model->spec,
+                    model->facts.family, what);
+}
+
+static enum error_code read_one_model(struct reader *reader, struct job_model *out,
+                                      const struct yaml *node) {
+    struct setting spec = {0};
+    enum error_code code =
+        job_read_file_name(reader, &spec, node, "a model: a name under models/, or a path");
+    if (code)
+        return code;
+    out->spec = job_keep(reader, spec.text);
+    if (!out->spec)
+        return job_no_memory(reader);
+    code =
+        reader->resolver->read_model(reader->resolver->user, &out->facts, spec.text, reader->error);
+    return code ? error_prefix(reader->error, "%s:%d:%d: model: ", spec.at.file, spec.at.line,
+                               spec.at.column)
+                : ERR_OK;
+}
+
+static enum error_code read_names(struct reader *reader, const struct yaml *node) {
+    struct job *job = reader->job;
+    enum error_code code;
+    const struct yaml *window = node;
+    if (node->type == YAML_MAPPING) {
+        code = job_check_keys(reader, node, JOB_KEYS_MODEL, "model");
+        if (code)
+            return code;
+        window = yaml_get(node, "window");
+        const struct yaml *keyframe = yaml_get(node, "keyframe");
+        if (!window)
+            return job_fail(reader, job_place(reader, node), ERR_USAGE,
+                            "model: expected {keyframe: …, window: …}, found no window");
+        if (keyframe) {
+            code = read_one_model(reader, &job->keyframe, keyframe);
+            if (code)
+                return code;
+        }
+    } else if (node->type == YAML_SEQUENCE) {
+        return job_wrong(reader, node, ERR_USAGE,
+                         "a model: a name under models/, a path, or {keyframe: …, window: …}");
+    }
+    code = read_one_model(reader, &job->window, window);
+    if (code)
+        return code;
+    if (!job->keyframe.spec)
+        job->keyframe = job->window;
+    const struct model_facts *facts = &job->window.facts;
+    code = job_check_ability(reader, &job->window, job_place(reader, window), MODEL_CAN_WINDOW,
+                             "make windows (image to video)");
+    if (!code)
+        code = job_check_ability(reader, &job->window, job_place(reader, window),
+                                 MODEL_CAN_TEXT | MODEL_CAN_VAE, "read text and decode by itself");
+    if (!code && (facts->window_frames < 1 || facts->fps < 1 || facts->size_max < facts->size_min))
+        code = job_fail(reader, job_place(reader, window), ERR_UNSUPPORTED,
+                        "model: %s does not say what it can make", job->window.spec);
+    return code;
+}
+
+/* -- LoRA ------------------------------------------------------------------------------------- */
+
+enum { OF_KEYFRAME, OF_WINDOW, OF_BOTH }; /* as JOB_VALUES_STAGE */
+
+static enum error_code add_lora(struct reader *reader, struct job_model *model,
+                                const struct job_lora *lora, struct place at) {
+    if (model->lora_count == LIMIT_LORAS)
+        return job_fail(reader, at, ERR_LIMIT, "lora: more than %d for one model", LIMIT_LORAS);
+    model->loras[model->lora_count++] = *lora;
+    return ERR_OK;
+}
+
+static enum error_code read_lora(struct reader *reader, const struct yaml *node) {
+    struct job *job = reader->job;
+    struct setting spec = {0}, strength = {.number = 1}, stage = {.integer = OF_BOTH};
+    if (node->type != YAML_MAPPING)
+        return job_wrong(reader, node, ERR_USAGE, "a LoRA, {file, strength, stage}");
+    enum error_code code = job_check_keys(reader, node, JOB_KEYS_LORA, "a LoRA");
+    const struct yaml *file = yaml_get(node, "file"), *given_strength = yaml_get(node, "strength");
+    const struct yaml *given_stage = yaml_get(node, "stage");
+    if (code)
+        return code;
+    if (!file)
+        return job_fail(reader, job_place(reader, node), ERR_USAGE, "a LoRA needs a file");
+    code = job_read_file_name(reader, &spec, file, "the name of a .safetensors file");
+    if (!code && given_strength)
+        code = job_read_number(reader, &strength, given_strength, -LIMIT_LORA_STRENGTH, false,
+                               LIMIT_LORA_STRENGTH, "a strength");
+    if (!code && given_stage)
+        code = job_read_word(reader, &stage, given_stage, JOB_VALUES_STAGE, "a stage");
+    if (code)
+        return code;
+    if (!reader->resolver->find_lora)
+        return job_fail(reader, spec.at, ERR_UNSUPPORTED, "lora: LoRAs cannot be read here");
+    struct job_file found = {0};
+    code = reader->resolver->find_lora(reader->resolver->user, &found, &job->arena, spec.text,
+                                       reader->error);
+    if (code)
+        return error_prefix(reader->error, "%s:%d:%d: lora: ", spec.at.file, spec.at.line,
+                            spec.at.column);
+    struct job_lora lora = {job_keep(reader, spec.text), found.hash, strength.number};
+    if (!lora.spec)
+        return job_no_memory(reader);
+    if (stage.integer != OF_WINDOW)
+        code = add_lora(reader, &job->keyframe, &lora, spec.at);
+    if (!code && stage.integer != OF_KEYFRAME)
+        code = add_lora(reader, &job->window, &lora, spec.at);
+    return code;
+}
+
+static enum error_code read_loras(struct reader *reader, const struct yaml *node) {
+    if (node->type != YAML_SEQUENCE || !node->length)
+        return job_wrong(reader, node, ERR_USAGE, "a list of LoRAs, each {file, strength, stage}");
+    enum error_code code = ERR_OK;
+    for (const struct yaml *item = node->child; item && !code; item = item->next)
+        code = read_lora(reader, item);
+    return code;
+}
+
+enum error_code job_read_models(struct reader *reader, const struct yaml *model,
+                                const struct yaml *weights, const struct yaml *lora) {
+    struct job *job = reader->job;
+    struct setting held = {.integer = -1};
+    enum error_code code = read_names(reader, model);
+    if (!code && weights)
+        code = job_read_word(reader, &held, weights, JOB_VALUES_WEIGHTS, "a type of weights");
+    job->keyframe.weights = job->window.weights = (enum job_weights)(held.integer + 1);
+    return code || !lora ? code : read_loras(reader, lora);
+}
+
+/* -- windows ---------------------------------------------------------------------------------- */
+
+static bool has_overlap(const struct model_facts *facts, int64_t frames) {
+    if (facts->any_overlap)
+        return frames < facts->window_frames;
+    for (int i = 0; i < facts->overlap_count; i++)
+        if (facts->overlaps[i] == frames && frames < facts->window_frames)
+            return true;
+    return false;
+}
+
+enum error_code job_fill_windows(struct reader *reader, struct job_video *video,
+                                 const struct settings *settings) {
+    const struct job_model *model = &reader->job->window;
+    const struct model_facts *facts = &model->facts;
+    video->windows = (enum job_windows)settings->windows.integer;
+    video->overlap = video->windows == JOB_WINDOWS_LAST_FRAME ? 1
+                     : video->windows == JOB_WINDOWS_OVERLAP  ? (int)settings->overlap.integer
+                                                              : plan_overlap(facts);
+    if (video->windows == JOB_WINDOWS_MODEL)
+        return ERR_OK;
+    char can[96] = "";
+    for (int i = 0; i < facts->overlap_count; i++) {
+        size_t used = strlen(can);
+        snprintf(can + used, sizeof can - used, "%s%d", i ? " or " : "", facts->overlaps[i]);
+    }
+    if (!(facts->windows >> video->windows & 1))
+        return job_fail(reader, settings->windows.at, ERR_UNSUPPORTED,
+                        "windows: model %s cannot go on by %s; leave the key out for its own way",
+                        model->spec, job_windows_name(video->windows));
+    if (!has_overlap(facts, video->overlap))
+        return job_fail(reader, settings->windows.at, ERR_UNSUPPORTED,
+                        "windows: model %s cannot go on from %d frames%s%s", model->spec,
+                        video->overlap, *can ? "; it can from " : "", can);
+    return ERR_OK;
+}

@@ -1,0 +1,109 @@
+#include "worker/measure.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* BT.709's weights in 1/65536. */
+static int luma_of(const uint8_t *pixel) {
+    return 13933 * pixel[0] + 46871 * pixel[1] + 4732 * pixel[2];
+}
+
+/* Of the inner pixels; a frame one or two pixels wide has none. */
+static uint64_t laplacian_of(const uint8_t *frame, int width, int height) {
+    uint64_t sum = 0;
+    size_t row = 3 * (size_t)width;
+    for (int y = 1; y + 1 < height; y++)
+        for (int x = 1; x + 1 < width; x++) {
+            const uint8_t *pixel = frame + (size_t)y * row + 3 * (size_t)x;
+            int64_t value = 4 * (int64_t)luma_of(pixel) - luma_of(pixel - 3) - luma_of(pixel + 3) -
+                            luma_of(pixel - row) - luma_of(pixel + row);
+            sum += (uint64_t)(value < 0 ? -value : value) >> 16;
+        }
+    return sum;
+}
+
+static void sums_add(struct measure_sums *sums, const uint8_t *frame, int width, int height) {
+    size_t pixels = (size_t)width * (size_t)height;
+    for (size_t i = 0; i < pixels; i++, frame += 3) {
+        sums->histogram[0][frame[0]]++;
+        sums->histogram[1][frame[1]]++;
+        sums->histogram[2][frame[2]]++;
+        sums->luma += (uint64_t)luma_of(frame);
+    }
+    sums->laplacian += laplacian_of(frame - 3 * pixels, width, height);
+    sums->frames++;
+}
+
+static uint64_t difference(const uint8_t *a, const uint8_t *b, size_t bytes) {
+    uint64_t sum = 0;
+    for (size_t i = 0; i < bytes; i++)
+        sum += (uint64_t)abs(a[i] - b[i]);
+    return sum;
+}
+
+static size_t frame_bytes(const struct measure *measure) {
+    return 3 * (size_t)measure->width * (size_t)measure->height;
+}
+
+enum error_code measure_open(struct measure *out, int width, int height, const uint8_t *start,
+                             const uint8_t *before, struct error *error) {
+    *out = (struct measure){.width = width, .height = height};
+    out->last = malloc(frame_bytes(out));
+    if (!out->last)
+        return error_set(error, ERR_MEMORY, "no memory for a frame of %dx%d", width, height);
+    memcpy(out->last, before, frame_bytes(out));
+    sums_add(&out->start, start, width, height);
+    return ERR_OK;
+}
+
+void measure_close(struct measure *measure) {
+    free(measure->last);
+    measure->last = NULL;
+}
+
+void measure_add(struct measure *measure, const uint8_t *frame) {
+    uint64_t change = difference(measure->last, frame, frame_bytes(measure));
+    if (measure->window.frames)
+        measure->changes += change;
+    else
+        measure->seam = change;
+    memcpy(measure->last, frame, frame_bytes(measure));
+    sums_add(&measure->window, frame, measure->width, measure->height);
+}
+
+/* Histograms of other numbers of frames are compared by their shares. */
+static double colour_distance(const struct measure_sums *a, const struct measure_sums *b,
+                              double pixels) {
+    double area = 0;
+    for (int channel = 0; channel < 3; channel++) {
+        uint64_t below_a = 0, below_b = 0;
+        for (int value = 0; value < 255; value++) {
+            below_a += a->histogram[channel][value];
+            below_b += b->histogram[channel][value];
+            area += fabs((double)below_a / (double)a->frames - (double)below_b / (double)b->frames);
+        }
+    }
+    return area / (3 * 255 * pixels);
+}
+
+static double per_frame(uint64_t sum, const struct measure_sums *sums) {
+    return (double)sum / (double)sums->frames;
+}
+
+void measure_finish(const struct measure *measure, struct measures *out) {
+    const struct measure_sums *start = &measure->start, *window = &measure->window;
+    double pixels = (double)measure->width * measure->height;
+    double luma = per_frame(window->luma, window) - per_frame(start->luma, start);
+    double sharp = per_frame(window->laplacian, window),
+           sharp0 = per_frame(start->laplacian, start);
+    double steps = (double)(window->frames - 1);
+    double motion = steps > 0 ? (double)measure->changes / steps : 0;
+    double seam = ((double)measure->seam - motion) / (3 * 255 * pixels);
+    *out = (struct measures){
+        .colour = fmin(1, colour_distance(window, start, pixels)),
+        .luminance = fmax(-1, fmin(1, luma / (65536.0 * 255 * pixels))),
+        .sharpness = sharp + sharp0 > 0 ? (sharp - sharp0) / (sharp + sharp0) : 0,
+        .seam = seam > 0 ? fmin(1, seam) : 0,
+    };
+}

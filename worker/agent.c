@@ -557,6 +557,8 @@ static int wait_ms(const struct agent *agent) {
 enum error_code agent_run(struct agent *agent, struct error *error) {
     int64_t now = clock_monotonic_ns();
     agent->heard_ns = agent->hello_ns = agent->moved_ns = now;
+    log_line(agent->config.log, LOG_INFO, "worker", "looking for the coordinator at %s",
+             agent->config.address);
     while (!may_leave(agent, now)) {
         enum error_code code = check_connection(agent, now, error);
         if (code == ERR_OK)

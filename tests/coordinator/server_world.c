@@ -352,6 +352,7 @@ static void do_task(struct fake_state *state, const vidloom_Lease *lease) {
             make_output(state, result, "frames", NULL);
         if (lease->kind == vidloom_KIND_DECODE)
             make_output(state, result, "segment", NULL);
+        result->has_measures = lease->kind == vidloom_KIND_DECODE;
     } else {
         message_set_text(result->detail, sizeof result->detail, "told to fail");
     }

@@ -60,7 +60,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const uint8_t *end = size ? memchr(data, 0, size) : NULL;
     size_t length = end ? (size_t)(end - data) : size;
     struct tail tail = {end ? (const char *)end + 1 : "", end ? size - length - 1 : 0};
-    struct job_resolver resolver = {&tail, read_file, find_image, find_lora, read_model};
+    struct job_resolver resolver = {&tail, read_file, find_image, find_lora, read_model, NULL};
     struct job *job = NULL;
     struct error error = {0};
     enum error_code code =

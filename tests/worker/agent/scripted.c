@@ -210,7 +210,8 @@ void scripted_lease_long(struct scripted *s, uint64_t epoch, const vidloom_Artif
     vidloom_Artifact input = *text;
     snprintf(parameters, sizeof parameters,
              "{\"model\":\"random_wan\",\"model_hash\":\"%s\",\"width\":48,\"height\":32,"
-             "\"seed\":7,\"stream\":0,\"sampler\":\"euler\",\"steps\":%d,\"guidance\":1,"
+             "\"seed\":7,\"stream\":0,\"noise\":\"vidloom\",\"sampler\":\"euler\",\"steps\":%d,"
+             "\"guidance\":1,"
              "\"shift\":3}",
              s->model_hash, steps);
     vidloom_Lease *lease = begin_lease(s, epoch, vidloom_KIND_KEYFRAME, parameters);

@@ -103,6 +103,11 @@ enum error_code model_folder(char out[FILE_PATH_BYTES], const char *models, cons
 _Static_assert(MODEL_CAN_TEXT == (int)STAGE_TEXT && MODEL_CAN_KEYFRAME == (int)STAGE_KEYFRAME &&
                    MODEL_CAN_WINDOW == (int)STAGE_WINDOW && MODEL_CAN_VAE == (int)STAGE_VAE,
                "abilities are stages");
+_Static_assert(JOB_WINDOWS_MODEL == (int)WINDOW_RULE_MODEL &&
+                   JOB_WINDOWS_LAST_FRAME == (int)WINDOW_RULE_LAST_FRAME &&
+                   JOB_WINDOWS_OVERLAP == (int)WINDOW_RULE_OVERLAP &&
+                   JOB_WINDOWS_PREFIX == (int)WINDOW_RULE_PREFIX,
+               "rules of windows have the same numbers");
 _Static_assert(JOB_NOISE_VIDLOOM == (int)NOISE_VIDLOOM && JOB_NOISE_TORCH == (int)NOISE_TORCH,
                "generators have the same numbers");
 _Static_assert(JOB_SAMPLER_EULER == (int)SAMPLER_EULER && JOB_SAMPLER_UNIPC == (int)SAMPLER_UNIPC &&
@@ -122,8 +127,7 @@ static void facts_from_info(struct model_facts *out, const struct model_info *in
         .fps = info->fps,
         .window_frames = info->window_frames,
         .overlap_count = info->overlap_count,
-        .windows =
-            1u << JOB_WINDOWS_MODEL | 1u << JOB_WINDOWS_LAST_FRAME | 1u << JOB_WINDOWS_OVERLAP,
+        .windows = info->window_rules | 1u << JOB_WINDOWS_MODEL,
         .sampler = (enum job_sampler)info->sampler,
         .steps = info->steps,
         .guidance = (double)info->guidance,

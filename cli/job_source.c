@@ -111,7 +111,8 @@ _Static_assert(JOB_WINDOWS_MODEL == (int)WINDOW_RULE_MODEL &&
 _Static_assert(JOB_NOISE_VIDLOOM == (int)NOISE_VIDLOOM && JOB_NOISE_TORCH == (int)NOISE_TORCH,
                "generators have the same numbers");
 _Static_assert(JOB_SAMPLER_EULER == (int)SAMPLER_EULER && JOB_SAMPLER_UNIPC == (int)SAMPLER_UNIPC &&
-                   JOB_SAMPLER_RENOISE == (int)SAMPLER_RENOISE,
+                   JOB_SAMPLER_RENOISE == (int)SAMPLER_RENOISE &&
+                   JOB_SAMPLER_DPMPP == (int)SAMPLER_DPMPP,
                "samplers have the same numbers");
 
 static void facts_from_info(struct model_facts *out, const struct model_info *info) {

@@ -381,7 +381,8 @@ static const struct bad bad_files[] = {
      "job.yaml:2:7: lora: expected a list of LoRAs, each {file, strength, stage}, found a mapping",
      ERR_USAGE, false},
     {VIDEO "sampler: uler}",
-     "job.yaml:3:38: sampler: expected a sampler, one of euler, unipc, renoise, found \"uler\"; "
+     "job.yaml:3:38: sampler: expected a sampler, one of euler, unipc, renoise, dpmpp, found "
+     "\"uler\"; "
      "did "
      "you mean \"euler\"?",
      ERR_USAGE, false},

@@ -9,7 +9,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 PANELS = (("vae", "VAE: PSNR of training crops, dB", "psnr"), ("keyframe", "keyframe: flow matching loss", "loss"),
-          ("window", "window: flow matching loss", "loss"), ("text", "text encoder: sum of 7 cross entropies", "loss"))
+          ("keyframe2", "keyframe, second part: loss, actor weighing 4", "loss"), ("window", "window: flow matching loss", "loss"),
+          ("window2", "window anew from that: loss, actor weighing 4", "loss"), ("text", "text encoder: sum of 7 cross entropies", "loss"))
 
 
 def main():

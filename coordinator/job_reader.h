@@ -144,7 +144,7 @@ enum error_code job_read_integer(struct reader *reader, struct setting *out,
 enum error_code job_read_number(struct reader *reader, struct setting *out, const struct yaml *node,
                                 double least, bool above, double most, const char *what);
 enum error_code job_read_word(struct reader *reader, struct setting *out, const struct yaml *node,
-                              enum job_words list, const char *what);
+                              enum job_words words, const char *what);
 enum error_code job_read_flag(struct reader *reader, struct setting *out, const struct yaml *node);
 /* Prompts and the like. `empty`: whether "" is one. Space around is taken off. */
 enum error_code job_read_text(struct reader *reader, struct setting *out, const struct yaml *node,

@@ -170,8 +170,8 @@ static void run_panel(const struct int8_loop *loop, const struct int8_piece *pie
                 int64_t k = (b + i) * loop->block;
                 const void *a = piece->rows + r * linear->inputs + k;
                 const void *panel = piece->panel + i * columns * loop->block;
-                loop->products->tile((float *)piece->products, columns, &a, linear->inputs, &panel,
-                                     tile_rows, columns, 1,
+                loop->products->tile((float *)(void *)piece->products, columns, &a, linear->inputs,
+                                     &panel, tile_rows, columns, 1,
                                      at_most(loop->block, linear->inputs - k), false);
                 loop->products->fold(sums, piece->products, piece->offset + i * columns,
                                      piece->row_scale + r * loop->blocks + b + i, loop->blocks,

@@ -107,7 +107,7 @@ static void backend_open(struct backend *out, const char *name) {
     char library[64];
     const char *colon = strchr(name, ':');
     int length = (int)(colon != NULL ? colon - name : (long)strlen(name));
-    struct device_config config = {.index = colon != NULL ? atoi(colon + 1) : 0};
+    struct device_config config = {.index = colon != NULL ? (int)strtol(colon + 1, NULL, 10) : 0};
     snprintf(library, sizeof library, "%.*s", length, name);
     out->name = name;
     if (ops_load(&out->ops, library, &error) != ERR_OK ||

@@ -10,41 +10,23 @@
 #include "worker/model/components.h"
 #include "worker/model/describe.h"
 
-static char folder[64];
-
-static int make_folder(void **state) {
-    (void)snprintf(folder, sizeof folder, "/tmp/vidloom-test-XXXXXX");
-    assert_non_null(mkdtemp(folder));
-    return 0;
-}
-
-static int remove_folder(void **state) {
-    return file_remove_tree(folder, NULL) == ERR_OK ? 0 : -1;
-}
-
-static const char *at(char out[FILE_PATH_BYTES], const char *name) {
-    struct error error = {0};
-    ok(file_join(out, folder, name, &error), &error);
-    return out;
-}
-
 /* A file of one tensor, so that it can be told from the others. */
 static void put_file(const char *name, const char *tensor) {
     char path[FILE_PATH_BYTES];
     struct small_model m = {0};
     struct error error = {0};
-    char *slash = strrchr((char *)(uintptr_t)at(path, name), '/');
+    char *slash = strrchr((char *)(uintptr_t)scratch_path(path, name), '/');
     *slash = 0;
     ok(file_make_folders(path, &error), &error);
     small_put(&m, tensor, DIMS(2));
-    small_write(&m, at(path, name));
+    small_write(&m, scratch_path(path, name));
 }
 
 static void expect(const char *inner, const char *component, const char *tensor) {
     char path[FILE_PATH_BYTES];
     struct weights *weights;
     struct error error = {0};
-    ok(component_open(&weights, at(path, inner), component, &error), &error);
+    ok(component_open(&weights, scratch_path(path, inner), component, &error), &error);
     if (weights_find(weights, tensor) == NULL)
         fail_msg("%s of %s is %s", component, inner, weights_path(weights));
     weights_close(&weights);
@@ -91,20 +73,23 @@ static void layouts(void **state) {
     expect("o", ".", "t8");
     expect("e", "high_noise_model", "t10");
     char path[FILE_PATH_BYTES];
-    assert_false(component_is_there(at(path, "g"), "image_encoder"));
-    assert_false(component_is_there(at(path, "g"), "transformer_2"));
-    assert_true(component_is_there(at(path, "e"), "transformer_2"));
+    assert_false(component_is_there(scratch_path(path, "g"), "image_encoder"));
+    assert_false(component_is_there(scratch_path(path, "g"), "transformer_2"));
+    assert_true(component_is_there(scratch_path(path, "e"), "transformer_2"));
 }
 
 static void what_is_not_there(void **state) {
     char path[FILE_PATH_BYTES];
     struct weights *weights;
     struct error error = {0};
-    assert_int_equal(component_open(&weights, at(path, "g"), "image_encoder", &error), ERR_MISSING);
+    assert_int_equal(component_open(&weights, scratch_path(path, "g"), "image_encoder", &error),
+                     ERR_MISSING);
     assert_non_null(strstr(error.detail, "models_clip_"));
-    assert_int_equal(component_open(&weights, at(path, "g"), "window", &error), ERR_MISSING);
+    assert_int_equal(component_open(&weights, scratch_path(path, "g"), "window", &error),
+                     ERR_MISSING);
     put_file("g/second.gguf", "x");
-    assert_int_equal(component_open(&weights, at(path, "g"), "transformer", &error), ERR_USAGE);
+    assert_int_equal(component_open(&weights, scratch_path(path, "g"), "transformer", &error),
+                     ERR_USAGE);
     assert_non_null(strstr(error.detail, "second.gguf"));
     assert_non_null(strstr(error.detail, "Q4_K_M"));
     assert_null(weights);
@@ -118,13 +103,14 @@ static void one_for_all(void **state) {
     small_put(&m, "vae.conv1.bias", DIMS(2));
     small_put(&m, "text_encoders.umt5xxl.transformer.shared.weight", DIMS(2, 2));
     struct error error = {0};
-    ok(file_make_folders(at(path, "a"), &error), &error);
-    small_write(&m, at(path, "a/all-in-one.safetensors"));
+    ok(file_make_folders(scratch_path(path, "a"), &error), &error);
+    small_write(&m, scratch_path(path, "a/all-in-one.safetensors"));
     expect("a", "transformer", "patch_embedding.bias");
     expect("a", "vae", "conv1.bias");
     expect("a", "text_encoder", "shared.weight");
     struct weights *weights;
-    assert_int_equal(component_open(&weights, at(path, "a"), "image_encoder", &error), ERR_MISSING);
+    assert_int_equal(component_open(&weights, scratch_path(path, "a"), "image_encoder", &error),
+                     ERR_MISSING);
 }
 
 /* llama.cpp's names of umT5, and a folded convolution. */
@@ -139,8 +125,8 @@ static void other_names(void **state) {
     small_put(&m, "enc.blk.0.attn_rel_b.weight", DIMS(32, 4));
     small_put(&m, "enc.blk.0.attn_norm.weight", DIMS(64));
     small_put(&m, "enc.blk.0.ffn_gate.weight", DIMS(96, 64));
-    small_write(&m, at(path, "llama.safetensors"));
-    ok(component_open_file(&weights, at(path, "llama.safetensors"), &error), &error);
+    small_write(&m, scratch_path(path, "llama.safetensors"));
+    ok(component_open_file(&weights, scratch_path(path, "llama.safetensors"), &error), &error);
     static const char *const names[] = {
         "token_embedding.weight", "norm.weight",
         "blocks.0.attn.q.weight", "blocks.0.pos_embedding.embedding.weight",
@@ -151,8 +137,8 @@ static void other_names(void **state) {
     weights_close(&weights);
     small_put(&m, "patch_embedding.weight", DIMS(8 * 16, 1, 2, 2));
     small_put(&m, "patch_embedding.bias", DIMS(8));
-    small_write(&m, at(path, "folded.safetensors"));
-    ok(component_open_file(&weights, at(path, "folded.safetensors"), &error), &error);
+    small_write(&m, scratch_path(path, "folded.safetensors"));
+    ok(component_open_file(&weights, scratch_path(path, "folded.safetensors"), &error), &error);
     const struct tensor *patch = weights_find(weights, "patch_embedding.weight");
     assert_int_equal(patch->rank, 5);
     assert_memory_equal(patch->dim, ((int64_t[]){8, 16, 1, 2, 2}), 5 * sizeof(int64_t));
@@ -187,13 +173,13 @@ static void shapes(void **state) {
     struct small_model m = {0};
     char path[FILE_PATH_BYTES];
     small_transformer(&m, 36, true);
-    small_write(&m, at(path, "transformer.safetensors"));
+    small_write(&m, scratch_path(path, "transformer.safetensors"));
     expect_config(path, NAMES_TRANSFORMER,
                   (const char *const[]){"num_attention_heads", "in_channels", "out_channels",
                                         "text_dim", "ffn_dim", "num_layers", "freq_dim", NULL},
                   (const int64_t[]){1, 36, 16, 64, 64, 2, 256});
     small_umt5(&m);
-    small_write(&m, at(path, "umt5.safetensors"));
+    small_write(&m, scratch_path(path, "umt5.safetensors"));
     expect_config(path, NAMES_UMT5,
                   (const char *const[]){"vocab_size", "d_model", "d_kv", "num_heads", "d_ff",
                                         "num_layers", "relative_attention_num_buckets", NULL},
@@ -212,5 +198,5 @@ int main(void) {
         cmocka_unit_test(one_for_all), cmocka_unit_test(other_names),
         cmocka_unit_test(shapes),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

@@ -16,39 +16,21 @@
 
 #define VECTORS "tests/vectors/weights"
 
-static char folder[64];
-
-static int make_folder(void **state) {
-    (void)snprintf(folder, sizeof folder, "/tmp/vidloom-test-XXXXXX");
-    assert_non_null(mkdtemp(folder));
-    return 0;
-}
-
-static int remove_folder(void **state) {
-    return file_remove_tree(folder, NULL) == ERR_OK ? 0 : -1;
-}
-
-static const char *at(char out[FILE_PATH_BYTES], const char *name) {
-    struct error error = {0};
-    ok(file_join(out, folder, name, &error), &error);
-    return out;
-}
-
 static void write_text(const char *name, const char *text) {
     char path[FILE_PATH_BYTES];
     struct error error = {0};
-    ok(file_write(at(path, name), text, strlen(text), false, &error), &error);
+    ok(file_write(scratch_path(path, name), text, strlen(text), false, &error), &error);
 }
 
 static void finish(struct small_model *m, const char *name) {
     char path[FILE_PATH_BYTES];
-    small_write(m, at(path, name));
+    small_write(m, scratch_path(path, name));
 }
 
 static void make_dir(const char *name) {
     char path[FILE_PATH_BYTES];
     struct error error = {0};
-    ok(file_make_folders(at(path, name), &error), &error);
+    ok(file_make_folders(scratch_path(path, name), &error), &error);
 }
 
 /* Two experts of the original layout and a text encoder. */
@@ -74,18 +56,18 @@ static void make_original(void) {
 
 static void same(const char *a, const char *b) {
     char x[FILE_PATH_BYTES], y[FILE_PATH_BYTES];
-    same_weights(at(x, a), at(y, b));
+    same_weights(scratch_path(x, a), scratch_path(y, b));
 }
 
 static bool is_file(const char *name) {
     char path[FILE_PATH_BYTES];
-    return access(at(path, name), F_OK) == 0;
+    return access(scratch_path(path, name), F_OK) == 0;
 }
 
 static void convert(const char *out, const char *in, struct convert_options options) {
     char a[FILE_PATH_BYTES], b[FILE_PATH_BYTES];
     struct error error = {0};
-    ok(convert_folder(at(a, out), at(b, in), &options, &error), &error);
+    ok(convert_folder(scratch_path(a, out), scratch_path(b, in), &options, &error), &error);
     assert_false(is_file("d.part"));
 }
 
@@ -105,9 +87,9 @@ static void there_and_back(void **state) {
     same("b/low_noise_model/diffusion_pytorch_model.safetensors",
          "o/low_noise_model/diffusion_pytorch_model.safetensors");
     same("b/models_t5_umt5-xxl-enc-bf16.safetensors", "o/models_t5_umt5-xxl-enc-bf16.safetensors");
-    ok(model_read_info(&before, at(path, "o"), &error), &error);
-    ok(model_read_info(&middle, at(path, "d"), &error), &error);
-    ok(model_read_info(&after, at(path, "b"), &error), &error);
+    ok(model_read_info(&before, scratch_path(path, "o"), &error), &error);
+    ok(model_read_info(&middle, scratch_path(path, "d"), &error), &error);
+    ok(model_read_info(&after, scratch_path(path, "b"), &error), &error);
     assert_int_equal(before.parameters, middle.parameters);
     assert_int_equal(before.parameters, after.parameters);
     assert_int_equal(before.experts, 2);
@@ -132,9 +114,9 @@ static void files_there_and_back(void **state) {
         if (access(files[i], F_OK) != 0)
             continue;
         print_message("%s\n", files[i]);
-        ok(convert_file(at(there, "there"), files[i], &options, &error), &error);
+        ok(convert_file(scratch_path(there, "there"), files[i], &options, &error), &error);
         options.layout = CONVERT_DIFFUSERS;
-        ok(convert_file(at(back, "back"), there, &options, &error), &error);
+        ok(convert_file(scratch_path(back, "back"), there, &options, &error), &error);
         same_weights(back, files[i]);
         assert_int_equal(unlink(there), 0);
         assert_int_equal(unlink(back), 0);
@@ -148,10 +130,12 @@ static void types(void **state) {
     convert(
         "t", "o",
         (struct convert_options){.layout = CONVERT_ORIGINAL, .typed = true, .dtype = DTYPE_BF16});
-    ok(weights_open(&from, at(path, "o/high_noise_model/diffusion_pytorch_model.safetensors"),
+    ok(weights_open(&from,
+                    scratch_path(path, "o/high_noise_model/diffusion_pytorch_model.safetensors"),
                     &error),
        &error);
-    ok(weights_open(&to, at(path, "t/high_noise_model/diffusion_pytorch_model.safetensors"),
+    ok(weights_open(&to,
+                    scratch_path(path, "t/high_noise_model/diffusion_pytorch_model.safetensors"),
                     &error),
        &error);
     const struct tensor *a = weights_find(from, "blocks.1.self_attn.q.weight"),
@@ -203,9 +187,9 @@ static void quantised(void **state) {
         struct weights *weights, *exact;
         static const char name[] = "high_noise_model/diffusion_pytorch_model.safetensors";
         (void)snprintf(wide, sizeof wide, "q/%s", name);
-        ok(weights_open(&weights, at(path, wide), &error), &error);
+        ok(weights_open(&weights, scratch_path(path, wide), &error), &error);
         (void)snprintf(wide, sizeof wide, "o/%s", name);
-        ok(weights_open(&exact, at(path, wide), &error), &error);
+        ok(weights_open(&exact, scratch_path(path, wide), &error), &error);
         assert_int_equal(weights_count(weights), weights_count(exact));
         const struct tensor *tensor = weights_find(weights, "blocks.0.ffn.0.weight");
         assert_int_equal(tensor->dtype, types[i].dtype);
@@ -227,12 +211,12 @@ static void quantised(void **state) {
                 (struct convert_options){
                     .layout = CONVERT_ORIGINAL, .typed = true, .dtype = DTYPE_F32});
         (void)snprintf(wide, sizeof wide, "qw/%s", name);
-        ok(weights_open(&weights, at(path, wide), &error), &error);
+        ok(weights_open(&weights, scratch_path(path, wide), &error), &error);
         assert_memory_equal(weights_find(weights, "blocks.0.ffn.0.weight")->data, got, sizeof got);
         weights_close(&weights);
         static const char *const made[] = {"q", "qd", "qb", "qw"};
         for (size_t k = 0; k < 4; k++)
-            ok(file_remove_tree(at(path, made[k]), &error), &error);
+            ok(file_remove_tree(scratch_path(path, made[k]), &error), &error);
     }
 }
 
@@ -250,7 +234,7 @@ static void other_scales(void **state) {
     struct error error = {0};
     struct weights *weights;
     float got[3];
-    ok(safetensors_write(at(path, "s.safetensors"), tensors, names, 4, &error), &error);
+    ok(safetensors_write(scratch_path(path, "s.safetensors"), tensors, names, 4, &error), &error);
     ok(weights_open(&weights, path, &error), &error);
     assert_int_equal(weights_count(weights), 1);
     numbers_to_float(got, weights_find(weights, "a.weight"), 0, 3);
@@ -263,7 +247,7 @@ static void other_scales(void **state) {
         float many[16] = {0};
         scale.data = many;
         const struct tensor bad[] = {matrix, scale};
-        ok(safetensors_write(at(path, "s.safetensors"), bad,
+        ok(safetensors_write(scratch_path(path, "s.safetensors"), bad,
                              (const char *const[]){"a.weight", "a.weight_scale"}, 2, &error),
            &error);
         assert_int_equal(weights_open(&weights, path, &error), ERR_FORMAT);
@@ -290,7 +274,7 @@ static void repackaged(void **state) {
     small_umt5(&m);
     finish(&m, "r/text_encoders/umt5_xxl_fp16.safetensors");
     write_text("r/tokenizer/spiece.model", "pieces");
-    ok(model_read_info(&info, at(path, "r"), &error), &error);
+    ok(model_read_info(&info, scratch_path(path, "r"), &error), &error);
     assert_string_equal(info.family, "wan2.1");
     assert_int_equal(info.stages & (STAGE_TEXT | STAGE_KEYFRAME), STAGE_TEXT | STAGE_KEYFRAME);
     small_umt5(&m);
@@ -307,18 +291,21 @@ static void refusals(void **state) {
     char a[FILE_PATH_BYTES], b[FILE_PATH_BYTES];
     struct error error = {0};
     struct convert_options options = {.layout = CONVERT_ORIGINAL};
-    assert_int_equal(convert_folder(at(a, "d"), at(b, "o"), &options, &error), ERR_USAGE);
+    assert_int_equal(convert_folder(scratch_path(a, "d"), scratch_path(b, "o"), &options, &error),
+                     ERR_USAGE);
     assert_non_null(strstr(error.detail, "already"));
-    assert_int_equal(convert_folder(at(a, "p"), RANDOM_WAN, &options, &error), ERR_UNSUPPORTED);
+    assert_int_equal(convert_folder(scratch_path(a, "p"), RANDOM_WAN, &options, &error),
+                     ERR_UNSUPPORTED);
     assert_false(is_file("p"));
     assert_false(is_file("p.part"));
-    assert_int_equal(convert_file(at(a, "f.safetensors"), VECTORS "/state.pth", &options, &error),
-                     ERR_UNSUPPORTED);
-    assert_int_equal(convert_file(at(a, "f.safetensors"), "/nowhere", &options, &error),
+    assert_int_equal(
+        convert_file(scratch_path(a, "f.safetensors"), VECTORS "/state.pth", &options, &error),
+        ERR_UNSUPPORTED);
+    assert_int_equal(convert_file(scratch_path(a, "f.safetensors"), "/nowhere", &options, &error),
                      ERR_MISSING);
     assert_false(is_file("f.safetensors"));
-    ok(convert_file(at(a, "f.safetensors"), at(b, "r/diffusion_models/wan2.1_t2v.safetensors"),
-                    &options, &error),
+    ok(convert_file(scratch_path(a, "f.safetensors"),
+                    scratch_path(b, "r/diffusion_models/wan2.1_t2v.safetensors"), &options, &error),
        &error);
     struct weights *weights;
     ok(weights_open(&weights, a, &error), &error);
@@ -333,5 +320,5 @@ int main(void) {
         cmocka_unit_test(other_scales),   cmocka_unit_test(repackaged),
         cmocka_unit_test(refusals),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

@@ -39,6 +39,24 @@ void bench_close(struct bench *bench) {
     arena_close(&bench->work);
 }
 
+static char scratch[64];
+
+int scratch_make(void **state) {
+    (void)snprintf(scratch, sizeof scratch, "/tmp/vidloom-test-XXXXXX");
+    assert_non_null(mkdtemp(scratch));
+    return 0;
+}
+
+int scratch_remove(void **state) {
+    return file_remove_tree(scratch, NULL) == ERR_OK ? 0 : -1;
+}
+
+const char *scratch_path(char out[FILE_PATH_BYTES], const char *name) {
+    struct error error = {0};
+    ok(file_join(out, scratch, name, &error), &error);
+    return out;
+}
+
 const struct tensor *reference(const struct weights *file, const char *format, ...) {
     char name[128];
     va_list args;

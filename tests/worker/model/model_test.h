@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "base/file.h"
 #include "worker/model/parts.h"
 
 #define RANDOM_WAN "tests/vectors/random_wan"
@@ -27,6 +28,12 @@ void bench_close(struct bench *bench);
 
 /* ok(code, error): fails the test with the error's text. */
 void ok(enum error_code code, const struct error *error);
+
+/* A folder of the tests' own, as a group's set-up and tear-down, and the path of something in it.
+ */
+int scratch_make(void **state);
+int scratch_remove(void **state);
+const char *scratch_path(char out[FILE_PATH_BYTES], const char *name);
 
 /* A tensor of a reference file; fails the test when it is not there. */
 const struct tensor *reference(const struct weights *file, const char *format, ...)

@@ -12,13 +12,31 @@
 struct backend_values {
     const char *models, *device;
     int dtype;
-    int64_t threads, index;
+    int64_t threads;
 };
 extern const char *const backend_dtypes[];
 extern const char *const backend_log_levels[];
 
-/* "cpu", or a backend in a shared object. */
-MUST_CHECK enum error_code backend_find(const struct ops **out, const struct backend_values *values,
+#define BACKEND_DEVICES_MAX 64
+
+struct backend_device {
+    const struct ops *ops;
+    int index;
+    char name[32]; /* "cuda:1", "cpu" */
+};
+
+struct backend_devices {
+    struct backend_device items[BACKEND_DEVICES_MAX];
+    int count;
+    char note[ERROR_DETAIL_BYTES]; /* of auto: why the CPU, where there is the backend of GPUs but
+                                      none that can be used; else "" */
+};
+
+/* The devices that a command line names: "auto" (every GPU that can be used, else the CPU), "all"
+ * (every GPU; an error when there is none), or names with commas: "cpu", "cuda:0,cuda:1"; "cuda" is
+ * its first. None is opened. Errors: ERR_MISSING, ERR_UNSUPPORTED, ERR_USAGE, ERR_LIMIT, with what
+ * was looked for, what was found, and what to do. */
+MUST_CHECK enum error_code backend_find(struct backend_devices *out, const char *text,
                                         struct error *error);
 enum dtype backend_dtype(const struct backend_values *values);
 /* index in backend_log_levels: "none" gives no log (NULL). */
@@ -35,19 +53,12 @@ MUST_CHECK enum error_code backend_log(struct log **out, struct cli *cli, int le
              "program."},                                                                          \
         {.letter = 'd',                                                                            \
          .name = "device",                                                                         \
-         .value = "NAME",                                                                          \
+         .value = "DEVICE",                                                                        \
          .type = OPTION_TEXT,                                                                      \
          .offset = offsetof(values_type, backend.device),                                          \
-         .fallback = "cpu",                                                                        \
-         .help = "What computes: cpu, or a backend that is there as a shared object beside the "   \
-                 "program."},                                                                      \
-        {.name = "index",                                                                          \
-         .value = "N",                                                                             \
-         .type = OPTION_INT,                                                                       \
-         .offset = offsetof(values_type, backend.index),                                           \
-         .max = 63,                                                                                \
-         .fallback = "0",                                                                          \
-         .help = "Which device, where there are several."},                                        \
+         .fallback = "auto",                                                                       \
+         .help = "What computes: auto (every GPU that can be used, else the CPU), all (every "     \
+                 "GPU), cpu, or some by number, with commas: cuda:0,cuda:1."},                     \
         {.letter = 't',                                                                            \
          .name = "threads",                                                                        \
          .value = "N",                                                                             \

@@ -3,26 +3,16 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "cli/crew.h"
 #include "coordinator/server.h"
 #include "proto/endpoint.h"
-#include "worker/agent.h"
 
 #define WORKERS_ENDPOINT "inproc://vidloom-workers"
 #define CLIENTS_ENDPOINT "inproc://vidloom-clients"
-#define NAME_BYTES       32
 
 static const char *const worker_endpoints[] = {WORKERS_ENDPOINT};
 static const char *const client_endpoints[] = {CLIENTS_ENDPOINT};
-
-struct hand {
-    struct local *local;
-    struct agent *agent;
-    pthread_t thread;
-    bool started;
-    char name[NAME_BYTES];
-};
 
 struct local {
     struct local_config config;
@@ -30,9 +20,7 @@ struct local {
     struct server *server;
     pthread_t server_thread;
     bool server_started;
-    struct hand hands[LOCAL_WORKERS_MAX];
-    int hand_count;
-    atomic_int hands_left; /* workers that can still work */
+    struct crew *crew;
     atomic_bool stop_agents, stop_server;
     pthread_mutex_t lock; /* guards failure until `failed` is set */
     struct error failure;
@@ -60,14 +48,10 @@ static void *serve(void *argument) {
     return NULL;
 }
 
-static void *work(void *argument) {
-    struct hand *hand = argument;
-    struct error error = {0};
-    enum error_code code = agent_run(hand->agent, &error);
-    bool last = atomic_fetch_sub(&hand->local->hands_left, 1) == 1;
-    if (code != ERR_OK && last && !atomic_load(&hand->local->stop_agents))
-        fail(hand->local, &error);
-    return NULL;
+static void workers_failed(void *user, const struct error *error) {
+    struct local *local = user;
+    if (!atomic_load(&local->stop_agents))
+        fail(local, error);
 }
 
 /* -- life -----------------------------------------------------------------------------------------
@@ -124,42 +108,24 @@ enum error_code local_connect(struct local *local, struct client **out, const at
     return client_open(out, &config, error);
 }
 
-/* Cores shared out: the first workers get one more when it does not come out even. */
-static int threads_of(const struct local_config *config, int index) {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    if (config->threads || config->workers == 1)
-        return config->threads;
-    int share = (int)cores / config->workers + (index < (int)cores % config->workers);
-    return share > 0 ? share : 1;
-}
-
 enum error_code local_start_workers(struct local *local, struct error *error) {
     const struct local_config *config = &local->config;
-    atomic_store(&local->hands_left, config->workers);
-    for (int i = 0; i < config->workers; i++) {
-        struct hand *hand = &local->hands[local->hand_count++];
-        hand->local = local;
-        snprintf(hand->name, sizeof hand->name, "local-%d", i + 1);
-        struct agent_config agent = {
-            .name = hand->name,
-            .address = WORKERS_ENDPOINT,
-            .context = local->context,
-            .models = config->models,
-            .ops = config->ops,
-            .device = {.threads = threads_of(config, i), .index = config->device_index},
-            .dtype = config->dtype,
-            .log = config->log,
-            .stop = &local->stop_agents,
-            .cancel = &local->stop_agents,
-        };
-        enum error_code code = agent_open(&hand->agent, &agent, error);
-        if (code != ERR_OK)
-            return code;
-        if (pthread_create(&hand->thread, NULL, work, hand) != 0)
-            return error_set(error, ERR_MEMORY, "no thread for worker %d", i + 1);
-        hand->started = true;
-    }
-    return ERR_OK;
+    struct crew_config crew = {
+        .agent = {.name = "local",
+                  .address = WORKERS_ENDPOINT,
+                  .context = local->context,
+                  .models = config->models,
+                  .device = {.threads = config->threads},
+                  .dtype = config->dtype,
+                  .log = config->log,
+                  .stop = &local->stop_agents,
+                  .cancel = &local->stop_agents},
+        .devices = config->devices,
+        .each = config->workers,
+        .failed = workers_failed,
+        .user = local,
+    };
+    return crew_open(&local->crew, &crew, error);
 }
 
 const atomic_bool *local_has_failed(const struct local *local) {
@@ -176,11 +142,7 @@ void local_close(struct local **out) {
         return;
     /* Workers first: they hand back what they are at, which the coordinator must still hear. */
     atomic_store(&local->stop_agents, true);
-    for (int i = 0; i < local->hand_count; i++) {
-        if (local->hands[i].started)
-            pthread_join(local->hands[i].thread, NULL);
-        agent_close(&local->hands[i].agent);
-    }
+    crew_close(&local->crew);
     atomic_store(&local->stop_server, true);
     if (local->server_started)
         pthread_join(local->server_thread, NULL);

@@ -8,10 +8,8 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "cli/backend.h"
 #include "cli/client.h"
-#include "kernels/ops.h"
-
-#define LOCAL_WORKERS_MAX 64
 
 struct local;
 
@@ -19,10 +17,9 @@ struct local_config {
     const char *state;  /* folder of ledger and store */
     const char *models; /* folder of models */
     const struct job_resolver *resolver;
-    const struct ops *ops;
-    int workers;      /* 1 … LOCAL_WORKERS_MAX */
-    int threads;      /* of each worker; 0: the machine's cores shared among them */
-    int device_index; /* GPU */
+    const struct backend_devices *devices; /* outlive it */
+    int workers;                           /* on each device */
+    int threads; /* of each worker on a CPU; 0: the machine's cores shared among them */
     enum dtype dtype;
     bool overwrite;
     struct log *log; /* may be NULL */
@@ -38,7 +35,7 @@ MUST_CHECK enum error_code local_open(struct local **out, const struct local_con
 /* A client of this coordinator; closed before local_close. */
 MUST_CHECK enum error_code local_connect(struct local *local, struct client **out,
                                          const atomic_bool *cancel, struct error *error);
-/* Start the workers. Errors: agent_open's. */
+/* Start the workers. Errors: crew_open's. */
 MUST_CHECK enum error_code local_start_workers(struct local *local, struct error *error);
 
 /* Whether a part has failed, and then, but not before, why. */

@@ -126,14 +126,16 @@ static enum error_code bench_model(struct report *report, const struct bench_val
 
 static enum error_code measure(struct report *report, const struct bench_values *values,
                                struct error *error) {
-    const struct ops *ops;
+    struct backend_devices devices;
     struct device *device;
     struct device_info info;
+    enum error_code code = backend_find(&devices, values->backend.device, error);
+    if (code != ERR_OK)
+        return code;
+    const struct ops *ops = devices.items[0].ops;
     struct device_config config = {.threads = (int)values->backend.threads,
-                                   .index = (int)values->backend.index};
-    enum error_code code = backend_find(&ops, &values->backend, error);
-    if (code == ERR_OK)
-        code = ops->device_open(&device, &config, error);
+                                   .index = devices.items[0].index};
+    code = ops->device_open(&device, &config, error);
     if (code != ERR_OK)
         return code;
     ops->device_info(device, &info);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "cli/backend.h"
+#include "cli/crew.h"
 #include "cli/follow.h"
 #include "cli/interrupt.h"
 #include "cli/job_source.h"
@@ -23,6 +24,7 @@ struct run {
     const char *path; /* of the job file */
     char models[FILE_PATH_BYTES];
     struct job_source source;
+    struct backend_devices devices;
     struct log *log;
     struct local *local;
     struct client *client;
@@ -41,22 +43,22 @@ static enum error_code check_job(struct run *run, struct error *error) {
 
 static enum error_code start(struct run *run, struct error *error) {
     const struct run_values *values = run->values;
-    const struct ops *ops;
     struct job_resolver resolver;
     job_source_resolver(&resolver, &run->source);
-    enum error_code code = backend_find(&ops, &values->backend, error);
+    enum error_code code = backend_find(&run->devices, values->backend.device, error);
     if (code == ERR_OK)
         code = backend_log(&run->log, run->cli, values->log, error);
     if (code != ERR_OK)
         return code;
+    if (*run->devices.note && !values->follow.quiet)
+        (void)fprintf(run->cli->err, "No GPU is used: %s\n", run->devices.note);
     struct local_config config = {
         .state = values->state,
         .models = run->models,
         .resolver = &resolver,
-        .ops = ops,
+        .devices = &run->devices,
         .workers = (int)values->workers,
         .threads = (int)values->backend.threads,
-        .device_index = (int)values->backend.index,
         .dtype = backend_dtype(&values->backend),
         .overwrite = values->overwrite,
         .log = run->log,
@@ -170,10 +172,10 @@ static const struct option options[] = {
      .type = OPTION_INT,
      .offset = offsetof(struct run_values, workers),
      .min = 1,
-     .max = LOCAL_WORKERS_MAX,
+     .max = CREW_MAX,
      .fallback = "1",
-     .help = "Videos to work on at the same time. One uses all cores; more take more memory. Files "
-             "do not depend on it."},
+     .help = "Videos to work on at the same time, on each device. One uses all cores; more take "
+             "more memory. Files do not depend on it."},
     BACKEND_OPTIONS(struct run_values),
     {.letter = 'f',
      .name = "overwrite",
@@ -188,6 +190,7 @@ static const struct verb_note examples[] = {
     {"vidloom run configs/jobs/demo.yaml", "Make the demo's videos under out/."},
     {"vidloom run --progress lines job.yaml 2> log", "Show progress as lines, into a file."},
     {"vidloom run --json job.yaml", "Progress and results for a program, one object a line."},
+    {"vidloom run --device all job.yaml", "On every GPU of this machine."},
     {"vidloom run --state /scratch/state job.yaml", "Keep the intermediate results elsewhere."},
     {NULL, NULL},
 };

@@ -5,6 +5,7 @@
 
 #include "base/text.h"
 #include "cli/backend.h"
+#include "cli/crew.h"
 #include "cli/interrupt.h"
 #include "cli/job_source.h"
 #include "cli/remote.h"
@@ -71,49 +72,52 @@ static enum error_code parse_kinds(unsigned *out, const char *text, struct error
     return ERR_OK;
 }
 
-static enum error_code serve(const struct worker_values *values, const char *models,
-                             struct endpoint_context *context, struct log *log,
+static enum error_code serve(const struct worker_values *values, struct agent_config *agent,
                              struct error *error) {
-    struct agent *agent = NULL;
-    char name[64];
-    default_name(name);
-    struct agent_config config = {
-        .name = values->name ? values->name : name,
-        .address = values->coordinator,
-        .context = context,
-        .models = models,
-        .store = values->store,
-        .device = {.threads = (int)values->backend.threads, .index = (int)values->backend.index},
-        .dtype = backend_dtype(&values->backend),
-        .log = log,
-        .stop = interrupt_flag(),
-        .cancel = interrupt_flag(),
-        .connect_timeout_ms = (int)(values->patience * 1000),
-    };
-    enum error_code code = parse_kinds(&config.kinds, values->kinds, error);
+    struct backend_devices devices;
+    struct crew *crew = NULL;
+    agent->address = values->coordinator;
+    agent->store = values->store;
+    agent->device.threads = (int)values->backend.threads;
+    agent->dtype = backend_dtype(&values->backend);
+    agent->stop = agent->cancel = interrupt_flag();
+    agent->connect_timeout_ms = (int)(values->patience * 1000);
+    enum error_code code = parse_kinds(&agent->kinds, values->kinds, error);
     if (code == ERR_OK)
-        code = backend_find(&config.ops, &values->backend, error);
+        code = backend_find(&devices, values->backend.device, error);
+    if (code != ERR_OK)
+        return code;
+    if (*devices.note)
+        log_line(agent->log, LOG_WARNING, "worker", "no GPU is used: %s", devices.note);
+    struct crew_config config = {.agent = *agent, .devices = &devices, .each = 1};
+    code = crew_open(&crew, &config, error);
     if (code == ERR_OK)
-        code = agent_open(&agent, &config, error);
-    if (code == ERR_OK)
-        code = agent_run(agent, error);
-    agent_close(&agent);
+        code = crew_wait(crew, error);
+    else
+        interrupt_ask(); /* those that have begun */
+    crew_close(&crew);
     return code;
 }
 
 static int run(struct cli *cli, const struct invocation *invocation) {
     const struct worker_values *values = invocation->values;
     struct endpoint_context *context = NULL;
-    char models[FILE_PATH_BYTES];
+    char models[FILE_PATH_BYTES], name[64];
     struct log *log = NULL;
     struct error error = {0};
+    default_name(name);
     models_folder(models, values->backend.models);
     interrupt_watch();
     enum error_code code = backend_log(&log, cli, values->log, &error);
     if (code == ERR_OK)
         code = endpoint_context_open(&context, &error);
-    if (code == ERR_OK)
-        code = serve(values, models, context, log, &error);
+    if (code == ERR_OK) {
+        struct agent_config agent = {.name = values->name ? values->name : name,
+                                     .context = context,
+                                     .models = models,
+                                     .log = log};
+        code = serve(values, &agent, &error);
+    }
     endpoint_context_close(&context);
     log_close(&log);
     return code == ERR_OK ? 0 : cli_fail(cli, &error);
@@ -141,8 +145,8 @@ static const struct option options[] = {
      .fallback = REMOTE_WORKERS,
      .help = "Where the coordinator listens for workers."},
     TEXT_OPTION(name, "NAME", NULL,
-                "What it is called in reports. Without it: the machine's name and the process "
-                "number."),
+                "What it is called in reports; several devices get a number after it. Without it: "
+                "the machine's name and the process number."),
     TEXT_OPTION(store, "DIR", NULL,
                 "The folder of artifacts. Without it: the one that the coordinator names."),
     TEXT_OPTION(kinds, "LIST", "all",
@@ -162,6 +166,7 @@ static const struct option options[] = {
 static const struct verb_note examples[] = {
     {"vidloom worker", "Work for the coordinator on this machine."},
     {"vidloom worker --threads 1 --name small", "With one core."},
+    {"vidloom worker --device all", "One for each GPU of this machine."},
     {"vidloom worker --kinds text,decode,mux", "Leave the denoising to others."},
     {NULL, NULL},
 };
@@ -179,8 +184,9 @@ const struct verb verb_worker = {
     .group = "Making videos",
     .summary = "do tasks for a coordinator",
     .arguments = "",
-    .purpose = "Do tasks for a coordinator: one worker for each device. When the coordinator goes "
-               "away the worker waits for it to come back. Killed at any moment, it loses nothing: "
+    .purpose = "Do tasks for a coordinator: one worker for each device that is named. When the "
+               "coordinator goes away the worker waits for it to come back. Killed at any moment, "
+               "it loses nothing: "
                "another does its task again.",
     .options = options,
     .option_count = sizeof options / sizeof *options,

@@ -65,6 +65,9 @@ struct ops {
     const char *name; /* "cpu", "cuda", "measure" */
 
     /* -- device ------------------------------------------------------------------------------ */
+    /* Whether device_open would take device `index`: ERR_MISSING when there are not so many,
+     * ERR_UNSUPPORTED when it cannot be used. Takes little time and nothing of its memory. */
+    enum error_code (*device_probe)(int index, struct error *error);
     enum error_code (*device_open)(struct device **out, const struct device_config *config,
                                    struct error *error);
     void (*device_close)(struct device **device); /* NULL is fine; weights are closed first */
@@ -206,8 +209,13 @@ const struct ops *ops_cpu(void);
 /* Computes nothing: for planning sizes with measuring arenas. linear_create and conv_create count
  * the bytes that the CPU table would hold. */
 const struct ops *ops_measure(void);
-/* A backend in a shared object beside the program ("cuda"); ERR_MISSING says what was looked for.
- */
+/* The table of that name: "cpu" is ops_cpu; any other is in a shared object libvidloom_NAME.so,
+ * beside the program or in ../lib/vidloom from there. Errors: ERR_MISSING says where it was looked
+ * for; ERR_UNSUPPORTED: it is there but cannot be loaded; ERR_USAGE: no name. */
 MUST_CHECK enum error_code ops_load(const struct ops **out, const char *name, struct error *error);
+/* The table and the number of a device that is named as people do: "cuda:1"; "cuda" is its first.
+ * The device is not looked at. Errors: ops_load's. */
+MUST_CHECK enum error_code ops_find(const struct ops **out, int *index, const char *device,
+                                    struct error *error);
 
 #endif

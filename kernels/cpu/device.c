@@ -12,6 +12,12 @@
 
 #define PIECE_ELEMENTS 16384 /* of a piece of rows: some 10 us of work, 64 KiB of f32 */
 
+static enum error_code cpu_probe(int index, struct error *error) {
+    return index == 0
+               ? ERR_OK
+               : error_set(error, ERR_MISSING, "there is no CPU %d: all cores are cpu:0", index);
+}
+
 static enum error_code cpu_open(struct device **out, const struct device_config *config,
                                 struct error *error) {
     struct device *device = calloc(1, sizeof *device);
@@ -144,6 +150,7 @@ void device_rows(struct device *device, rows_function *function, const void *arg
 const struct ops *ops_cpu(void) {
     static const struct ops table = {
         .name = "cpu",
+        .device_probe = cpu_probe,
         .device_open = cpu_open,
         .device_close = cpu_close,
         .device_info = cpu_info,

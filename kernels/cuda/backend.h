@@ -93,6 +93,7 @@ bool matmul_run(struct device *device, void *out, enum dtype out_dtype, const vo
 /* -- convolve.c -------------------------------------------------------------------------------- */
 MUST_CHECK enum error_code convolve_open(struct device *device, struct error *error);
 void convolve_close(struct device *device);
+size_t convolve_version(void); /* as matmul_version */
 /* History only as zeros. False: cuDNN has no plan for this shape; nothing was queued. */
 bool convolve_run(struct device *device, const struct conv *conv, const struct conv_args *args);
 void convolve_forget(struct device *device, const struct conv *conv);

@@ -303,6 +303,10 @@ static struct plan *plan_of(struct convolve *convolve, const struct conv *conv,
     return plan_make(convolve, conv, args);
 }
 
+size_t convolve_version(void) {
+    return cudnnGetVersion();
+}
+
 bool convolve_run(struct device *device, const struct conv *conv, const struct conv_args *args) {
     struct convolve *convolve = device->convolve;
     if (((uintptr_t)args->in | (uintptr_t)args->out | (uintptr_t)args->residual) % 16 != 0) {

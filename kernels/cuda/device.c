@@ -92,6 +92,11 @@ static enum error_code find_gpu(struct device *device, struct error *error) {
     return ERR_OK;
 }
 
+static enum error_code cuda_probe(int index, struct error *error) {
+    struct device device = {.index = index};
+    return find_gpu(&device, error);
+}
+
 static enum error_code take_memory(struct device *device, struct error *error) {
     cudaError_t code = cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking);
     if (code == cudaSuccess) {
@@ -134,8 +139,8 @@ static enum error_code cuda_open(struct device **out, const struct device_config
 static void cuda_info(struct device *device, struct device_info *out) {
     memset(out, 0, sizeof *out);
     snprintf(out->name, sizeof out->name, "%.100s, GPU %d", device->properties.name, device->index);
-    snprintf(out->class, sizeof out->class, "cuda-sm%d-%d-%zu-%d", device->capability,
-             device->processors, matmul_version(), KERNEL_GENERATION);
+    snprintf(out->class, sizeof out->class, "cuda-sm%d-%d-%zu-%zu-%d", device->capability,
+             device->processors, matmul_version(), convolve_version(), KERNEL_GENERATION);
     out->memory = device->properties.totalGlobalMem;
 }
 
@@ -289,6 +294,7 @@ extern const struct ops vidloom_ops;
 
 const struct ops vidloom_ops = {
     .name = VIDLOOM_CUDA_NAME,
+    .device_probe = cuda_probe,
     .device_open = cuda_open,
     .device_close = cuda_close,
     .device_info = cuda_info,

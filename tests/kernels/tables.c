@@ -87,9 +87,35 @@ static void a_missing_backend_is_named(void **state) {
     const struct ops *ops = NULL;
     struct error error = {0};
     assert_int_equal(ops_load(&ops, "nowhere", &error), ERR_MISSING);
-    assert_non_null(strstr(error.detail, "/libvidloom_nowhere.so"));
+    assert_non_null(strstr(error.detail, "libvidloom_nowhere.so in /"));
     assert_int_equal(ops_load(&ops, "../evil", &error), ERR_USAGE);
     assert_null(ops);
+}
+
+static void devices_are_named(void **state) {
+    (void)state;
+    static const char *const wrong[] = {
+        "cpu:",   "cpu:-1",    "cpu:x",
+        "cpu:1 ", "cpu:99999", ":0",
+        "",       "a/b:0",     "a-name-longer-than-any-backend-has:0"};
+    const struct ops *ops = NULL;
+    struct error error = {0};
+    int index = -1;
+    assert_int_equal(ops_find(&ops, &index, "cpu", &error), ERR_OK);
+    assert_ptr_equal(ops, ops_cpu());
+    assert_int_equal(index, 0);
+    assert_int_equal(ops->device_probe(0, &error), ERR_OK);
+    assert_int_equal(ops_find(&ops, &index, "cpu:7", &error), ERR_OK);
+    assert_int_equal(index, 7);
+    assert_int_equal(ops->device_probe(7, &error), ERR_MISSING);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        assert_int_equal(ops_find(&ops, &index, wrong[i], &error), ERR_USAGE);
+    }
+    assert_int_equal(ops_find(&ops, &index, "nowhere:1", &error), ERR_MISSING);
+    assert_int_equal(ops_find(&ops, &index, "walled:2", &error), ERR_OK);
+    assert_string_equal(ops->name, "walled");
+    assert_int_equal(ops->device_probe(2, &error), ERR_OK);
+    assert_int_equal(ops->device_probe(3, &error), ERR_MISSING);
 }
 
 static void types_have_names_and_sizes(void **state) {
@@ -106,6 +132,7 @@ int main(void) {
         cmocka_unit_test(device_says_what_it_is),
         cmocka_unit_test_teardown(measuring_counts_what_the_cpu_holds, buffers_free),
         cmocka_unit_test(a_missing_backend_is_named),
+        cmocka_unit_test(devices_are_named),
         cmocka_unit_test(types_have_names_and_sizes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

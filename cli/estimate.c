@@ -63,7 +63,8 @@ static enum error_code find_cost(struct model_cost *out, struct cost_table *tabl
         return error_set(error, ERR_INTERNAL, "no model %.128s in this job", key->spec);
     struct model_size size = {key->width ? key->width : info->width,
                               key->height ? key->height : info->height, frames};
-    enum error_code code = model_plan(out, folder, key->stage, &size, table->dtype, error);
+    enum error_code code = model_plan(out, folder, key->stage, &size,
+                                      &(struct model_options){.dtype = table->dtype}, error);
     if (code != ERR_OK)
         return error_prefix(error, "model %.128s: ", key->spec);
     table->rows[table->count].key = *key;

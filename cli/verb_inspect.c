@@ -48,8 +48,8 @@ static enum error_code plan_stages(struct stage_row rows[4], const struct model_
         rows[i].there = (info->stages & (int)rows[i].stage) != 0;
         if (!rows[i].there)
             continue;
-        enum error_code code =
-            model_plan(&rows[i].cost, folder, rows[i].stage, &size, dtype, error);
+        enum error_code code = model_plan(&rows[i].cost, folder, rows[i].stage, &size,
+                                          &(struct model_options){.dtype = dtype}, error);
         if (code != ERR_OK)
             return error_prefix(error, "%s: ", rows[i].name);
     }

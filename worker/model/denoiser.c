@@ -116,6 +116,7 @@ enum error_code denoiser_hold(struct denoiser *denoiser, struct runtime *runtime
         return ERR_OK;
     assert(denoiser->alone && !runtime->work->measuring);
     transformer_close(runtime, &denoiser->expert[1 - expert].transformer);
+    lora_release(denoiser->expert[1 - expert].file, NULL);
     arena_reset(runtime->params, denoiser->params_mark);
     return open_expert(denoiser, runtime, expert, error);
 }

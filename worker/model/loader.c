@@ -167,18 +167,20 @@ void loader_linear(struct loader *loader, struct layer *layer, const char *const
                    int64_t in, int64_t out, bool bias, enum dtype dtype) {
     const struct tensor *weights[STACK_MAX] = {0}, *biases[STACK_MAX] = {0};
     char name[WEIGHTS_NAME_MAX];
-    bool narrow = loader->runtime->narrow != DTYPE_F32 && dtype == loader->runtime->dtype;
+    enum dtype narrow = dtype == loader->runtime->dtype ? loader->runtime->narrow : DTYPE_F32;
+    enum dtype sum = narrow == DTYPE_F32 ? dtype : narrow == DTYPE_BF16 ? narrow : DTYPE_F32;
     assert(count <= STACK_MAX);
     for (int i = 0; i < count; i++) {
         make_name(loader, name, "%s.weight", names[i]);
-        weights[i] = merged(loader, loader_tensor(loader, name, 2, (const int64_t[]){out, in}),
-                            narrow ? DTYPE_F32 : dtype);
+        const struct tensor *base = loader_tensor(loader, name, 2, (const int64_t[]){out, in});
+        const struct tensor *wide = merged(loader, base, sum);
+        weights[i] = narrow != DTYPE_F32 ? loader_narrow(loader, wide, narrow) : wide;
+        if (weights[i] != wide) /* what was merged has been copied */
+            lora_release(loader->file, base);
         make_name(loader, name, "%s.bias", names[i]);
         if (bias)
             biases[i] =
                 merged(loader, loader_tensor(loader, name, 1, (const int64_t[]){out}), DTYPE_F32);
-        if (narrow)
-            weights[i] = loader_narrow(loader, weights[i], loader->runtime->narrow);
     }
     *layer = (struct layer){.in = in, .out = out * count};
     if (loader->code == ERR_OK)

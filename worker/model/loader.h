@@ -40,8 +40,9 @@ const struct tensor *loader_tensor(struct loader *loader, const char *name, int 
 /* A parameter of `count` elements (of any rank) as f32 in the model's device memory. */
 const float *loader_vector(struct loader *loader, const char *name, int64_t count);
 
-/* A tensor of random numbers, or a matrix made narrower (I8, F8_E4M3), in the params arena; good
- * until seven more are made. NULL after an error. */
+/* A tensor of random numbers, or a matrix made narrower, in the params arena; good until seven more
+ * are made. NULL after an error. I8, F8_E4M3: one of 8 bits or fewer stays; BF16: wider ones are
+ * rounded, and narrower ones widened. */
 const struct tensor *loader_invent(struct loader *loader, int rank, const int64_t *dim);
 const struct tensor *loader_narrow(struct loader *loader, const struct tensor *tensor,
                                    enum dtype dtype);

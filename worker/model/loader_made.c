@@ -1,10 +1,12 @@
 /* Tensors that no file has: random ones, and narrower copies. */
 #include <assert.h>
 #include <math.h>
+#include <stdlib.h>
 
 #include "kernels/cpu/float.h"
 #include "kernels/quantise.h"
 #include "worker/model/loader.h"
+#include "worker/model/numbers.h"
 
 static struct tensor *make(struct loader *loader, size_t bytes) {
     size_t most = sizeof loader->made / sizeof *loader->made;
@@ -42,11 +44,38 @@ const struct tensor *loader_invent(struct loader *loader, int rank, const int64_
     return out;
 }
 
+/* A row at a time, so that it takes no room for all of it. */
+static const struct tensor *make_bf16(struct loader *loader, const struct tensor *tensor) {
+    int64_t columns = tensor->dim[1];
+    struct tensor *out = make(loader, (size_t)tensor_elements(tensor) * sizeof(bf16));
+    float *row = malloc((size_t)columns * sizeof *row);
+    if (out == NULL || row == NULL) {
+        free(row);
+        loader->code = error_set(loader->error, ERR_MEMORY, "no memory for bf16 weights");
+        return NULL;
+    }
+    for (int64_t n = 0; !loader->runtime->params->measuring && n < tensor->dim[0]; n++) {
+        numbers_to_float(row, tensor, n * columns, columns);
+        for (int64_t k = 0; k < columns; k++)
+            ((bf16 *)out->data)[n * columns + k] = bf16_from_float(row[k]);
+    }
+    free(row);
+    const void *data = out->data;
+    *out = *tensor;
+    out->data = data;
+    out->dtype = DTYPE_BF16;
+    out->scale = NULL;
+    return out;
+}
+
 const struct tensor *loader_narrow(struct loader *loader, const struct tensor *tensor,
                                    enum dtype dtype) {
-    if (loader->code != ERR_OK || tensor == NULL || tensor->dtype > DTYPE_F64)
+    if (loader->code != ERR_OK || tensor == NULL || tensor->dtype == dtype ||
+        (dtype != DTYPE_BF16 && tensor->dtype > DTYPE_F64))
         return tensor; /* narrow already */
     assert(tensor->rank == 2);
+    if (dtype == DTYPE_BF16)
+        return make_bf16(loader, tensor);
     int64_t scales = quantise_scales(tensor->dim[0], tensor->dim[1]);
     struct tensor *out = make(loader, (size_t)tensor_elements(tensor));
     float *scale = arena_array(loader->runtime->params, (size_t)scales, sizeof *scale);

@@ -68,12 +68,20 @@ struct lora {
     size_t bytes;
 };
 
+static void release(struct lora *lora, struct touched *touched) {
+    if (touched->owned) {
+        free((void *)(uintptr_t)touched->merged.data);
+        lora->bytes -= tensor_bytes(&touched->merged);
+    }
+    touched->merged = (struct tensor){.data = NULL};
+    touched->owned = false;
+}
+
 void lora_close(struct lora *lora) {
     for (int i = 0; lora != NULL && i < lora->files; i++)
         weights_close(&lora->file[i]);
     for (size_t i = 0; lora != NULL && i < lora->count; i++)
-        if (lora->touched[i].owned)
-            free((void *)(uintptr_t)lora->touched[i].merged.data);
+        release(lora, &lora->touched[i]);
 }
 
 static enum error_code create(struct weights *weights, struct error *error) {
@@ -438,12 +446,24 @@ static enum error_code merge(void *out, enum dtype dtype, struct merge *m) {
     return code;
 }
 
+static size_t index_of(const struct weights *weights, const struct tensor *tensor) {
+    const char *entry = (const char *)tensor - offsetof(struct weights_entry, tensor);
+    return (size_t)((const struct weights_entry *)entry - weights->entry);
+}
+
+void lora_release(const struct weights *weights, const struct tensor *tensor) {
+    struct lora *lora = weights != NULL ? weights->lora : NULL;
+    for (size_t i = 0; lora != NULL && tensor == NULL && i < lora->count; i++)
+        release(lora, &lora->touched[i]);
+    if (lora != NULL && tensor != NULL)
+        release(lora, &lora->touched[index_of(weights, tensor)]);
+}
+
 enum error_code lora_merge(const struct tensor **out, const struct weights *weights,
                            const struct tensor *tensor, struct runtime *runtime, enum dtype dtype,
                            struct error *error) {
     struct lora *lora = weights->lora;
-    const char *entry = (const char *)tensor - offsetof(struct weights_entry, tensor);
-    size_t index = (size_t)((const struct weights_entry *)entry - weights->entry);
+    size_t index = index_of(weights, tensor);
     *out = tensor;
     if (lora == NULL || lora->touched[index].addends == NULL)
         return ERR_OK;

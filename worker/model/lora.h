@@ -34,8 +34,8 @@ struct lora_summary {
 /* False when a name is none that a LoRA has. */
 bool lora_describe(struct lora_summary *out, const struct weights *weights);
 
-/* How many of the weights' tensors are touched; the bytes that merging took so far, or, on a
- * measuring runtime, will take. */
+/* How many of the weights' tensors are touched; the bytes that merging has taken and not given
+ * back, or, on a measuring runtime, will take. */
 size_t lora_touched(const struct weights *weights);
 size_t lora_bytes(const struct weights *weights);
 
@@ -45,5 +45,8 @@ size_t lora_bytes(const struct weights *weights);
 MUST_CHECK enum error_code lora_merge(const struct tensor **out, const struct weights *weights,
                                       const struct tensor *tensor, struct runtime *runtime,
                                       enum dtype dtype, struct error *error);
+/* Give back what merging made of `tensor`; of every tensor where it is NULL. No layer may use it
+ * any more; merged again, it is made again. `weights` NULL is fine. */
+void lora_release(const struct weights *weights, const struct tensor *tensor);
 
 #endif

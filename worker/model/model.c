@@ -125,37 +125,21 @@ enum error_code model_check_size(const struct model_info *info, const struct mod
 
 /* -- opening --------------------------------------------------------------------------------- */
 
-/* What the weights take decides whether experts are held together; none fit: refuse before any is
- * read. */
-static enum error_code plan_weights(struct model *model, const struct measured *measured,
-                                    const struct model_options *options, bool *alone,
-                                    struct error *error) {
-    size_t all = measured_weights(measured), second = measured_second_expert(measured);
-    *alone = options->memory > 0 && all > options->memory;
-    size_t least = *alone ? all - second : all;
-    if (options->memory > 0 && least > options->memory)
-        return error_set(
-            error, ERR_MEMORY, "the weights of %s in %s take %.1f GiB%s; %.1f GiB are allowed",
-            model->info.family, dtype_name(options->dtype), (double)least / (1 << 30),
-            second > 0 ? " with one expert at a time" : "", (double)options->memory / (1 << 30));
-    return ERR_OK;
-}
-
 static enum error_code open_parts(struct model *model, const char *folder,
                                   const struct model_options *options, struct error *error) {
     struct measured measured;
     struct runtime *runtime = &model->runtime;
-    bool alone = false;
+    struct holding holding = {0};
     enum error_code code = measured_open(&measured, folder, options, error);
     if (code != ERR_OK)
         return code;
     size_t params = measured.params.peak;
-    code = plan_weights(model, &measured, options, &alone, error);
+    code = measured_hold(&holding, &measured, options, error);
     measured_close(&measured);
     if (code == ERR_OK)
         code = runtime->ops->arena_open(runtime->device, &model->params, params, error);
     if (code == ERR_OK)
-        code = parts_open(&model->parts, runtime, folder, options, alone, error);
+        code = parts_open(&model->parts, runtime, folder, options, holding.alone, error);
     if (code == ERR_OK)
         code = runtime->ops->status(runtime->device, error);
     return code;
@@ -172,6 +156,7 @@ enum error_code model_open(struct model **out, const struct ops *ops, struct dev
     model->runtime = (struct runtime){.ops = ops,
                                       .device = device,
                                       .dtype = options->dtype,
+                                      .narrow = options->weights,
                                       .params = &model->params,
                                       .work = &model->work};
     /* Of the whole folder, whatever is opened of it: the hash must not depend on the stages. */

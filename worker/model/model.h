@@ -79,6 +79,10 @@ struct model_lora {
 struct model_options {
     int stages;       /* enum model_stage, or-ed; all that the folder has: -1 */
     enum dtype dtype; /* compute type: DTYPE_F32, DTYPE_BF16 */
+    /* What the matrices of text encoder, image encoder and transformers are held in: BF16; I8 or
+     * F8_E4M3, but those that a file keeps in 8 bits or fewer stay; 0 (F32): as the files have
+     * them. */
+    enum dtype weights;
     /* Bytes that weights may take; 0: no limit. Two experts that do not fit together are held one
      * at a time, and the other is read again at the boundary of every request. */
     size_t memory;
@@ -108,18 +112,28 @@ struct model_size {
 MUST_CHECK enum error_code model_check_size(const struct model_info *info,
                                             const struct model_size *size, struct error *error);
 
+/* Bytes that the weights of options->stages will take, all held at once, whatever options->memory
+ * says. Reads configuration and headers alone, those of LoRAs too: what is wrong with them, or does
+ * not fit the model, is known after it. Errors: as model_open. */
+MUST_CHECK enum error_code model_measure(size_t *out, const char *folder,
+                                         const struct model_options *options, struct error *error);
+
 /* Bytes and arithmetic that one task will take beside the weights, by running its code on the
  * measuring table. */
 struct model_cost {
     size_t weight_bytes, work_bytes;
     size_t weight_bytes_least; /* with one expert at a time */
+    size_t held_bytes;         /* of the weights at once, with options->memory */
+    size_t read_bytes;    /* read from the files again for one task, as not all are held; 0: none */
     double flops;         /* keyframe, window: with the model's own number of steps and guidance */
     double flops_forward; /* keyframe, window: one pass of the transformer */
     int forwards;         /* passes that `flops` has: a step takes two with guidance, else one */
 };
+/* Of a model opened with these options for this stage alone. ERR_MEMORY: it cannot be opened within
+ * options->memory. */
 MUST_CHECK enum error_code model_plan(struct model_cost *out, const char *folder,
                                       enum model_stage stage, const struct model_size *size,
-                                      enum dtype dtype, struct error *error);
+                                      const struct model_options *options, struct error *error);
 
 /* Text to embeddings: rows[0..*count) of info.text_width f32 (host, room for info.text_length).
  * The text is cleaned and cut as the reference does; the cut keeps </s>. */

@@ -55,20 +55,38 @@ static enum error_code plan_body(struct measured *measured, enum model_stage sta
     return plan_denoise(measured, &info, stage == STAGE_WINDOW, size, error);
 }
 
-enum error_code model_plan(struct model_cost *out, const char *folder, enum model_stage stage,
-                           const struct model_size *size, enum dtype dtype, struct error *error) {
+enum error_code model_measure(size_t *out, const char *folder, const struct model_options *options,
+                              struct error *error) {
     struct measured measured;
-    const struct model_options options = {.stages = (int)stage, .dtype = dtype};
-    enum error_code code = measured_open(&measured, folder, &options, error);
+    enum error_code code = measured_open(&measured, folder, options, error);
     if (code != ERR_OK)
         return code;
-    code = plan_body(&measured, stage, size, error);
+    *out = measured_weights(&measured);
+    measured_close(&measured);
+    return ERR_OK;
+}
+
+enum error_code model_plan(struct model_cost *out, const char *folder, enum model_stage stage,
+                           const struct model_size *size, const struct model_options *options,
+                           struct error *error) {
+    struct measured measured;
+    struct holding holding = {0};
+    struct model_options only = *options;
+    only.stages = (int)stage;
+    enum error_code code = measured_open(&measured, folder, &only, error);
+    if (code != ERR_OK)
+        return code;
+    code = measured_hold(&holding, &measured, &only, error);
+    if (code == ERR_OK)
+        code = plan_body(&measured, stage, size, error);
     struct model_info info;
     model_fill_info(&info, &measured.parts);
     int passes = info.guidance != 1 ? 2 : 1;
     *out = (struct model_cost){
         .weight_bytes = measured_weights(&measured),
         .weight_bytes_least = measured_weights(&measured) - measured_second_expert(&measured),
+        .held_bytes = holding.bytes,
+        .read_bytes = holding.bytes_reread,
         .work_bytes = measured.work.peak,
         .flops = measured.runtime.flops,
         .flops_forward = measured.runtime.flops_step / passes,

@@ -13,9 +13,9 @@
 struct runtime {
     const struct ops *ops;
     struct device *device;
-    enum dtype dtype;  /* compute type */
-    enum dtype narrow; /* what linear layers' weights are made at opening: I8, F8_E4M3; or F32, 0:
-                          they stay as they are */
+    enum dtype dtype;     /* compute type */
+    enum dtype narrow;    /* what linear layers' weights are made at opening: BF16, I8, F8_E4M3; or
+                             F32, 0: they stay as they are */
     struct arena *params; /* device, as long as the model: norms' weights, modulation tables */
     struct arena *work;   /* device, one request; reserved once at its planned size */
     /* May be NULL. Once it is set the operations below do nothing more, so that whatever is at hand

@@ -2,11 +2,14 @@
 
 #include <string.h>
 
+#include "base/text.h"
+
 enum error_code measured_open(struct measured *measured, const char *folder,
                               const struct model_options *options, struct error *error) {
     memset(measured, 0, sizeof *measured);
     measured->runtime = (struct runtime){.ops = ops_measure(),
                                          .dtype = options->dtype,
+                                         .narrow = options->weights,
                                          .params = &measured->params,
                                          .work = &measured->work};
     arena_open_measuring(&measured->params);
@@ -37,6 +40,25 @@ size_t measured_weights(const struct measured *measured) {
 size_t measured_second_expert(const struct measured *measured) {
     const struct parts *parts = &measured->parts;
     return parts->denoisers[0].second_bytes + parts->denoisers[1].second_bytes;
+}
+
+/* Nothing is read before it is known how it will be held. */
+enum error_code measured_hold(struct holding *out, const struct measured *measured,
+                              const struct model_options *options, struct error *error) {
+    size_t all = measured_weights(measured), second = measured_second_expert(measured);
+    *out = (struct holding){.bytes = all};
+    if (options->memory == 0 || all <= options->memory)
+        return ERR_OK;
+    /* Both are read in every request: the one at the boundary, the other for the next. */
+    *out = (struct holding){.alone = true, .bytes = all - second, .bytes_reread = 2 * second};
+    char needed[32], allowed[32];
+    return out->bytes <= options->memory
+               ? ERR_OK
+               : error_set(error, ERR_MEMORY, "the weights of %s in %s take %s%s; %s are allowed",
+                           measured->parts.config.family, dtype_name(options->dtype),
+                           text_bytes(needed, out->bytes),
+                           second > 0 ? " with one expert at a time" : "",
+                           text_bytes(allowed, options->memory));
 }
 
 /* Work memory of a task, by running it on the table that computes nothing. */

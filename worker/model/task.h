@@ -35,6 +35,16 @@ void measured_close(struct measured *measured);
 size_t measured_weights(const struct measured *measured);       /* bytes, parameters included */
 size_t measured_second_expert(const struct measured *measured); /* of them; 0: there is none */
 
+/* How weights are held within options->memory. */
+struct holding {
+    bool alone;          /* of two experts, one at a time */
+    size_t bytes;        /* at once */
+    size_t bytes_reread; /* for one task */
+};
+/* ERR_MEMORY: in no way; says what they take. */
+MUST_CHECK enum error_code measured_hold(struct holding *out, const struct measured *measured,
+                                         const struct model_options *options, struct error *error);
+
 typedef enum error_code task_body(struct parts *parts, struct runtime *runtime, void *request,
                                   struct error *error);
 

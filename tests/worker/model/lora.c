@@ -283,15 +283,23 @@ static void through_a_forward(void **state) {
     free_made(&made);
 }
 
-/* A keyframe of 16x16 of a model with this LoRA (NULL: none). */
-static void keyframe(float *latents, const struct scene *scene, const char *path, float strength) {
+/* A keyframe of 16x16 of a model with this LoRA (path NULL: none); the bytes that its weights were
+ * said to take. */
+struct opening {
+    const char *path;
+    float strength;
+    enum dtype dtype, weights;
+};
+static size_t keyframe(float *latents, const struct scene *scene, const struct opening *opening) {
     struct model *model;
     struct error error = {0};
-    const struct model_lora lora = {.path = path, .strength = strength};
+    size_t bytes;
+    const struct model_lora lora = {.path = opening->path, .strength = opening->strength};
     const struct model_options options = {.stages = STAGE_KEYFRAME,
-                                          .dtype = DTYPE_F32,
+                                          .dtype = opening->dtype,
+                                          .weights = opening->weights,
                                           .loras = &lora,
-                                          .lora_count = path == NULL ? 0 : 1};
+                                          .lora_count = opening->path == NULL ? 0 : 1};
     float row[40] = {1, -1, 2};
     const struct denoise_request request = {.size = {16, 16, 1},
                                             .positive = {row, 1},
@@ -299,10 +307,12 @@ static void keyframe(float *latents, const struct scene *scene, const char *path
                                             .steps = 2,
                                             .guidance = 1,
                                             .shift = 1};
+    ok(model_measure(&bytes, RANDOM_WAN, &options, &error), &error);
     ok(model_open(&model, ops_cpu(), scene->bench.runtime.device, RANDOM_WAN, &options, &error),
        &error);
     ok(model_keyframe(model, latents, &request, &error), &error);
     model_close(&model);
+    return bytes;
 }
 
 static void in_a_model(void **state) {
@@ -314,12 +324,69 @@ static void in_a_model(void **state) {
     (void)add(&made, "blocks.0.self_attn.v.lora_A.weight", RANK, width);
     (void)add(&made, "blocks.0.self_attn.v.lora_B.weight", width, RANK);
     finish(&made, scene, "slow_model.safetensors");
-    keyframe(none, scene, NULL, 0);
-    keyframe(nothing, scene, made.path, 0);
-    keyframe(something, scene, made.path, 1);
+    keyframe(none, scene, &(struct opening){.path = NULL});
+    keyframe(nothing, scene, &(struct opening){.path = made.path});
+    keyframe(something, scene, &(struct opening){.path = made.path, .strength = 1});
     assert_memory_equal(none, nothing, sizeof none);
     assert_memory_not_equal(none, something, sizeof none);
     free_made(&made);
+}
+
+/* Matrices held in another type than the file's, with a LoRA merged before. */
+static void in_narrow_weights(void **state) {
+    static const enum dtype types[] = {DTYPE_BF16, DTYPE_I8, DTYPE_F8_E4M3};
+    struct scene *scene = *state;
+    struct made made = {0};
+    float file[16 * 4], without[16 * 4], nothing[16 * 4], something[16 * 4];
+    int64_t width = scene->bench.parts.keyframe->config.width;
+    (void)add(&made, "blocks.0.ffn.0.lora_A.weight", RANK, width);
+    (void)add(&made, "blocks.0.ffn.0.lora_B.weight", scene->bench.parts.keyframe->config.ffn, RANK);
+    finish(&made, scene, "style.safetensors");
+    struct opening how = {.dtype = DTYPE_BF16};
+    keyframe(file, scene, &how);
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        how = (struct opening){.dtype = DTYPE_BF16, .weights = types[i]};
+        size_t bytes = keyframe(without, scene, &how);
+        /* Weights are rounded to bf16 sooner or later. */
+        assert_int_equal(memcmp(file, without, sizeof file) == 0, types[i] == DTYPE_BF16);
+        how.path = made.path;
+        size_t merged = keyframe(nothing, scene, &how);
+        assert_memory_equal(without, nothing, sizeof nothing);
+        assert_int_equal(merged, bytes);
+        how.strength = 1;
+        keyframe(something, scene, &how);
+        assert_memory_not_equal(without, something, sizeof something);
+    }
+    free_made(&made);
+}
+
+/* What was merged is given back, and merged again when it is asked for again. */
+static void released(void **state) {
+    struct scene *scene = *state;
+    struct weights *weights;
+    struct error error = {0};
+    struct made made = {0};
+    const struct tensor *first, *second;
+    ok(weights_open(&weights, BASE, &error), &error);
+    const struct tensor *base = weights_find(weights, "blocks.0.attn1.to_q.weight");
+    size_t count = (size_t)tensor_elements(base);
+    (void)add(&made, "blocks.0.attn1.to_q.diff", base->dim[0], base->dim[1]);
+    finish(&made, scene, "a.safetensors");
+    ok(lora_add(weights, made.path, 1, &error), &error);
+    ok(lora_merge(&first, weights, base, &scene->bench.runtime, DTYPE_F32, &error), &error);
+    float *kept = malloc(count * sizeof *kept);
+    assert_non_null(kept);
+    memcpy(kept, first->data, count * sizeof *kept);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(lora_bytes(weights), count * sizeof *kept);
+        lora_release(weights, i == 0 ? base : NULL);
+        assert_int_equal(lora_bytes(weights), 0);
+        ok(lora_merge(&second, weights, base, &scene->bench.runtime, DTYPE_F32, &error), &error);
+        assert_memory_equal(second->data, kept, count * sizeof *kept);
+    }
+    free(kept);
+    free_made(&made);
+    weights_close(&weights);
 }
 
 static void expect(struct scene *scene, struct made *made, enum error_code expected,
@@ -384,6 +451,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_name),        cmocka_unit_test(several_files_and_differences),
         cmocka_unit_test(through_a_forward), cmocka_unit_test(in_a_model),
+        cmocka_unit_test(in_narrow_weights), cmocka_unit_test(released),
         cmocka_unit_test(what_does_not_fit),
     };
     return cmocka_run_group_tests(tests, open_scene, close_scene);

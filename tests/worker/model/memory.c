@@ -60,7 +60,7 @@ static void is_what_was_planned(void **state) {
     const struct model_options options = {.stages = STAGE_WINDOW, .dtype = DTYPE_BF16};
     const struct device_config config = {.threads = 2};
     make_folder(folder);
-    ok(model_plan(&cost, folder, STAGE_WINDOW, &size, DTYPE_BF16, &error), &error);
+    ok(model_plan(&cost, folder, STAGE_WINDOW, &size, &options, &error), &error);
     ok(ops_cpu()->device_open(&device, &config, &error), &error);
     ok(model_open(&model, ops_cpu(), device, folder, &options, &error), &error);
     float *rows = calloc(511 * 4096, sizeof *rows);

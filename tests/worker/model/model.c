@@ -142,7 +142,9 @@ static void plan_is_peak(void **state) {
         struct denoise_request request = request_of(f, stages[i] == STAGE_KEYFRAME ? 1 : 33);
         request.positive.count = request.negative.count = 63; /* and one row of padding */
         request.sampler = SAMPLER_UNIPC;
-        ok(model_plan(&cost, RANDOM_WAN, stages[i], &request.size, DTYPE_BF16, &error), &error);
+        ok(model_plan(&cost, RANDOM_WAN, stages[i], &request.size,
+                      &(struct model_options){.dtype = DTYPE_BF16}, &error),
+           &error);
         ok(model_open(&model, ops_cpu(), f->device, RANDOM_WAN,
                       &(struct model_options){.stages = stages[i], .dtype = DTYPE_BF16}, &error),
            &error);
@@ -167,11 +169,11 @@ static void plan_is_peak(void **state) {
 static void decode_memory_is_bounded(void **state) {
     struct model_cost some, many;
     struct error error = {0};
-    ok(model_plan(&some, RANDOM_WAN, STAGE_VAE, &(struct model_size){160, 96, 257}, DTYPE_F32,
-                  &error),
+    ok(model_plan(&some, RANDOM_WAN, STAGE_VAE, &(struct model_size){160, 96, 257},
+                  &(struct model_options){.dtype = DTYPE_F32}, &error),
        &error);
-    ok(model_plan(&many, RANDOM_WAN, STAGE_VAE, &(struct model_size){160, 96, 1025}, DTYPE_F32,
-                  &error),
+    ok(model_plan(&many, RANDOM_WAN, STAGE_VAE, &(struct model_size){160, 96, 1025},
+                  &(struct model_options){.dtype = DTYPE_F32}, &error),
        &error);
     assert_int_equal(some.work_bytes, many.work_bytes);
     assert_true(many.flops > 3.9 * some.flops);

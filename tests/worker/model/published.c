@@ -200,7 +200,9 @@ static struct model_cost plan(const char *folder, enum model_stage stage, int fr
     struct model_cost cost;
     struct error error = {0};
     const struct model_size size = {832, 480, frames};
-    ok(model_plan(&cost, folder, stage, &size, DTYPE_BF16, &error), &error);
+    ok(model_plan(&cost, folder, stage, &size, &(struct model_options){.dtype = DTYPE_BF16},
+                  &error),
+       &error);
     return cost;
 }
 

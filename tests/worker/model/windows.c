@@ -141,7 +141,9 @@ static void one_expert_at_a_time(void **state) {
     struct error error = {0};
     const struct window_source text = {.tail_frames = 0};
     const struct model_size size = {WIDTH, HEIGHT, FRAMES};
-    ok(model_plan(&cost, GOLDEN "t2v-a14b", STAGE_WINDOW, &size, DTYPE_F32, &error), &error);
+    ok(model_plan(&cost, GOLDEN "t2v-a14b", STAGE_WINDOW, &size,
+                  &(struct model_options){.dtype = DTYPE_F32}, &error),
+       &error);
     assert_true(cost.weight_bytes_least < cost.weight_bytes);
     open_model(&o, "t2v-a14b", cost.weight_bytes);
     struct denoise_request request = request_of(&o, FRAMES);

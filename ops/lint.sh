@@ -23,6 +23,7 @@ check() {
     else
         failed=$((failed + 1))
         printf '%s\n' "$output" | tail -n 200
+        printf '%s\n' "$output" | grep -E '(error|warning):' # again in short: some have long traces
         echo "lint: $name: FAILED"
     fi
 }

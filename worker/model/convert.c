@@ -362,7 +362,7 @@ static enum error_code convert_all(const struct conversion *c) {
                          "%s is of the %s family, which has only the diffusers layout", c->in,
                          c->config.family);
     for (int d = 0; d < (same ? 1 : 2); d++)
-        for (int i = 0; i < denoisers[d]->experts && code == ERR_OK; i++)
+        for (int i = 0; i < CONFIG_EXPERTS_MAX && i < denoisers[d]->experts && code == ERR_OK; i++)
             code = convert_transformer(c, denoisers[d]->folder[i], target_of(c, denoisers[d], i));
     if (code == ERR_OK)
         code = convert_component(c, "text_encoder", "model", ORIGINAL_TEXT);

@@ -375,6 +375,8 @@ static enum error_code open_merge(struct merge *m) {
         if (a->part[DOWN] != NULL)
             code = open_factor(m, a);
     size_t sum = (size_t)(MERGE_ROWS * m->columns), up = (size_t)(MERGE_ROWS * m->rank_max);
+    if (code == ERR_OK && sum == 0)
+        code = error_set(m->error, ERR_SHAPE, "a LoRA adds to a tensor without elements");
     if (code == ERR_OK)
         code = m->runtime->ops->arena_open(m->runtime->device, &m->device,
                                            (sum + up) * sizeof(float) + 2 * ARENA_ALIGN, m->error);

@@ -315,11 +315,11 @@ static void put(struct machine *m, size_t index) {
         wrong(m, ERR_FORMAT, "it remembers what is not there, or under a number out of turn");
     if (m->code == ERR_OK && index == m->memo_room) {
         size_t room = m->memo_room == 0 ? 1024 : 2 * m->memo_room;
-        struct pickle_value **memo = allocate(m, room * sizeof *memo);
+        struct pickle_value **memo = allocate(m, room * sizeof(void *));
         if (memo == NULL)
             return;
         if (m->memo_count > 0)
-            memcpy(memo, m->memo, m->memo_count * sizeof *memo);
+            memcpy(memo, m->memo, m->memo_count * sizeof(void *));
         m->memo = memo;
         m->memo_room = room;
     }
@@ -422,7 +422,7 @@ static void run_one(struct machine *m, int opcode) {
     case OP_TUPLE1:
     case OP_TUPLE2:
     case OP_TUPLE3:
-        tuple_of(m, (size_t)(opcode - OP_TUPLE1 + 1));
+        tuple_of(m, (size_t)opcode - OP_TUPLE1 + 1);
         break;
     case OP_GLOBAL:
         push_global(m);

@@ -66,7 +66,7 @@ static bool put_source(FILE *file, const struct tensor *source, enum dtype dtype
     if (source->dtype == dtype && source->scale == NULL)
         return fwrite(source->data, 1, tensor_bytes(source), file) == tensor_bytes(source);
     float *values = malloc(PIECE * sizeof *values);
-    uint8_t *out = malloc(PIECE * sizeof(double));
+    uint8_t *out = malloc(PIECE * dtype_bytes(dtype));
     int64_t count = tensor_elements(source);
     bool good = values != NULL && out != NULL;
     for (int64_t at = 0; at < count && good; at += PIECE) {

@@ -70,10 +70,10 @@ static void add_reference(struct points *out, const uint32_t *text, size_t lengt
     buffer_add_points(&written, text, length);
     if (written.data != NULL)
         html_unescape(&meaning, written.data);
-    const char *name = written.data != NULL ? written.data + 1 : "";
-    buffer_add(&meaning, "", 0);
-    out->failed |= written.failed || meaning.failed;
+    buffer_add(&meaning, "", 0); /* some mean nothing */
+    out->failed |= written.failed || meaning.failed || written.data == NULL || meaning.data == NULL;
     if (!out->failed) {
+        const char *name = written.data + 1;
         const char *entity = html_entity(name, length - 2, true);
         if (name[0] == '#' && memchr(meaning.data, ';', meaning.length) == NULL)
             points_add_utf8(out, meaning.data, meaning.length);

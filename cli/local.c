@@ -115,7 +115,7 @@ enum error_code local_start_workers(struct local *local, struct error *error) {
                   .address = WORKERS_ENDPOINT,
                   .context = local->context,
                   .models = config->models,
-                  .device = {.threads = config->threads},
+                  .device = {.threads = config->threads, .cache = config->state},
                   .dtype = config->dtype,
                   .log = config->log,
                   .stop = &local->stop_agents,

@@ -79,6 +79,7 @@ static enum error_code serve(const struct worker_values *values, struct agent_co
     agent->address = values->coordinator;
     agent->store = values->store;
     agent->device.threads = (int)values->backend.threads;
+    agent->device.cache = values->store;
     agent->dtype = backend_dtype(&values->backend);
     agent->stop = agent->cancel = interrupt_flag();
     agent->connect_timeout_ms = (int)(values->patience * 1000);

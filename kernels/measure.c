@@ -54,6 +54,11 @@ static void measure_download(struct device *device, void *host, const void *in, 
     memset(host, 0, bytes); /* host memory is real, and what is read there must be defined */
 }
 
+static void measure_repeat(struct device *device, const void *key, size_t bytes,
+                           bool (*queue)(void *context), void *context) {
+    (void)queue(context);
+}
+
 static size_t measure_weight_bytes(struct device *device) {
     return device->weight_bytes;
 }
@@ -183,6 +188,7 @@ const struct ops *ops_measure(void) {
         .arena_open = measure_arena_open,
         .upload = measure_upload,
         .download = measure_download,
+        .repeat = measure_repeat,
         .weight_bytes = measure_weight_bytes,
         .mapped_bytes = measure_mapped_bytes,
         .linear_create = measure_linear_create,

@@ -49,7 +49,9 @@ struct device_config {
     int index;       /* GPU: which one */
     const char *isa; /* CPU: cap for tests and comparison: "plain", "avx2", "avx512", "avx512_bf16";
                         NULL: best */
-    int64_t in_place; /* CPU: a linear layer of at least so many weights is not copied; 0: 2^20 */
+    const char *cache; /* GPU: an existing folder, where what was measured about the machine is
+                          kept for the next time; changes no result. NULL: nowhere */
+    int64_t in_place;  /* CPU: a linear layer of at least so many weights is not copied; 0: 2^20 */
 };
 
 struct device_info {
@@ -60,6 +62,7 @@ struct device_info {
 };
 
 #define OPS_COMBINE_MAX 6
+#define OPS_KEY_MAX     256 /* bytes of a key of `repeat` */
 
 struct ops {
     const char *name; /* "cpu", "cuda", "measure" */
@@ -83,6 +86,15 @@ struct ops {
      * mapped files, as a rule) that they are read from in place. */
     size_t (*weight_bytes)(struct device *device);
     size_t (*mapped_bytes)(struct device *device);
+
+    /* Do what queue(context) does, which queues operations of this device and nothing else: no
+     * upload, download, status, embed, creating or closing. It returns whether it queued all of
+     * them. Two calls with the same key would queue the same operations on the same arguments,
+     * pointers and numbers alike; what differs between them lies in device memory. So a device may
+     * keep what it was given, and queue it again without asking. What was kept is forgotten when a
+     * layer is closed. The CPU asks every time. */
+    void (*repeat)(struct device *device, const void *key, size_t bytes,
+                   bool (*queue)(void *context), void *context);
 
     /* -- weights ----------------------------------------------------------------------------- */
     /* One layer from `count` tensors [n_i,K] (host, any float type) stacked along the output, with

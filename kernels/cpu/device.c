@@ -147,6 +147,11 @@ void device_rows(struct device *device, rows_function *function, const void *arg
     pool_run(device->pool, (rows + piece_rows - 1) / piece_rows, rows_piece, &loop);
 }
 
+static void cpu_repeat(struct device *device, const void *key, size_t bytes,
+                       bool (*queue)(void *context), void *context) {
+    (void)queue(context);
+}
+
 const struct ops *ops_cpu(void) {
     static const struct ops table = {
         .name = "cpu",
@@ -158,6 +163,7 @@ const struct ops *ops_cpu(void) {
         .arena_open = cpu_arena_open,
         .upload = cpu_transfer,
         .download = cpu_transfer,
+        .repeat = cpu_repeat,
         .weight_bytes = cpu_weight_bytes,
         .mapped_bytes = cpu_mapped_bytes,
         .linear_create = cpu_linear_create,

@@ -25,6 +25,7 @@ extern "C" {
                                           */
 #define STAGING_BYTES ((size_t)16 << 20) /* pinned host memory */
 
+struct graphs;   /* graphs.c: what repeats */
 struct matmul;   /* matmul.c: cuBLASLt */
 struct convolve; /* convolve.c: cuDNN */
 
@@ -37,6 +38,8 @@ struct device {
     void *staging;             /* pinned host memory, STAGING_BYTES */
     void *joined;              /* device memory: the frames of a convolution's history and input */
     size_t joined_bytes;
+    const char *cache; /* folder of what was measured; NULL: none. While the device is opened */
+    struct graphs *graphs;
     struct matmul *matmul;
     struct convolve *convolve;
     size_t weight_bytes;
@@ -80,6 +83,16 @@ void weight_free(struct device *device, void *weight, size_t bytes);
 typedef void weight_row(const void *context, int64_t row, float *out);
 void weight_upload(struct device *device, void *out, enum dtype dtype, int64_t rows, int64_t width,
                    weight_row *row, const void *context);
+
+/* -- graphs.c ---------------------------------------------------------------------------------- */
+MUST_CHECK enum error_code graphs_open(struct device *device, struct error *error);
+void graphs_close(struct device *device);
+/* Memory that something recorded may use is about to go. */
+void graphs_forget(struct device *device);
+/* Whether operations are being recorded: then there is no waiting and no memory to be had. */
+bool graphs_recording(const struct device *device);
+void cuda_repeat(struct device *device, const void *key, size_t bytes, bool (*queue)(void *context),
+                 void *context);
 
 /* -- matmul.c ---------------------------------------------------------------------------------- */
 MUST_CHECK enum error_code matmul_open(struct device *device, struct error *error);

@@ -51,6 +51,7 @@ static void cuda_close(struct device **device_pointer) {
     if (device->stream != NULL) {
         (void)cudaStreamSynchronize(device->stream);
     }
+    graphs_close(device);
     matmul_close(device);
     convolve_close(device);
     (void)cudaFree(device->scratch);
@@ -118,9 +119,13 @@ static enum error_code cuda_open(struct device **out, const struct device_config
         return error_set(error, ERR_MEMORY, "no memory for a device");
     }
     device->index = config != NULL ? config->index : 0;
+    device->cache = config != NULL ? config->cache : NULL;
     enum error_code code = find_gpu(device, error);
     if (code == ERR_OK) {
         code = take_memory(device, error);
+    }
+    if (code == ERR_OK) {
+        code = graphs_open(device, error);
     }
     if (code == ERR_OK) {
         code = matmul_open(device, error);
@@ -132,6 +137,7 @@ static enum error_code cuda_open(struct device **out, const struct device_config
         cuda_close(&device);
         return code;
     }
+    device->cache = NULL; /* the caller's */
     *out = device;
     return ERR_OK;
 }
@@ -237,6 +243,7 @@ void *weight_alloc(struct device *device, size_t bytes, struct error *error) {
 void weight_free(struct device *device, void *weight, size_t bytes) {
     if (weight != NULL) {
         (void)cudaSetDevice(device->index);
+        graphs_forget(device);
         (void)cudaFree(weight);
         device->weight_bytes -= bytes;
     }
@@ -302,6 +309,7 @@ const struct ops vidloom_ops = {
     .arena_open = cuda_arena_open,
     .upload = cuda_upload,
     .download = cuda_download,
+    .repeat = cuda_repeat,
     .weight_bytes = cuda_weight_bytes,
     .mapped_bytes = cuda_mapped_bytes,
     .linear_create = cuda_linear_create,

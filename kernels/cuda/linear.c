@@ -233,6 +233,7 @@ void cuda_linear(struct device *device, void *out, const void *in, const struct 
 static void *room(struct device *device, size_t bytes) {
     if (bytes > device->joined_bytes) {
         (void)device_noted(device, cudaStreamSynchronize(device->stream), "conv");
+        graphs_forget(device);
         (void)cudaFree(device->joined);
         device->joined = NULL;
         device->joined_bytes = 0;

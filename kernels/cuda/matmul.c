@@ -3,12 +3,19 @@
  * cuBLASLt's matrices are column-major, so what is [M,N] row-major here is N x M there: it computes
  * Dᵀ = W · inᵀ, with W [N,K] read as K x N and transposed, which is the layout its fastest kernels
  * take. The bias runs along D's rows, that is along N. */
+#include <assert.h>
 #include <cublasLt.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "kernels/cuda/backend.h"
+#include "kernels/cuda/tuning.h"
 
 #define PLANS_MAX 512
+
+#define TUNED_FLOPS 1e7 /* products from here on are worth measuring */
+#define RUNS        3   /* of a candidate, timed together */
 
 struct shape {
     int64_t outputs, inputs, rows;
@@ -29,6 +36,8 @@ struct plan {
 
 struct matmul {
     cublasLtHandle_t handle;
+    struct tuning *tuning;
+    cudaEvent_t begin, end;
     struct plan *plans;
     int count;
 };
@@ -42,12 +51,30 @@ enum error_code matmul_open(struct device *device, struct error *error) {
     if (device->matmul == NULL) {
         return error_set(error, ERR_MEMORY, "no memory for cuBLASLt's plans");
     }
-    cublasStatus_t status = cublasLtCreate(&device->matmul->handle);
+    struct matmul *matmul = device->matmul;
+    cublasStatus_t status = cublasLtCreate(&matmul->handle);
     if (status != CUBLAS_STATUS_SUCCESS) {
         return error_set(error, ERR_DEVICE, "GPU %d: cuBLASLt cannot be used: %s", device->index,
                          cublasLtGetStatusString(status));
     }
-    return ERR_OK;
+    cudaError_t code = cudaEventCreate(&matmul->begin);
+    if (code == cudaSuccess) {
+        code = cudaEventCreate(&matmul->end);
+    }
+    int driver = 0;
+    if (code == cudaSuccess) {
+        code = cudaDriverGetVersion(&driver);
+    }
+    if (code != cudaSuccess) {
+        return error_set(error, ERR_DEVICE, "GPU %d: no events: %s", device->index,
+                         cudaGetErrorString(code));
+    }
+    char machine[512];
+    (void)snprintf(machine, sizeof machine,
+                   "%.200s, compute capability %d.%d, %d processors, driver %d, cuBLASLt %zu",
+                   device->properties.name, device->capability / 10, device->capability % 10,
+                   device->processors, driver, matmul_version());
+    return tuning_open(&matmul->tuning, device->cache, machine, error);
 }
 
 static void plans_free(struct matmul *matmul) {
@@ -65,11 +92,19 @@ static void plans_free(struct matmul *matmul) {
 
 void matmul_close(struct device *device) {
     if (device->matmul != NULL) {
-        plans_free(device->matmul);
-        if (device->matmul->handle != NULL) {
-            (void)cublasLtDestroy(device->matmul->handle);
+        struct matmul *matmul = device->matmul;
+        plans_free(matmul);
+        tuning_close(&matmul->tuning);
+        if (matmul->begin != NULL) {
+            (void)cudaEventDestroy(matmul->begin);
         }
-        free(device->matmul);
+        if (matmul->end != NULL) {
+            (void)cudaEventDestroy(matmul->end);
+        }
+        if (matmul->handle != NULL) {
+            (void)cublasLtDestroy(matmul->handle);
+        }
+        free(matmul);
         device->matmul = NULL;
     }
 }
@@ -102,35 +137,203 @@ static bool describe(struct plan *plan) {
            cublasLtMatrixLayoutCreate(&plan->d, out, n, m, (int64_t)n) == CUBLAS_STATUS_SUCCESS;
 }
 
-/* The heuristic's first choice: the same for a shape on a card and library, so that results are. */
-static bool choose(struct matmul *matmul, struct plan *plan) {
+/* -- which algorithm --------------------------------------------------------------------------- */
+
+/* What the heuristic proposes, best first; how many. */
+static int propose(struct matmul *matmul, const struct plan *plan,
+                   cublasLtMatmulHeuristicResult_t results[TUNING_TRIALS_MAX]) {
     cublasLtMatmulPreference_t preference = NULL;
-    cublasLtMatmulHeuristicResult_t result;
     const uint64_t workspace = WORKSPACE_BYTES;
     const uint32_t weights = 256, in = plan->shape.in_alignment, out = plan->shape.out_alignment;
-    int found = 0;
-    bool chosen =
-        cublasLtMatmulPreferenceCreate(&preference) == CUBLAS_STATUS_SUCCESS &&
-        cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                             &workspace,
-                                             sizeof workspace) == CUBLAS_STATUS_SUCCESS &&
-        cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
-                                             &weights, sizeof weights) == CUBLAS_STATUS_SUCCESS &&
-        cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
-                                             &in, sizeof in) == CUBLAS_STATUS_SUCCESS &&
-        cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
-                                             &out, sizeof out) == CUBLAS_STATUS_SUCCESS &&
-        cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
-                                             &out, sizeof out) == CUBLAS_STATUS_SUCCESS &&
-        cublasLtMatmulAlgoGetHeuristic(matmul->handle, plan->operation, plan->a, plan->b, plan->d,
-                                       plan->d, preference, 1, &result,
-                                       &found) == CUBLAS_STATUS_SUCCESS &&
-        found > 0 && result.state == CUBLAS_STATUS_SUCCESS;
-    if (chosen) {
-        plan->algorithm = result.algo;
+    const struct {
+        cublasLtMatmulPreferenceAttributes_t attribute;
+        const void *value;
+        size_t bytes;
+    } wanted[] = {
+        {CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &weights, sizeof weights},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &in, sizeof in},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &out, sizeof out},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &out, sizeof out},
+    };
+    bool good = cublasLtMatmulPreferenceCreate(&preference) == CUBLAS_STATUS_SUCCESS;
+    for (size_t i = 0; good && i < sizeof wanted / sizeof *wanted; i++) {
+        good =
+            cublasLtMatmulPreferenceSetAttribute(preference, wanted[i].attribute, wanted[i].value,
+                                                 wanted[i].bytes) == CUBLAS_STATUS_SUCCESS;
+    }
+    int found = 0, usable = 0;
+    if (good && cublasLtMatmulAlgoGetHeuristic(matmul->handle, plan->operation, plan->a, plan->b,
+                                               plan->d, plan->d, preference, TUNING_TRIALS_MAX,
+                                               results, &found) != CUBLAS_STATUS_SUCCESS) {
+        found = 0;
     }
     (void)cublasLtMatmulPreferenceDestroy(preference);
-    return chosen;
+    for (int i = 0; i < found; i++) {
+        if (results[i].state == CUBLAS_STATUS_SUCCESS) {
+            results[usable++] = results[i];
+        }
+    }
+    return usable;
+}
+
+/* A product that is measured, on memory of its own. */
+struct trial {
+    struct device *device;
+    const struct linear *linear;
+    const struct plan *plan;
+    const cublasLtMatmulHeuristicResult_t *candidates;
+    void *in, *out;
+};
+
+static cublasStatus_t multiply(struct device *device, void *out, const void *in,
+                               const struct linear *linear, const struct plan *plan,
+                               const cublasLtMatmulAlgo_t *algorithm) {
+    const void *bias = plan->shape.out_dtype == DTYPE_F32 ? linear->bias : linear->bias_narrow;
+    const float one = 1, zero = 0;
+    if (plan->shape.bias &&
+        !set(plan->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias)) {
+        return CUBLAS_STATUS_INVALID_VALUE;
+    }
+    return cublasLtMatmul(device->matmul->handle, plan->operation, &one, linear->weight, plan->a,
+                          in, plan->b, &zero, out, plan->d, out, plan->d, algorithm,
+                          device->workspace, WORKSPACE_BYTES, device->stream);
+}
+
+/* Rows of the result from all over it, so that every tile of every kernel is among them: as many as
+ * staging memory holds. */
+static bool digest_of(const struct trial *trial, uint64_t *digest) {
+    struct device *device = trial->device;
+    const struct shape *shape = &trial->plan->shape;
+    size_t row = (size_t)shape->outputs * dtype_bytes(shape->out_dtype);
+    int64_t room = (int64_t)(STAGING_BYTES / row);
+    int64_t step = room > 0 ? (shape->rows + room - 1) / room : 0;
+    if (step == 0) {
+        return false;
+    }
+    int64_t count = (shape->rows + step - 1) / step;
+    if (cudaMemcpy2DAsync(device->staging, row, trial->out, row * (size_t)step, row, (size_t)count,
+                          cudaMemcpyDeviceToHost, device->stream) != cudaSuccess ||
+        cudaStreamSynchronize(device->stream) != cudaSuccess) {
+        return false;
+    }
+    const uint16_t *word = device->staging; /* every row is a whole number of them */
+    uint64_t sum = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < row * (size_t)count / sizeof *word; i++) {
+        sum = (sum ^ word[i]) * 0x100000001b3u;
+    }
+    *digest = sum;
+    return true;
+}
+
+static bool run_trial(void *context, int index, float *time, uint64_t *digest) {
+    const struct trial *trial = context;
+    struct device *device = trial->device;
+    const struct matmul *matmul = device->matmul;
+    const cublasLtMatmulAlgo_t *algorithm = &trial->candidates[index].algo;
+    /* The first run is not timed: it loads the kernel. */
+    for (int i = 0; i <= RUNS; i++) {
+        if ((i == 1 && cudaEventRecord(matmul->begin, device->stream) != cudaSuccess) ||
+            multiply(device, trial->out, trial->in, trial->linear, trial->plan, algorithm) !=
+                CUBLAS_STATUS_SUCCESS) {
+            return false;
+        }
+    }
+    return cudaEventRecord(matmul->end, device->stream) == cudaSuccess &&
+           cudaEventSynchronize(matmul->end) == cudaSuccess &&
+           cudaEventElapsedTime(time, matmul->begin, matmul->end) == cudaSuccess &&
+           digest_of(trial, digest);
+}
+
+/* Random activations, the same ones again and again: -1..1, no two of a row's neighbours alike. */
+static bool fill(struct device *device, void *out, size_t bytes) {
+    uint16_t *element = device->staging;
+    uint32_t random = 1;
+    for (size_t i = 0; i < STAGING_BYTES / sizeof *element; i++) {
+        random = random * 1664525u + 1013904223u;
+        /* An exponent of 2^-4..2^-1 and seven bits of fraction, of either sign. */
+        element[i] = (uint16_t)((random >> 16 & 0x807f) | (123 + (random >> 29 & 3)) << 7);
+    }
+    for (size_t at = 0; at < bytes; at += STAGING_BYTES) {
+        size_t count = bytes - at < STAGING_BYTES ? bytes - at : STAGING_BYTES;
+        if (cudaMemcpyAsync((uint8_t *)out + at, device->staging, count, cudaMemcpyHostToDevice,
+                            device->stream) != cudaSuccess) {
+            return false;
+        }
+    }
+    return cudaStreamSynchronize(device->stream) == cudaSuccess;
+}
+
+/* The fastest candidate, or -1 where there is no memory to try them in. What fails here fails
+ * again, and is noted, where it matters. */
+static int measure(struct device *device, const struct linear *linear, const struct plan *plan,
+                   const cublasLtMatmulHeuristicResult_t *candidates, int count) {
+    const struct shape *shape = &plan->shape;
+    size_t in_bytes = (size_t)(shape->rows * shape->inputs) * sizeof(uint16_t);
+    size_t out_bytes = (size_t)(shape->rows * shape->outputs) * dtype_bytes(shape->out_dtype);
+    struct trial trial = {device, linear, plan, candidates, NULL, NULL};
+    int best = -1;
+    if (!graphs_recording(device) &&
+        cudaStreamSynchronize(device->stream) == cudaSuccess && /* staging is in use until then */
+        cudaMalloc(&trial.in, in_bytes) == cudaSuccess &&
+        cudaMalloc(&trial.out, out_bytes) == cudaSuccess && fill(device, trial.in, in_bytes)) {
+        best = tuning_choose(count, run_trial, &trial);
+    }
+    (void)cudaFree(trial.in);
+    (void)cudaFree(trial.out);
+    (void)cudaGetLastError();
+    return best;
+}
+
+static struct tuning_product product_of(const struct shape *shape) {
+    return (struct tuning_product){.outputs = shape->outputs,
+                                   .inputs = shape->inputs,
+                                   .rows = shape->rows,
+                                   .type = (uint32_t)shape->out_dtype,
+                                   .epilogue = shape->gelu ? 2 : shape->bias,
+                                   .in_alignment = shape->in_alignment,
+                                   .out_alignment = shape->out_alignment};
+}
+
+/* What was measured before, if the library still takes it. */
+static bool recall(struct matmul *matmul, struct plan *plan) {
+    const struct tuning_product product = product_of(&plan->shape);
+    struct tuning_algorithm known;
+    cublasLtMatmulHeuristicResult_t result;
+    if (!tuning_find(matmul->tuning, &product, &known)) {
+        return false;
+    }
+    static_assert(sizeof known == sizeof plan->algorithm, "an algorithm's words");
+    memcpy(&plan->algorithm, &known, sizeof known);
+    return cublasLtMatmulAlgoCheck(matmul->handle, plan->operation, plan->a, plan->b, plan->d,
+                                   plan->d, &plan->algorithm, &result) == CUBLAS_STATUS_SUCCESS &&
+           result.workspaceSize <= WORKSPACE_BYTES;
+}
+
+/* The heuristic's first choice, or a faster one that gives the same bits: results are the same for
+ * a shape on a card and library, whatever was measured. */
+static bool choose(struct device *device, struct plan *plan, const struct linear *linear) {
+    struct matmul *matmul = device->matmul;
+    const struct shape *shape = &plan->shape;
+    cublasLtMatmulHeuristicResult_t candidates[TUNING_TRIALS_MAX];
+    bool large =
+        2.0 * (double)shape->rows * (double)shape->outputs * (double)shape->inputs >= TUNED_FLOPS;
+    if (large && recall(matmul, plan)) {
+        return true;
+    }
+    int count = propose(matmul, plan, candidates);
+    if (count == 0) {
+        return false;
+    }
+    int best = large ? measure(device, linear, plan, candidates, count) : -1;
+    plan->algorithm = candidates[best > 0 ? best : 0].algo;
+    if (best >= 0) {
+        const struct tuning_product product = product_of(shape);
+        struct tuning_algorithm chosen;
+        memcpy(&chosen, &plan->algorithm, sizeof chosen);
+        tuning_add(matmul->tuning, &product, &chosen);
+    }
+    return true;
 }
 
 static bool equal(const struct shape *a, const struct shape *b) {
@@ -139,7 +342,9 @@ static bool equal(const struct shape *a, const struct shape *b) {
            a->in_alignment == b->in_alignment && a->out_alignment == b->out_alignment;
 }
 
-static struct plan *plan_of(struct matmul *matmul, const struct shape *shape) {
+static struct plan *plan_of(struct device *device, const struct linear *linear,
+                            const struct shape *shape) {
+    struct matmul *matmul = device->matmul;
     for (struct plan *plan = matmul->plans; plan != NULL; plan = plan->next) {
         if (equal(&plan->shape, shape)) {
             return plan;
@@ -153,7 +358,7 @@ static struct plan *plan_of(struct matmul *matmul, const struct shape *shape) {
         return NULL;
     }
     plan->shape = *shape;
-    plan->there = describe(plan) && choose(matmul, plan);
+    plan->there = describe(plan) && choose(device, plan, linear);
     plan->next = matmul->plans;
     matmul->plans = plan;
     matmul->count++;
@@ -167,22 +372,13 @@ static uint32_t alignment_of(const void *pointer) {
 
 bool matmul_run(struct device *device, void *out, enum dtype out_dtype, const void *in,
                 const struct linear *linear, int64_t rows, bool bias, bool gelu) {
-    struct matmul *matmul = device->matmul;
     const struct shape shape = {linear->outputs,  linear->inputs,   rows, out_dtype, bias, gelu,
                                 alignment_of(in), alignment_of(out)};
-    struct plan *plan = plan_of(matmul, &shape);
+    const struct plan *plan = plan_of(device, linear, &shape);
     if (plan == NULL || !plan->there) {
         return false;
     }
-    const void *values = out_dtype == DTYPE_F32 ? linear->bias : linear->bias_narrow;
-    const float one = 1, zero = 0;
-    if (bias && !set(plan->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &values, sizeof values)) {
-        return false;
-    }
-    cublasStatus_t status =
-        cublasLtMatmul(matmul->handle, plan->operation, &one, linear->weight, plan->a, in, plan->b,
-                       &zero, out, plan->d, out, plan->d, &plan->algorithm, device->workspace,
-                       WORKSPACE_BYTES, device->stream);
+    cublasStatus_t status = multiply(device, out, in, linear, plan, &plan->algorithm);
     if (status != CUBLAS_STATUS_SUCCESS) {
         device_fail(device, ERR_DEVICE, "cuBLASLt, %lldx%lldx%lld: %s", (long long)rows,
                     (long long)linear->outputs, (long long)linear->inputs,

@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <string.h>
 
 #include "worker/model/rope.h"
 #include "worker/model/transformer_layers.h"
@@ -270,6 +271,76 @@ static void run_blocks(struct step *step) {
     arena_reset(runtime->work, mark);
 }
 
+/* What a forward's operations are given, time's own apart: that comes to the device before them. */
+struct forward {
+    struct step step;
+    const struct transformer_input *input;
+    float *velocity;
+};
+
+/* All of it that may differ between two forwards, as bytes: no padding is looked at. Memory that a
+ * forward takes for itself follows from where the stream `x` lies. */
+struct forward_key {
+    const void *transformer, *x, *velocity, *latents, *condition, *group, *cosine, *sine;
+    const void *text[3], *image[3];
+    int64_t frames, height, width, text_rows, image_rows, groups;
+};
+
+static void describe_context(const void *pointers[3], int64_t *rows,
+                             const struct transformer_context *context) {
+    if (context == NULL)
+        return;
+    pointers[0] = context->embedded;
+    pointers[1] = context->kv;
+    pointers[2] = context->bias;
+    *rows = context->rows;
+}
+
+static struct forward_key key_of(const struct forward *forward) {
+    const struct step *step = &forward->step;
+    const struct transformer_grid *grid = step->grid;
+    struct forward_key key;
+    memset(&key, 0, sizeof key);
+    key.transformer = step->transformer;
+    key.x = step->x;
+    key.velocity = forward->velocity;
+    key.latents = forward->input->latents;
+    key.condition = forward->input->condition;
+    key.group = step->group;
+    key.cosine = grid->cosine;
+    key.sine = grid->sine;
+    key.frames = grid->frames;
+    key.height = grid->height;
+    key.width = grid->width;
+    key.groups = step->groups;
+    describe_context(key.text, &key.text_rows, step->text);
+    describe_context(key.image, &key.image_rows, step->image);
+    return key;
+}
+
+static bool queue_forward(void *context) {
+    struct forward *forward = context;
+    struct step *step = &forward->step;
+    embed_patches(step, forward->input->latents, forward->input->condition);
+    run_blocks(step);
+    run_head(step, forward->velocity);
+    return !run_is_stopped(step->runtime);
+}
+
+/* What a forward computes, by running it on the table that computes nothing. */
+static double count_flops(const struct forward *forward) {
+    struct forward dry = *forward;
+    struct runtime runtime = *forward->step.runtime;
+    struct arena work;
+    arena_open_measuring(&work);
+    runtime.ops = ops_measure();
+    runtime.work = &work;
+    runtime.flops = 0;
+    dry.step.runtime = &runtime;
+    (void)queue_forward(&dry);
+    return runtime.flops;
+}
+
 void transformer_forward(const struct transformer *transformer, struct runtime *runtime,
                          float *velocity, const struct transformer_input *input) {
     const struct transformer_time *time = &input->time;
@@ -277,20 +348,26 @@ void transformer_forward(const struct transformer *transformer, struct runtime *
     assert((input->image != NULL) == (transformer->config.image_width > 0));
     int64_t width = transformer->config.width;
     size_t mark = runtime->work->used;
-    struct step step = {.transformer = transformer,
-                        .runtime = runtime,
-                        .grid = input->grid,
-                        .text = input->text,
-                        .image = input->image,
-                        .group = time->count > 1 ? time->group : NULL,
-                        .groups = time->count};
-    step.x = work_floats(runtime, step.grid->tokens * width);
-    step.time = work_floats(runtime, step.groups * width);
-    step.time_parts = work_floats(runtime, CHUNKS * step.groups * width);
-    step.modulation = work_floats(runtime, CHUNKS * step.groups * width);
-    embed_time(&step, time);
-    embed_patches(&step, input->latents, input->condition);
-    run_blocks(&step);
-    run_head(&step, velocity);
+    struct forward forward = {.step = {.transformer = transformer,
+                                       .runtime = runtime,
+                                       .grid = input->grid,
+                                       .text = input->text,
+                                       .image = input->image,
+                                       .group = time->count > 1 ? time->group : NULL,
+                                       .groups = time->count},
+                              .input = input,
+                              .velocity = velocity};
+    struct step *step = &forward.step;
+    step->x = work_floats(runtime, step->grid->tokens * width);
+    step->time = work_floats(runtime, step->groups * width);
+    step->time_parts = work_floats(runtime, CHUNKS * step->groups * width);
+    step->modulation = work_floats(runtime, CHUNKS * step->groups * width);
+    embed_time(step, time);
+    const struct forward_key key = key_of(&forward);
+    static_assert(sizeof key <= OPS_KEY_MAX, "a key of repeat");
+    double before = runtime->flops;
+    runtime->ops->repeat(runtime->device, &key, sizeof key, queue_forward, &forward);
+    if (runtime->flops == before) /* the device did it without asking */
+        runtime->flops += count_flops(&forward);
     arena_reset(runtime->work, mark);
 }

@@ -13,6 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <type_traits>
+
+#include "tests/kernels/emulated/runtime.h"
+
 #define WARP 32
 
 #undef __shared__
@@ -53,10 +57,25 @@ template <typename T> struct same { typedef T type; };
 template <typename... Args>
 static inline cudaError_t launch(void (*kernel)(Args...), dim3 grid, int threads, size_t shared,
                                  cudaStream_t stream, typename same<Args>::type... args) {
-    auto body = [&] { kernel(args...); };
+    auto body = [=] { kernel(args...); };
+    struct block {
+        dim3 grid;
+        int threads;
+        size_t shared;
+        decltype(body) thread;
+    };
+    /* Bytes are copied, as a launch copies them. */
+    static_assert(std::is_trivially_destructible<block>::value, "a kernel's arguments");
+    struct block block = {grid, threads, shared, body};
     (void)stream;
-    emulated_run(
-        grid, threads, shared, [](void *context) { (*(decltype(body) *)context)(); }, &body);
+    emulated_queue(
+        [](void *context) {
+            auto *b = (struct block *)context;
+            emulated_run(
+                b->grid, b->threads, b->shared, [](void *thread) { (*(decltype(body) *)thread)(); },
+                &b->thread);
+        },
+        &block, sizeof block);
     return cudaSuccess;
 }
 

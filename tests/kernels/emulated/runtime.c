@@ -7,6 +7,7 @@
 
 #include "kernels/cpu/float.h"
 #include "kernels/cuda/backend.h"
+#include "tests/kernels/emulated/runtime.h"
 
 float emulated_f16_to_float(uint16_t bits);
 uint16_t emulated_f16_from_float(float x);
@@ -45,6 +46,11 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *out, int index) {
     return cudaSuccess;
 }
 
+cudaError_t cudaDriverGetVersion(int *out) {
+    *out = 0;
+    return cudaSuccess;
+}
+
 cudaError_t cudaGetLastError(void) {
     return cudaSuccess;
 }
@@ -53,38 +59,144 @@ const char *cudaGetErrorString(cudaError_t code) {
     return code == cudaErrorMemoryAllocation ? "out of memory" : "error";
 }
 
-cudaError_t cudaMalloc(void **out, size_t bytes) {
-    *out = bytes <= (size_t)1 << 30 ? aligned_alloc(256, (bytes + 255) / 256 * 256) : NULL;
-    if (*out == NULL) {
-        return cudaErrorMemoryAllocation;
+/* -- the stream, its graphs and events --------------------------------------------------------- */
+
+/* Something queued while the stream was captured. */
+struct node {
+    struct node *next;
+    void (*run)(void *context);
+    void *context;
+};
+
+/* A graph, and what is made of it: the same thing, counted. */
+struct CUgraph_st {
+    struct node *first, **end;
+    int owners;
+};
+
+struct CUevent_st {
+    float time;
+};
+
+static struct CUgraph_st *capture; /* being recorded; NULL: none */
+static bool capture_broken;
+static float now;
+
+void emulated_clock_add(float milliseconds) {
+    now += milliseconds;
+}
+
+static void *copy_of(const void *in, size_t bytes) {
+    void *out = malloc(bytes);
+    if (out == NULL) {
+        abort();
     }
-    memset(*out, 0xff, bytes < 1 << 20 ? bytes : 1 << 20);
-    return cudaSuccess;
-}
-
-cudaError_t cudaFree(void *pointer) {
-    free(pointer);
-    return cudaSuccess;
-}
-
-cudaError_t cudaMallocHost(void **out, size_t bytes) {
-    return cudaMalloc(out, bytes);
-}
-
-cudaError_t cudaFreeHost(void *pointer) {
-    return cudaFree(pointer);
-}
-
-cudaError_t cudaMemcpyAsync(void *out, const void *in, size_t bytes, enum cudaMemcpyKind kind,
-                            cudaStream_t stream) {
-    (void)kind, (void)stream;
     memcpy(out, in, bytes);
+    return out;
+}
+
+void emulated_queue(void (*run)(void *context), const void *context, size_t bytes) {
+    void *copy = copy_of(context, bytes);
+    if (capture == NULL) {
+        run(copy);
+        free(copy);
+        return;
+    }
+    const struct node node = {.run = run, .context = copy};
+    *capture->end = copy_of(&node, sizeof node);
+    capture->end = &(*capture->end)->next;
+}
+
+/* What no captured stream takes: it waits, allocates, or reads the host's memory later on. */
+static cudaError_t outside_capture(void) {
+    capture_broken = capture_broken || capture != NULL;
+    return capture != NULL ? cudaErrorStreamCaptureUnsupported : cudaSuccess;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode) {
+    (void)stream, (void)mode;
+    if (outside_capture() != cudaSuccess) {
+        return cudaErrorIllegalState;
+    }
+    capture = calloc(1, sizeof *capture);
+    if (capture == NULL) {
+        abort();
+    }
+    capture->end = &capture->first;
+    capture->owners = 1;
+    capture_broken = false;
     return cudaSuccess;
 }
 
-cudaError_t cudaMemsetAsync(void *out, int value, size_t bytes, cudaStream_t stream) {
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+    if (--graph->owners > 0) {
+        return cudaSuccess;
+    }
+    while (graph->first != NULL) {
+        struct node *node = graph->first;
+        graph->first = node->next;
+        free(node->context);
+        free(node);
+    }
+    free(graph);
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *out) {
     (void)stream;
-    memset(out, value, bytes);
+    *out = capture;
+    capture = NULL;
+    if (capture_broken) {
+        (void)cudaGraphDestroy(*out);
+        *out = NULL;
+        return cudaErrorStreamCaptureInvalidated;
+    }
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph,
+                                 unsigned long long flags) {
+    (void)flags;
+    graph->owners++;
+    *out = (cudaGraphExec_t)(void *)graph;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
+    return cudaGraphDestroy((cudaGraph_t)(void *)graph);
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
+    (void)stream;
+    for (struct node *node = ((cudaGraph_t)(void *)exec)->first; node != NULL; node = node->next) {
+        node->run(node->context);
+    }
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventCreate(cudaEvent_t *out) {
+    *out = calloc(1, sizeof **out);
+    return *out != NULL ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+    free(event);
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+    (void)stream;
+    event->time = now;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+    (void)event;
+    return outside_capture();
+}
+
+cudaError_t cudaEventElapsedTime(float *out, cudaEvent_t begin, cudaEvent_t end) {
+    *out = end->time - begin->time;
     return cudaSuccess;
 }
 
@@ -97,7 +209,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags) {
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     (void)stream;
-    return cudaSuccess;
+    return outside_capture();
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
@@ -105,50 +217,78 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
     return cudaSuccess;
 }
 
-/* -- the libraries: cuBLASLt by plain loops, with its way out; cuDNN has a plan for nothing
- * -------- */
+/* -- memory ------------------------------------------------------------------------------------ */
 
-enum error_code matmul_open(struct device *device, struct error *error) {
-    (void)device, (void)error;
-    return ERR_OK;
-}
-
-void matmul_close(struct device *device) {
-    (void)device;
-}
-
-size_t matmul_version(void) {
-    return 0;
-}
-
-/* As the library's: odd depths have no kernel, so that what is left over is tested as well. */
-bool matmul_run(struct device *device, void *out, enum dtype out_dtype, const void *in,
-                const struct linear *linear, int64_t rows, bool bias, bool gelu) {
-    (void)device;
-    if (linear->inputs % 2 != 0) {
-        return false;
+cudaError_t cudaMalloc(void **out, size_t bytes) {
+    cudaError_t code = outside_capture();
+    if (code != cudaSuccess) {
+        return code;
     }
-    for (int64_t m = 0; m < rows; m++) {
-        for (int64_t n = 0; n < linear->outputs; n++) {
-            double sum = 0;
-            for (int64_t k = 0; k < linear->inputs; k++) {
-                sum += (double)float_load(in, DTYPE_BF16, m * linear->inputs + k) *
-                       (double)float_load(linear->weight, DTYPE_BF16, n * linear->inputs + k);
-            }
-            if (bias) {
-                sum += out_dtype == DTYPE_F32
-                           ? (double)linear->bias[n]
-                           : (double)float_load(linear->bias_narrow, DTYPE_BF16, n);
-            }
-            if (gelu) {
-                sum =
-                    0.5 * sum * (1 + tanh(0.7978845608028654 * (sum + 0.044715 * sum * sum * sum)));
-            }
-            float_store(out, out_dtype, m * linear->outputs + n, (float)sum);
+    *out = bytes <= (size_t)1 << 30 ? aligned_alloc(256, (bytes + 255) / 256 * 256) : NULL;
+    if (*out == NULL) {
+        return cudaErrorMemoryAllocation;
+    }
+    memset(*out, 0xff, bytes < 1 << 20 ? bytes : 1 << 20);
+    return cudaSuccess;
+}
+
+cudaError_t cudaFree(void *pointer) {
+    free(pointer);
+    return outside_capture();
+}
+
+cudaError_t cudaMallocHost(void **out, size_t bytes) {
+    return cudaMalloc(out, bytes);
+}
+
+cudaError_t cudaFreeHost(void *pointer) {
+    return cudaFree(pointer);
+}
+
+struct transfer {
+    void *out;
+    const void *in;
+    size_t out_pitch, in_pitch, width, height;
+    int value;
+};
+
+static void transfer(void *context) {
+    const struct transfer *t = context;
+    for (size_t row = 0; row < t->height; row++) {
+        if (t->in != NULL) {
+            memcpy((char *)t->out + row * t->out_pitch, (const char *)t->in + row * t->in_pitch,
+                   t->width);
+        } else {
+            memset((char *)t->out + row * t->out_pitch, t->value, t->width);
         }
     }
-    return true;
 }
+
+cudaError_t cudaMemcpy2DAsync(void *out, size_t out_pitch, const void *in, size_t in_pitch,
+                              size_t width, size_t height, enum cudaMemcpyKind kind,
+                              cudaStream_t stream) {
+    const struct transfer t = {out, in, out_pitch, in_pitch, width, height, 0};
+    (void)stream;
+    if (kind != cudaMemcpyDeviceToDevice && outside_capture() != cudaSuccess) {
+        return cudaErrorStreamCaptureUnsupported;
+    }
+    emulated_queue(transfer, &t, sizeof t);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void *out, const void *in, size_t bytes, enum cudaMemcpyKind kind,
+                            cudaStream_t stream) {
+    return cudaMemcpy2DAsync(out, bytes, in, bytes, bytes, 1, kind, stream);
+}
+
+cudaError_t cudaMemsetAsync(void *out, int value, size_t bytes, cudaStream_t stream) {
+    const struct transfer t = {.out = out, .width = bytes, .height = 1, .value = value};
+    (void)stream;
+    emulated_queue(transfer, &t, sizeof t);
+    return cudaSuccess;
+}
+
+/* -- tensor copies and cuDNN, which has a plan for nothing ------------------------------------- */
 
 /* emulated_map of machine.cuh. */
 struct map {

@@ -180,6 +180,12 @@ static void walled_download(struct device *device, void *host, const void *in, s
     }
 }
 
+static void walled_repeat(struct device *device, const void *key, size_t bytes,
+                          bool (*queue)(void *context), void *context) {
+    (void)device, (void)key, (void)bytes;
+    (void)queue(context);
+}
+
 static size_t walled_weight_bytes(struct device *device) {
     return ops_cpu()->weight_bytes(device->cpu);
 }
@@ -429,6 +435,7 @@ const struct ops vidloom_ops = {
     .arena_open = walled_arena_open,
     .upload = walled_upload,
     .download = walled_download,
+    .repeat = walled_repeat,
     .weight_bytes = walled_weight_bytes,
     .mapped_bytes = walled_mapped_bytes,
     .linear_create = walled_linear_create,

@@ -1,0 +1,21 @@
+/* The emulated machine's one stream: what is queued is done at once or, while the stream is being
+ * captured, kept for every launch of the graph. Read by C and C++. */
+#ifndef VIDLOOM_TESTS_KERNELS_EMULATED_RUNTIME_H
+#define VIDLOOM_TESTS_KERNELS_EMULATED_RUNTIME_H
+
+#include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* run(context), whose `bytes` are copied: now, or as a part of the graph. */
+void emulated_queue(void (*run)(void *context), const void *context, size_t bytes);
+/* Time passes, for events. */
+void emulated_clock_add(float milliseconds);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,6 +1,5 @@
 #include "worker/models.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,16 +9,33 @@
 #define OPEN_LIMIT       16
 #define SMALL_PARAMETERS 100000000 /* 200 MB in bf16 */
 
-struct entry {
+/* A file that is merged into a model. */
+struct merged {
     char path[FILE_PATH_BYTES];
-    struct model *model;
+    struct hash hash;
+    float strength;
+};
+
+/* What makes two opened models the same one. */
+struct identity {
+    char path[FILE_PATH_BYTES];
+    enum dtype weights;
+    struct merged loras[MODELS_LORAS_MAX];
+    int lora_count;
+};
+
+struct entry {
+    struct identity identity;
+    struct model *model; /* NULL: it could not be opened, or was closed to make room */
     int stages;
+    size_t bytes;  /* of weights; counted where there is a limit */
     uint64_t used; /* value of `clock` at the last use */
 };
 
 struct models {
     struct models_config config;
     struct entry entries[OPEN_LIMIT];
+    struct identity wanted; /* by the request at hand */
     int count;
     uint64_t clock;
 };
@@ -45,98 +61,202 @@ void models_close(struct models **models) {
     *models = NULL;
 }
 
-enum error_code models_path(char out[4096], const char *folder, const char *spec,
-                            struct error *error) {
-    if (strchr(spec, '/')) {
-        if (strlen(spec) >= FILE_PATH_BYTES)
-            return error_set(error, ERR_LIMIT, "the model's path is longer than %d bytes",
-                             FILE_PATH_BYTES - 1);
-        memcpy(out, spec, strlen(spec) + 1);
-        return ERR_OK;
+/* -- which one ----------------------------------------------------------------------------------
+ */
+
+static enum error_code find_path(char out[FILE_PATH_BYTES], const struct models *models,
+                                 const char *spec, struct error *error) {
+    if (!strchr(spec, '/'))
+        return file_join(out, models->config.folder, spec, error);
+    if (strlen(spec) >= FILE_PATH_BYTES)
+        return error_set(error, ERR_LIMIT, "the path of a model or LoRA is longer than %d bytes",
+                         FILE_PATH_BYTES - 1);
+    memcpy(out, spec, strlen(spec) + 1);
+    return ERR_OK;
+}
+
+static enum error_code identify(struct identity *out, const struct models *models,
+                                const struct models_request *request, struct error *error) {
+    *out = (struct identity){.weights = request->weights, .lora_count = request->lora_count};
+    enum error_code code = find_path(out->path, models, request->spec, error);
+    for (int i = 0; i < request->lora_count && code == ERR_OK; i++) {
+        const struct models_lora *lora = &request->loras[i];
+        out->loras[i].hash = lora->hash;
+        out->loras[i].strength = lora->strength;
+        code = find_path(out->loras[i].path, models, lora->spec, error);
     }
-    return file_join(out, folder, spec, error);
-}
-
-static struct entry *entry_find(struct models *models, const char *path) {
-    for (int i = 0; i < models->count; i++)
-        if (strcmp(models->entries[i].path, path) == 0)
-            return &models->entries[i];
-    return NULL;
-}
-
-/* An empty place: a new one, or that of the model used longest ago. */
-static struct entry *entry_make(struct models *models, const char *path) {
-    struct entry *entry;
-    if (models->count < models->config.open_max) {
-        entry = &models->entries[models->count++];
-    } else {
-        entry = &models->entries[0];
-        for (int i = 1; i < models->count; i++)
-            if (models->entries[i].used < entry->used)
-                entry = &models->entries[i];
-        model_close(&entry->model);
-    }
-    memset(entry, 0, sizeof *entry);
-    snprintf(entry->path, sizeof entry->path, "%s", path);
-    return entry;
-}
-
-/* Open with the stages it had and the new one: a worker that only decodes never maps a
- * transformer. A small family is opened whole, once, rather than again for every stage. */
-static enum error_code entry_open(struct models *models, struct entry *entry,
-                                  enum model_stage stage, struct error *error) {
-    struct model_info info;
-    int stages = entry->stages | (int)stage;
-    model_close(&entry->model);
-    entry->stages = 0;
-    enum error_code code = model_read_info(&info, entry->path, error);
-    if (code != ERR_OK)
-        return code;
-    if (info.parameters <= SMALL_PARAMETERS)
-        stages = info.stages;
-    const struct model_options options = {.stages = stages, .dtype = models->config.dtype};
-    code = model_open(&entry->model, models->config.ops, models->config.device, entry->path,
-                      &options, error);
-    if (code == ERR_OK)
-        entry->stages = stages;
     return code;
 }
 
-/* The entry's model with the stage open. */
-static enum error_code entry_ready(struct models *models, struct entry *entry,
-                                   enum model_stage stage, struct error *error) {
-    if (entry->model && (entry->stages & (int)stage))
-        return ERR_OK;
-    return entry_open(models, entry, stage, error);
+static bool same_loras(const struct identity *a, const struct identity *b) {
+    if (a->lora_count != b->lora_count)
+        return false;
+    for (int i = 0; i < a->lora_count; i++)
+        if (strcmp(a->loras[i].path, b->loras[i].path) != 0 ||
+            !hash_equal(&a->loras[i].hash, &b->loras[i].hash) ||
+            a->loras[i].strength != b->loras[i].strength)
+            return false;
+    return true;
 }
 
-enum error_code models_get(struct models *models, struct model **out, const char *spec,
-                           const struct hash *hash, enum model_stage stage, struct error *error) {
-    char path[FILE_PATH_BYTES];
-    enum error_code code = models_path(path, models->config.folder, spec, error);
+/* Whether what is asked of `stages` comes out alike: LoRAs are of the transformers, and the VAE has
+ * no matrices. */
+static bool is_alike(const struct identity *a, const struct identity *b, int stages) {
+    return strcmp(a->path, b->path) == 0 && (stages == STAGE_VAE || a->weights == b->weights) &&
+           ((stages & (STAGE_KEYFRAME | STAGE_WINDOW)) == 0 || same_loras(a, b));
+}
+
+/* The open model that can do it, else the entry that it is to be opened in; NULL: there is none. */
+static struct entry *entry_find(struct models *models, int stages) {
+    const struct identity *wanted = &models->wanted;
+    struct entry *same = NULL;
+    for (int i = 0; i < models->count; i++) {
+        struct entry *entry = &models->entries[i];
+        if (entry->model && (entry->stages & stages) == stages &&
+            is_alike(&entry->identity, wanted, stages))
+            return entry;
+        if (is_alike(&entry->identity, wanted, -1))
+            same = entry;
+    }
+    return same;
+}
+
+/* The model used longest ago but for `kept`, of those that are open if `open`; NULL: none. */
+static struct entry *entry_oldest(struct models *models, const struct entry *kept, bool open) {
+    struct entry *oldest = NULL;
+    for (int i = 0; i < models->count; i++) {
+        struct entry *entry = &models->entries[i];
+        if (entry != kept && (entry->model || !open) && (!oldest || entry->used < oldest->used))
+            oldest = entry;
+    }
+    return oldest;
+}
+
+static void entry_close(struct entry *entry) {
+    model_close(&entry->model);
+    entry->stages = 0;
+    entry->bytes = 0;
+}
+
+/* A new place, or that of the model used longest ago. */
+static struct entry *entry_make(struct models *models) {
+    struct entry *entry = models->count < models->config.open_max
+                              ? &models->entries[models->count++]
+                              : entry_oldest(models, NULL, false);
+    entry_close(entry);
+    *entry = (struct entry){.identity = models->wanted};
+    return entry;
+}
+
+/* -- opening ------------------------------------------------------------------------------------
+ */
+
+static enum error_code differs(const char *path, const char *what, const struct hash *found,
+                               const struct hash *wanted, struct error *error) {
+    char have[HASH_HEX_BYTES], want[HASH_HEX_BYTES];
+    hash_hex(have, found);
+    hash_hex(want, wanted);
+    return error_set(
+        error, ERR_MISSING,
+        "%s: this worker's %s the hash %.16s, the job was planned with %.16s; give both "
+        "the same files",
+        path, what, have, want);
+}
+
+static enum error_code check_loras(const struct identity *identity, struct error *error) {
+    for (int i = 0; i < identity->lora_count; i++) {
+        const struct merged *lora = &identity->loras[i];
+        struct hash found;
+        enum error_code code = hash_of_file(&found, lora->path, error);
+        if (code != ERR_OK)
+            return error_prefix(error, "lora: ");
+        if (!hash_equal(&found, &lora->hash))
+            return differs(lora->path, "LoRA has", &found, &lora->hash, error);
+    }
+    return ERR_OK;
+}
+
+static size_t bytes_open(const struct models *models) {
+    size_t sum = 0;
+    for (int i = 0; i < models->count; i++)
+        sum += models->entries[i].bytes;
+    return sum;
+}
+
+/* Within the limit: fewer stages if they do not fit by themselves, then fewer other models. The
+ * entry is closed. */
+static enum error_code make_room(struct models *models, struct entry *entry,
+                                 struct model_options *options, int stages, struct error *error) {
+    size_t limit = models->config.memory, bytes = 0;
+    if (limit == 0)
+        return ERR_OK;
+    enum error_code code = model_measure(&bytes, entry->identity.path, options, error);
+    if (code == ERR_OK && bytes > limit && options->stages != stages) {
+        options->stages = stages;
+        code = model_measure(&bytes, entry->identity.path, options, error);
+    }
     if (code != ERR_OK)
         return code;
-    struct entry *entry = entry_find(models, path);
-    bool was_open = entry && entry->model;
+    bytes = bytes < limit ? bytes : limit;
+    struct entry *oldest;
+    while (bytes + bytes_open(models) > limit && (oldest = entry_oldest(models, entry, true)))
+        entry_close(oldest);
+    options->memory = limit - bytes_open(models);
+    entry->bytes = bytes;
+    return ERR_OK;
+}
+
+/* Open with the stages it had and the new ones: a worker that only decodes never maps a
+ * transformer. A small family is opened whole, once, rather than again for every stage. */
+static enum error_code entry_open(struct models *models, struct entry *entry, int stages,
+                                  struct error *error) {
+    struct model_info info;
+    struct model_lora loras[MODELS_LORAS_MAX];
+    const struct identity *identity = &entry->identity;
+    struct model_options options = {.stages = entry->stages | stages,
+                                    .dtype = models->config.dtype,
+                                    .weights = identity->weights,
+                                    .loras = loras,
+                                    .lora_count = identity->lora_count};
+    entry_close(entry);
+    for (int i = 0; i < identity->lora_count; i++)
+        loras[i] = (struct model_lora){identity->loras[i].path, identity->loras[i].strength};
+    enum error_code code = model_read_info(&info, identity->path, error);
+    if (code == ERR_OK)
+        code = check_loras(identity, error);
+    if (code != ERR_OK)
+        return code;
+    if (info.parameters <= SMALL_PARAMETERS)
+        options.stages = info.stages;
+    code = make_room(models, entry, &options, stages, error);
+    if (code == ERR_OK)
+        code = model_open(&entry->model, models->config.ops, models->config.device, identity->path,
+                          &options, error);
+    if (code == ERR_OK)
+        entry->stages = options.stages;
+    else
+        entry_close(entry);
+    return code;
+}
+
+enum error_code models_get(struct models *models, struct model **out,
+                           const struct models_request *request, struct error *error) {
+    enum error_code code = identify(&models->wanted, models, request, error);
+    if (code != ERR_OK)
+        return code;
+    struct entry *entry = entry_find(models, request->stages);
     if (!entry)
-        entry = entry_make(models, path);
+        entry = entry_make(models);
     entry->used = ++models->clock;
-    code = entry_ready(models, entry, stage, error);
+    bool ready = entry->model && (entry->stages & request->stages) == request->stages;
     /* The files may have been replaced since it was opened. */
-    if (code == ERR_OK && was_open && !hash_equal(&model_get_info(entry->model)->hash, hash))
-        code = entry_open(models, entry, stage, error);
+    if (!ready || !hash_equal(&model_get_info(entry->model)->hash, &request->hash))
+        code = entry_open(models, entry, request->stages, error);
     if (code != ERR_OK)
         return code;
     const struct hash *found = &model_get_info(entry->model)->hash;
-    if (!hash_equal(found, hash)) {
-        char have[HASH_HEX_BYTES], want[HASH_HEX_BYTES];
-        hash_hex(have, found);
-        hash_hex(want, hash);
-        return error_set(error, ERR_MISSING,
-                         "%s: this worker's weights have the hash %.16s, the job was planned with "
-                         "%.16s; give both the same files",
-                         path, have, want);
-    }
+    if (!hash_equal(found, &request->hash))
+        return differs(entry->identity.path, "weights have", found, &request->hash, error);
     *out = entry->model;
     return ERR_OK;
 }

@@ -1,5 +1,6 @@
 /* The models that a worker has open: opened when a task first needs one, kept until another needs
- * the room. One thread. */
+ * the room. One with LoRAs, or with its weights held in another type, is a model of its own.
+ * One thread. */
 #ifndef VIDLOOM_WORKER_MODELS_H
 #define VIDLOOM_WORKER_MODELS_H
 
@@ -8,29 +9,45 @@
 #include "kernels/ops.h"
 #include "worker/model/model.h"
 
+#define MODELS_LORAS_MAX 16 /* of one model */
+
 struct models;
 
 struct models_config {
     const struct ops *ops;
     struct device *device; /* outlives the models */
-    const char *folder;    /* where a bare name such as "pocket" is looked up */
+    const char *folder;    /* where bare names are looked up: "pocket", "style.safetensors" */
     enum dtype dtype;      /* compute type */
-    int open_max;          /* 0: 4. The one used longest ago is closed to make room. */
+    /* Bytes that the weights of all that is open may take; 0: no limit. To make room the models
+     * used longest ago are closed, and stages that the task does not need; what is then still too
+     * large is read again from its files as model.h says. */
+    size_t memory;
+    int open_max; /* 0: 4. The one used longest ago is closed to make room. */
 };
 
 MUST_CHECK enum error_code models_open(struct models **out, const struct models_config *config,
                                        struct error *error);
 void models_close(struct models **models); /* NULL is fine */
 
-/* The model that `spec` (a bare name, or a path) names, with `stage` open. Belongs to `models`;
- * valid until the next models_get. A model whose hash is not `hash` is ERR_MISSING: the job was
- * planned with other weights than this worker has. */
-MUST_CHECK enum error_code models_get(struct models *models, struct model **out, const char *spec,
-                                      const struct hash *hash, enum model_stage stage,
-                                      struct error *error);
+struct models_lora {
+    const char *spec;
+    struct hash hash; /* of the file */
+    float strength;
+};
+/* Specs are bare names in the folder of models, or paths: what has a slash. */
+struct models_request {
+    const char *spec;
+    struct hash hash;
+    int stages;         /* enum model_stage, or-ed: what will be asked of the model */
+    enum dtype weights; /* what matrices are held in: model_options.weights */
+    struct models_lora loras[MODELS_LORAS_MAX]; /* in the order in which they are added */
+    int lora_count;
+};
 
-/* Where `spec` is: a bare name is a folder in `folder`, anything with a slash is a path. */
-MUST_CHECK enum error_code models_path(char out[4096], const char *folder, const char *spec,
-                                       struct error *error);
+/* The model that is asked for, with its stages open. Belongs to `models`; valid until the next
+ * models_get. A model or a LoRA whose hash is not the one asked for is ERR_MISSING: the job was
+ * planned with other files than this worker has. */
+MUST_CHECK enum error_code models_get(struct models *models, struct model **out,
+                                      const struct models_request *request, struct error *error);
 
 #endif

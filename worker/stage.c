@@ -57,23 +57,69 @@ enum error_code stage_word(int *out, const struct stage_task *task, const char *
     return error_set(error, ERR_UNSUPPORTED, "this worker knows no %s \"%s\"", key, word);
 }
 
+/* -- models
+ * ---------------------------------------------------------------------------------------- */
+
+static enum error_code read_weights(struct models_request *out, const struct stage_task *task,
+                                    struct error *error) {
+    static const char *const words[] = {"bf16", "int8", "fp8", NULL};
+    static const enum dtype types[] = {DTYPE_BF16, DTYPE_I8, DTYPE_F8_E4M3};
+    int word;
+    if (!json_get(task->parameters, "weights"))
+        return ERR_OK;
+    enum error_code code = stage_word(&word, task, "weights", words, error);
+    if (code == ERR_OK)
+        out->weights = types[word];
+    return code;
+}
+
+/* One [hash,strength] and the name of its file. */
+static bool read_lora(struct models_lora *out, const struct json *lora, const struct json *file) {
+    if (lora->type != JSON_ARRAY || lora->length != 2 || file->type != JSON_STRING ||
+        lora->child->type != JSON_STRING || lora->child->next->type != JSON_NUMBER ||
+        !hash_from_hex(&out->hash, lora->child->string))
+        return false;
+    out->spec = file->string;
+    out->strength = (float)lora->child->next->number;
+    return isfinite(out->strength);
+}
+
+static enum error_code read_loras(struct models_request *out, const struct stage_task *task,
+                                  struct error *error) {
+    const struct json *loras = json_get(task->parameters, "lora");
+    const struct json *files = json_get(task->parameters, "lora_files");
+    if (!loras && !files)
+        return ERR_OK;
+    bool good = loras && files && loras->type == JSON_ARRAY && files->type == JSON_ARRAY &&
+                loras->length == files->length && loras->length <= MODELS_LORAS_MAX;
+    const struct json *file = good ? files->child : NULL;
+    for (const struct json *lora = good ? loras->child : NULL; lora && good; lora = lora->next) {
+        good = read_lora(&out->loras[out->lora_count++], lora, file);
+        file = file->next;
+    }
+    return good ? ERR_OK
+                : error_set(error, ERR_FORMAT,
+                            "the lease's parameters \"lora\" and \"lora_files\" are not as many "
+                            "[hash,strength] and names, at most %d",
+                            MODELS_LORAS_MAX);
+}
+
 enum error_code stage_model(struct model **out, struct stage_context *context,
-                            const struct stage_task *task, enum model_stage stage,
-                            struct error *error) {
-    const char *spec, *hex;
-    struct hash hash;
-    enum error_code code = stage_string(&spec, task, "model", error);
+                            const struct stage_task *task, int stages, struct error *error) {
+    const char *hex;
+    struct models_request request = {.stages = stages};
+    enum error_code code = stage_string(&request.spec, task, "model", error);
     if (code == ERR_OK)
         code = stage_string(&hex, task, "model_hash", error);
     if (code != ERR_OK)
         return code;
-    if (json_get(task->parameters, "lora") || json_get(task->parameters, "weights"))
-        return error_set(error, ERR_UNSUPPORTED,
-                         "this worker takes weights as their files have them; leave out the job's "
-                         "\"lora\" and \"weights\"");
-    if (!hash_from_hex(&hash, hex))
+    if (!hash_from_hex(&request.hash, hex))
         return error_set(error, ERR_FORMAT, "the lease's parameter \"model_hash\" is no hash");
-    code = models_get(context->models, out, spec, &hash, stage, error);
+    code = read_weights(&request, task, error);
+    if (code == ERR_OK)
+        code = read_loras(&request, task, error);
+    if (code == ERR_OK)
+        code = models_get(context->models, out, &request, error);
     if (code == ERR_OK)
         model_set_cancel(*out, task->cancel);
     return code;

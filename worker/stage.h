@@ -98,10 +98,11 @@ MUST_CHECK enum error_code stage_word(int *out, const struct stage_task *task, c
                                       const char *const *words, struct error *error);
 /* ERR_INTERRUPTED once the task is to be stopped. */
 MUST_CHECK enum error_code stage_canceled(const struct stage_task *task, struct error *error);
-/* The model that "model" and "model_hash" name, with the stage open; it heeds the task's `cancel`.
- */
+/* The model that "model" and "model_hash" name, with its weights held and its LoRAs merged as
+ * "weights", "lora" and "lora_files" say, and these stages (enum model_stage, or-ed) open; it heeds
+ * the task's `cancel`. Valid until the next call. */
 MUST_CHECK enum error_code stage_model(struct model **out, struct stage_context *context,
-                                       const struct stage_task *task, enum model_stage stage,
+                                       const struct stage_task *task, int stages,
                                        struct error *error);
 
 /* Codec, size, rate and quality, from the parameters of decode and mux. */

@@ -14,9 +14,7 @@ static enum error_code keep_frame(void *user, const uint8_t *rgb, int count, str
 enum error_code stage_keyframe(struct stage_context *context, const struct stage_task *task,
                                struct stage_result *result, struct error *error) {
     struct model *model;
-    enum error_code code = stage_model(&model, context, task, STAGE_KEYFRAME, error);
-    if (code == ERR_OK)
-        code = stage_model(&model, context, task, STAGE_VAE, error);
+    enum error_code code = stage_model(&model, context, task, STAGE_KEYFRAME | STAGE_VAE, error);
     if (code != ERR_OK)
         return code;
     const struct model_info *info = model_get_info(model);

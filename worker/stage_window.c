@@ -26,9 +26,7 @@ enum error_code stage_window(struct stage_context *context, const struct stage_t
     if (code == ERR_OK)
         code = read_rule(&rule, task, error);
     if (code == ERR_OK)
-        code = stage_model(&model, context, task, STAGE_WINDOW, error);
-    if (code == ERR_OK)
-        code = stage_model(&model, context, task, STAGE_VAE, error); /* encodes the tail */
+        code = stage_model(&model, context, task, STAGE_WINDOW | STAGE_VAE, error);
     if (code != ERR_OK)
         return code;
     const struct model_info *info = model_get_info(model);

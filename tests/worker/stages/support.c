@@ -109,6 +109,12 @@ void task_change(struct task *task, const char *key, const char *value) {
     arena_close(&arena);
 }
 
+void task_add(struct task *task, const char *members) {
+    size_t length = strlen(task->parameters), more = strlen(members) + 2;
+    assert_true(length + more < sizeof task->parameters);
+    (void)snprintf(task->parameters + length - 1, more + 1, ",%s}", members);
+}
+
 /* -- the chain --------------------------------------------------------------------------------- */
 
 static struct task task_of(const struct chain *chain, stage_function stage, const char *rest) {

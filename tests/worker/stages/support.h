@@ -52,6 +52,8 @@ void task_refused(struct chain *chain, const struct task *task, enum error_code 
                   const char *part);
 /* The parameter `key` replaced by the JSON text `value`; NULL: left out. */
 void task_change(struct task *task, const char *key, const char *value);
+/* More parameters: JSON members without braces. */
+void task_add(struct task *task, const char *members);
 
 /* An output's file in the store. */
 const char *output_path(struct chain *chain, const struct stage_artifact *output);

@@ -5,9 +5,11 @@
 #   build      the bare build with the CUDA table and its tests; 2 minutes
 #   resources  registers and spills of attention against ops/gpu/resources.txt; 20 seconds
 #   vectors    every operation's tests over the table; 1 minute
-#   memory     the same under compute-sanitizer's memcheck, where it is installed; 4 minutes
-# --table emulated:0 (or emulated:1, of Hopper's kind) runs the same on the emulated machine, with
-# no GPU: so this script is tested too. Ends with "N passed, N failed"; the exit status is 1 when one
+#   models     text encoder, transformer, VAE, samplers and whole requests against the tensors that the
+#              published classes gave; 1 minute
+#   memory     the operations' tests under compute-sanitizer's memcheck, where it is installed; 4 minutes
+# Tables for machines without a GPU, so that this script is tested too: cpu:0 and walled:0 (neither
+# needs nvcc), emulated:0 and emulated:1 (of Hopper's kind; slow). Ends with "N passed, N failed"; the exit status is 1 when one
 # failed.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -24,10 +26,13 @@ while [ $# -gt 1 ]; do
 done
 [ $# -eq 0 ] || { echo "check.sh: $1 wants a value" >&2; exit 2; }
 case $only in
-    all | build | resources | vectors | memory) ;;
+    all | build | resources | vectors | models | memory) ;;
     *) echo "check.sh: there is no part '$only'" >&2; exit 2 ;;
 esac
-build="build-cuda-bare"
+case ${table%%:*} in
+    cpu | walled) build=build-bare cuda=OFF ;;
+    *) build=build-cuda-bare cuda=ON ;;
+esac
 jobs=$(nproc)
 passed=0
 failed=0
@@ -54,12 +59,16 @@ part() {
 # The table is looked for beside the program that loads it.
 place_table() {
     library=libvidloom_${table%%:*}.so
-    [ ! -f "$build/$library" ] || cp "$build/$library" "$build/tests/kernels/"
-    [ -f "$build/tests/kernels/$library" ]
+    [ "$library" != libvidloom_cpu.so ] || return 0
+    from=$build/$library
+    [ -f "$from" ] || from=$build/tests/kernels/$library
+    for folder in tests/kernels tests/worker/model tests/parity; do
+        [ "$from" -ef "$build/$folder/$library" ] || cp "$from" "$build/$folder/" || return 1
+    done
 }
 
 build_all() {
-    cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=RelWithDebInfo -DVIDLOOM_BARE=ON -DVIDLOOM_CUDA=ON &&
+    cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=RelWithDebInfo -DVIDLOOM_BARE=ON "-DVIDLOOM_CUDA=$cuda" &&
         cmake --build "$build" -j "$jobs" && place_table
 }
 
@@ -71,7 +80,7 @@ echo "commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown), $(date -
 if part build; then
     step build build_all
 fi
-if part resources; then
+if part resources && [ "$cuda" = ON ]; then
     step resources sh ops/gpu/resources.sh
 fi
 for name in rows layout linear conv attention; do
@@ -87,5 +96,13 @@ for name in rows layout linear conv attention; do
         fi
     fi
 done
+if part models; then
+    for name in parity vae sampler; do
+        step "models: $name" timeout 600 "$build/tests/worker/model/test_model_$name" \
+            --table "$table"
+    done
+    step "models: golden" timeout 600 "$build/tests/parity/parity" tests/parity/golden \
+        --table "$table"
+fi
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -104,13 +104,9 @@ const void *given(const void *host) {
 
 static void backend_open(struct backend *out, const char *name) {
     struct error error = {0};
-    char library[64];
-    const char *colon = strchr(name, ':');
-    int length = (int)(colon != NULL ? colon - name : (long)strlen(name));
-    struct device_config config = {.index = colon != NULL ? (int)strtol(colon + 1, NULL, 10) : 0};
-    snprintf(library, sizeof library, "%.*s", length, name);
+    struct device_config config = {0};
     out->name = name;
-    if (ops_load(&out->ops, library, &error) != ERR_OK ||
+    if (ops_find(&out->ops, &config.index, name, &error) != ERR_OK ||
         out->ops->device_open(&out->device, &config, &error) != ERR_OK ||
         out->ops->arena_open(out->device, &out->arena, BACKEND_ARENA_BYTES, &error) != ERR_OK) {
         fprintf(stderr, "%s: %s\n", name, error.detail);

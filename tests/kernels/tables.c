@@ -1,4 +1,7 @@
 /* The tables themselves: complete, what they say of the device, measuring, loading. */
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include "tests/kernels/support.h"
 
 static void tables_are_complete(void **state) {
@@ -118,6 +121,49 @@ static void devices_are_named(void **state) {
     assert_int_equal(ops->device_probe(3, &error), ERR_MISSING);
 }
 
+/* How a process ends that does `wrong` with a device of the walled backend. */
+static int end_of(void (*wrong)(const struct ops *ops, struct device *device, float *there)) {
+    (void)fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        const struct ops *ops = NULL;
+        struct device *device = NULL;
+        struct arena arena;
+        (void)freopen("/dev/null", "w", stderr);
+        if (ops_load(&ops, "walled", NULL) != ERR_OK ||
+            ops->device_open(&device, NULL, NULL) != ERR_OK ||
+            ops->arena_open(device, &arena, 4096, NULL) != ERR_OK) {
+            _exit(0);
+        }
+        wrong(ops, device, arena_alloc(&arena, 64));
+        _exit(0);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return status;
+}
+
+static void nothing_wrong(const struct ops *ops, struct device *device, float *there) {
+    ops->zero(device, there, 64);
+}
+
+static void host_memory(const struct ops *ops, struct device *device, float *there) {
+    float host[16];
+    ops->combine(device, there, (const float *const[]){host}, (const float[]){1}, 1, 16);
+}
+
+static void device_memory(const struct ops *ops, struct device *device, float *there) {
+    ops->zero(device, there, 64);
+    *(volatile float *)there = 1;
+}
+
+static void the_wall_stands(void **state) {
+    (void)state;
+    assert_int_equal(end_of(nothing_wrong), 0);
+    assert_int_not_equal(end_of(host_memory), 0);
+    assert_int_not_equal(end_of(device_memory), 0);
+}
+
 static void types_have_names_and_sizes(void **state) {
     (void)state;
     assert_int_equal(dtype_bytes(DTYPE_F64), 8);
@@ -133,6 +179,7 @@ int main(void) {
         cmocka_unit_test_teardown(measuring_counts_what_the_cpu_holds, buffers_free),
         cmocka_unit_test(a_missing_backend_is_named),
         cmocka_unit_test(devices_are_named),
+        cmocka_unit_test(the_wall_stands),
         cmocka_unit_test(types_have_names_and_sizes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

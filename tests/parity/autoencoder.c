@@ -5,7 +5,6 @@
 
 #include "base/file.h"
 #include "tests/parity/parity.h"
-#include "worker/model/numbers.h"
 
 struct opened {
     struct parity_bench bench;
@@ -14,13 +13,13 @@ struct opened {
     struct vae *vae;
 };
 
-static enum error_code open_vae(struct opened *o, const char *folder, enum dtype dtype,
+static enum error_code open_vae(struct opened *o, const struct parity_given *given,
                                 struct error *error) {
     char path[FILE_PATH_BYTES];
     memset(o, 0, sizeof *o);
-    enum error_code code = parity_bench_open(&o->bench, dtype, error);
+    enum error_code code = parity_bench_open(&o->bench, given, error);
     if (code == ERR_OK)
-        code = file_join(path, folder, "vae", error);
+        code = file_join(path, given->folder, "vae", error);
     if (code == ERR_OK)
         code = config_read_vae(&o->config, path, NULL, error);
     if (code == ERR_OK)
@@ -37,34 +36,31 @@ static void close_vae(struct opened *o) {
 
 /* In bf16 we need not be nearer than the reference is to itself: its own error there is in the
  * case. */
-static void widen_bound(struct parity_result *result, const struct weights *tensors,
-                        enum dtype dtype) {
-    double own = parity_number(tensors, "bfloat16", 0, 0);
-    if (dtype == DTYPE_BF16 && own > result->bound)
+static void widen_bound(struct parity_result *result, const struct parity_given *given) {
+    double own = parity_number(given->tensors, "bfloat16", 0, 0);
+    if (given->dtype == DTYPE_BF16 && own > result->bound)
         result->bound = own;
 }
 
-/* Frames [count,H,W,3] of the compute type to out[3][..] at frame `at`, clamped. */
-static void keep_frames(float *out, int64_t at, const struct tensor *pixels, const void *frames,
-                        int64_t count, enum dtype dtype) {
+/* Frames [count,H,W,3] of the compute type, in the bench's memory, to out[3][..] at frame `at`,
+ * clamped. */
+static void keep_frames(float *out, int64_t at, const struct tensor *pixels,
+                        const struct runtime *runtime, const void *frames, int64_t count) {
     int64_t plane = pixels->dim[2] * pixels->dim[3];
-    const struct tensor from = {
-        .data = frames, .dtype = dtype, .rank = 1, .dim = {count * plane * 3}};
+    float *from = table_get(runtime, frames, count * plane * 3, runtime->dtype);
     for (int64_t i = 0; i < count * plane; i++)
-        for (int64_t c = 0; c < 3; c++) {
-            float value;
-            numbers_to_float(&value, &from, 3 * i + c, 1);
-            out[(c * pixels->dim[1] + at) * plane + i] = fminf(fmaxf(value, -1), 1);
-        }
+        for (int64_t c = 0; c < 3; c++)
+            out[(c * pixels->dim[1] + at) * plane + i] = fminf(fmaxf(from[3 * i + c], -1), 1);
+    free(from);
 }
 
-enum error_code parity_decode(struct parity_result *result, const char *folder,
-                              const struct weights *tensors, enum dtype dtype,
+enum error_code parity_decode(struct parity_result *result, const struct parity_given *given,
                               struct error *error) {
+    const struct weights *tensors = given->tensors;
     struct opened o;
     const struct tensor *latents = NULL, *pixels = NULL;
     float *got = NULL;
-    enum error_code code = open_vae(&o, folder, dtype, error);
+    enum error_code code = open_vae(&o, given, error);
     if (code == ERR_OK)
         code = parity_need(&latents, tensors, "latents", error);
     if (code == ERR_OK)
@@ -78,49 +74,55 @@ enum error_code parity_decode(struct parity_result *result, const char *folder,
         vae_stream_open(&stream, o.vae, &o.bench.runtime, false, latents->dim[1], latents->dim[2],
                         latents->dim[3], 1);
         while ((frames = vae_decode_next(&stream, latents->data, &count)) != NULL) {
-            keep_frames(got, at, pixels, frames, count, dtype);
+            keep_frames(got, at, pixels, &o.bench.runtime, frames, count);
             at += count;
         }
         code = o.bench.runtime.ops->status(o.bench.runtime.device, error);
         parity_measure(result, got, pixels);
-        widen_bound(result, tensors, dtype);
+        widen_bound(result, given);
     }
     free(got);
     close_vae(&o);
     return code;
 }
 
-/* [3,T,H,W] f32 to [T,H,W,3] of the compute type in work memory. */
+/* [3,T,H,W] f32 to [T,H,W,3] of the compute type in work memory; NULL: no memory. */
 static void *take_pixels(struct runtime *runtime, const struct tensor *pixels) {
     int64_t count = tensor_elements(pixels), area = count / 3;
-    float *last = work_floats(runtime, count);
-    void *out = work_alloc(runtime, count, runtime->dtype);
+    float *last = malloc((size_t)count * sizeof *last);
+    if (last == NULL)
+        return NULL;
     for (int64_t i = 0; i < area; i++)
         for (int64_t c = 0; c < 3; c++)
             last[3 * i + c] = ((const float *)pixels->data)[c * area + i];
-    runtime->ops->convert(runtime->device, out, runtime->dtype, last, DTYPE_F32, count);
+    float *exact = table_put_floats(runtime, last, count);
+    void *out = work_alloc(runtime, count, runtime->dtype);
+    runtime->ops->convert(runtime->device, out, runtime->dtype, exact, DTYPE_F32, count);
+    free(last);
     return out;
 }
 
-enum error_code parity_encode(struct parity_result *result, const char *folder,
-                              const struct weights *tensors, enum dtype dtype,
+enum error_code parity_encode(struct parity_result *result, const struct parity_given *given,
                               struct error *error) {
+    const struct weights *tensors = given->tensors;
     struct opened o;
     const struct tensor *latents = NULL, *pixels = NULL;
-    enum error_code code = open_vae(&o, folder, dtype, error);
+    void *in = NULL;
+    enum error_code code = open_vae(&o, given, error);
     if (code == ERR_OK)
         code = parity_need(&latents, tensors, "latents", error);
     if (code == ERR_OK)
         code = parity_need(&pixels, tensors, "pixels", error);
+    if (code == ERR_OK && (in = take_pixels(&o.bench.runtime, pixels)) == NULL)
+        code = error_set(error, ERR_MEMORY, "no memory");
     if (code == ERR_OK) {
         struct runtime *runtime = &o.bench.runtime;
-        void *in = take_pixels(runtime, pixels);
         float *got = work_floats(runtime, tensor_elements(latents));
         vae_encode(o.vae, runtime, got, in, pixels->dim[1], latents->dim[1], latents->dim[2],
                    latents->dim[3], 1);
         code = runtime->ops->status(runtime->device, error);
-        parity_measure(result, got, latents);
-        widen_bound(result, tensors, dtype);
+        parity_measure_there(result, &o.bench, got, latents);
+        widen_bound(result, given);
     }
     close_vae(&o);
     return code;

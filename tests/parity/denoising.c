@@ -28,44 +28,49 @@ static enum error_code run_pass(struct parity_result *result, struct parity_benc
     transformer_text_open(&words, transformer, runtime, &grid, text->data, (int)text->dim[0],
                           (int)parity_number(tensors, "text_length", 0, 512));
     if (rows != NULL)
-        transformer_image_open(&image, transformer, runtime, &grid, rows->data, rows->dim[0]);
+        transformer_image_open(&image, transformer, runtime, &grid,
+                               table_put_floats(runtime, rows->data, tensor_elements(rows)),
+                               rows->dim[0]);
     int64_t plane = latents->dim[1] * latents->dim[2] * latents->dim[3];
     bool conditioned = config->in_channels > config->out_channels;
     int given = (int)parity_number(tensors, "prefix_frames", 0, 0);
-    uint8_t *group = work_alloc(runtime, grid.tokens, DTYPE_U8);
+    uint8_t *group = malloc((size_t)grid.tokens);
+    if (group == NULL)
+        return error_set(error, ERR_MEMORY, "no memory for %lld tokens", (long long)grid.tokens);
     for (int64_t i = 0; i < grid.tokens; i++)
         group[i] = i / (grid.tokens / grid.frames) < given;
+    const float *in = table_put_floats(runtime, latents->data, tensor_elements(latents));
     const struct transformer_input input = {
-        .latents = latents->data,
-        .condition =
-            conditioned ? (const float *)latents->data + config->out_channels * plane : NULL,
+        .latents = in,
+        .condition = conditioned ? in + config->out_channels * plane : NULL,
         .grid = &grid,
         .text = &words,
         .image = rows != NULL ? &image : NULL,
         .time = {.value = {(float)parity_number(tensors, "time", 0, 0), 0},
                  .count = given > 0 ? 2 : 1,
-                 .group = group}};
+                 .group = table_put(runtime, group, (size_t)grid.tokens)}};
+    free(group);
     float *out = work_floats(runtime, tensor_elements(velocity));
     transformer_forward(transformer, runtime, out, &input);
     code = runtime->ops->status(runtime->device, error);
-    parity_measure(result, out, velocity);
+    parity_measure_there(result, bench, out, velocity);
     return code;
 }
 
-enum error_code parity_transformer(struct parity_result *result, const char *folder,
-                                   const struct weights *tensors, enum dtype dtype,
+enum error_code parity_transformer(struct parity_result *result, const struct parity_given *given,
                                    struct error *error) {
     struct parity_bench bench;
     struct model_config config;
     struct denoiser denoiser = {.alone = false};
-    enum error_code code = parity_bench_open(&bench, dtype, error);
+    enum error_code code = parity_bench_open(&bench, given, error);
     if (code == ERR_OK)
-        code = config_read_model(&config, folder, error);
+        code = config_read_model(&config, given->folder, error);
     if (code == ERR_OK)
-        code = denoiser_open(&denoiser, &bench.runtime, folder, &config.window, false, error);
+        code =
+            denoiser_open(&denoiser, &bench.runtime, given->folder, &config.window, false, error);
     if (code == ERR_OK) {
-        int expert = (int)parity_number(tensors, "expert", 0, 0);
-        code = run_pass(result, &bench, denoiser.expert[expert].transformer, tensors, error);
+        int expert = (int)parity_number(given->tensors, "expert", 0, 0);
+        code = run_pass(result, &bench, denoiser.expert[expert].transformer, given->tensors, error);
     }
     denoiser_close(&denoiser, &bench.runtime);
     parity_bench_close(&bench);
@@ -125,22 +130,23 @@ static enum error_code run_request(struct parity_result *result, struct model *m
 }
 
 /* Errors add up over steps, so that in bf16 a trajectory is held to its peak signal to noise. */
-enum error_code parity_trajectory(struct parity_result *result, const char *folder,
-                                  const struct weights *tensors, enum dtype dtype,
+enum error_code parity_trajectory(struct parity_result *result, const struct parity_given *given,
                                   struct error *error) {
-    const struct ops *ops = ops_cpu();
-    const struct device_config config = {0};
-    const struct model_options options = {.stages = -1, .dtype = dtype};
+    const struct ops *ops = NULL;
+    struct device_config config = {0};
+    const struct model_options options = {.stages = -1, .dtype = given->dtype};
     struct device *device = NULL;
     struct model *model = NULL;
     result->decibels_least = 40;
-    if (dtype == DTYPE_BF16)
+    if (given->dtype == DTYPE_BF16)
         result->bound = 1;
-    enum error_code code = ops->device_open(&device, &config, error);
+    enum error_code code = ops_find(&ops, &config.index, given->table, error);
     if (code == ERR_OK)
-        code = model_open(&model, ops, device, folder, &options, error);
+        code = ops->device_open(&device, &config, error);
     if (code == ERR_OK)
-        code = run_request(result, model, tensors, error);
+        code = model_open(&model, ops, device, given->folder, &options, error);
+    if (code == ERR_OK)
+        code = run_request(result, model, given->tensors, error);
     model_close(&model);
     if (device != NULL)
         ops->device_close(&device);

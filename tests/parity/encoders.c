@@ -4,23 +4,24 @@
 
 #include "tests/parity/parity.h"
 
-enum error_code parity_text(struct parity_result *result, const char *folder,
-                            const struct weights *tensors, enum dtype dtype, struct error *error) {
+enum error_code parity_text(struct parity_result *result, const struct parity_given *given,
+                            struct error *error) {
+    const struct weights *tensors = given->tensors;
     struct parity_bench bench;
     struct umt5_config config;
     struct weights *file = NULL;
     struct umt5 *umt5 = NULL;
     const struct tensor *ids = NULL, *rows = NULL;
     float *got = NULL;
-    enum error_code code = parity_bench_open(&bench, dtype, error);
+    enum error_code code = parity_bench_open(&bench, given, error);
     if (code == ERR_OK)
         code = parity_need(&ids, tensors, "ids", error);
     if (code == ERR_OK)
         code = parity_need(&rows, tensors, "rows", error);
     if (code == ERR_OK)
-        code = config_read_umt5(&config, folder, NULL, error);
+        code = config_read_umt5(&config, given->folder, NULL, error);
     if (code == ERR_OK)
-        code = weights_open_folder(&file, folder, "model", error);
+        code = weights_open_folder(&file, given->folder, "model", error);
     if (code == ERR_OK)
         code = umt5_open(&umt5, &bench.runtime, file, &config, NULL, error);
     if (code == ERR_OK && (got = malloc((size_t)tensor_elements(rows) * sizeof *got)) == NULL)
@@ -54,14 +55,15 @@ static enum error_code check_fit(const struct clip_config *config, const struct 
     return code;
 }
 
-enum error_code parity_clip(struct parity_result *result, const char *folder,
-                            const struct weights *tensors, enum dtype dtype, struct error *error) {
+enum error_code parity_clip(struct parity_result *result, const struct parity_given *given,
+                            struct error *error) {
+    const struct weights *tensors = given->tensors;
     struct parity_bench bench;
     struct clip_config config;
     struct weights *file = NULL;
     struct clip *clip = NULL;
     const struct tensor *rgb = NULL, *fit = NULL, *rows = NULL;
-    enum error_code code = parity_bench_open(&bench, dtype, error);
+    enum error_code code = parity_bench_open(&bench, given, error);
     if (code == ERR_OK)
         code = parity_need(&rgb, tensors, "rgb", error);
     if (code == ERR_OK)
@@ -69,11 +71,11 @@ enum error_code parity_clip(struct parity_result *result, const char *folder,
     if (code == ERR_OK)
         code = parity_need(&rows, tensors, "rows", error);
     if (code == ERR_OK)
-        code = config_read_clip(&config, folder, NULL, error);
+        code = config_read_clip(&config, given->folder, NULL, error);
     if (code == ERR_OK)
         code = check_fit(&config, rgb, fit, error);
     if (code == ERR_OK)
-        code = weights_open_folder(&file, folder, "model", error);
+        code = weights_open_folder(&file, given->folder, "model", error);
     if (code == ERR_OK)
         code = clip_open(&clip, &bench.runtime, file, &config, NULL, error);
     if (code == ERR_OK) {
@@ -81,7 +83,7 @@ enum error_code parity_clip(struct parity_result *result, const char *folder,
         code = clip_encode(clip, &bench.runtime, got, rgb->data, (int)rgb->dim[0], (int)rgb->dim[1],
                            error);
         if (code == ERR_OK)
-            parity_measure(result, got, rows);
+            parity_measure_there(result, &bench, got, rows);
     }
     clip_close(&bench.runtime, &clip);
     weights_close(&file);

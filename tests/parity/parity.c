@@ -1,4 +1,5 @@
-/* Every case that make.py wrote, run by us in f32 and in bf16: parity FOLDER [--only WORD].
+/* Every case that make.py wrote, run by us in f32 and in bf16: parity FOLDER [--only WORD]
+ * [--table NAME:INDEX].
  *
  * FOLDER has a folder for each model, with cases <kind>.<name>.safetensors in it. Prints a line a
  * case and type, its relative error and bound; exits 1 when one is over, 2 when one could not run.
@@ -12,6 +13,7 @@
 #include "tests/parity/parity.h"
 
 struct tally {
+    const char *table, *only; /* as on the command line */
     int cases, over, broken;
 };
 
@@ -59,7 +61,8 @@ static void run_case(const char *folder, const char *label, const char *file, pa
         if (code == ERR_OK)
             code = weights_open(&tensors, path, &error);
         if (code == ERR_OK)
-            code = run(&result, folder, tensors, dtypes[i], &error);
+            code = run(&result, &(struct parity_given){tally->table, folder, tensors, dtypes[i]},
+                       &error);
         weights_close(&tensors);
         tally->cases++;
         if (code == ERR_OK) {
@@ -77,7 +80,7 @@ static int plain_name(const struct dirent *entry) {
     return entry->d_name[0] != '.';
 }
 
-static void run_model(const char *root, const char *model, const char *only, struct tally *tally) {
+static void run_model(const char *root, const char *model, struct tally *tally) {
     char folder[FILE_PATH_BYTES];
     struct dirent **entries;
     if (file_join(folder, root, model, NULL) != ERR_OK)
@@ -89,7 +92,7 @@ static void run_model(const char *root, const char *model, const char *only, str
         char label[512];
         (void)snprintf(label, sizeof label, "%s %.*s", model,
                        suffix != NULL ? (int)(suffix - file) : 0, file);
-        if (run != NULL && (only == NULL || strstr(label, only) != NULL))
+        if (run != NULL && (tally->only == NULL || strstr(label, tally->only) != NULL))
             run_case(folder, label, file, run, tally);
         free(entries[i]);
     }
@@ -98,16 +101,18 @@ static void run_model(const char *root, const char *model, const char *only, str
 }
 
 int main(int argc, char **argv) {
-    struct tally tally = {0};
+    struct tally tally = {.table = table_argument(&argc, argv)};
     struct dirent **models;
     bool good = argc == 2 || (argc == 4 && strcmp(argv[2], "--only") == 0);
     int count = good ? scandir(argv[1], &models, plain_name, alphasort) : -1;
     if (count < 0) {
-        (void)fprintf(stderr, "usage: parity FOLDER [--only WORD]; FOLDER is what make.py wrote\n");
+        (void)fprintf(stderr, "usage: parity FOLDER [--only WORD] [--table NAME:INDEX]; FOLDER is "
+                              "what make.py wrote\n");
         return 2;
     }
+    tally.only = argc == 4 ? argv[3] : NULL;
     for (int i = 0; i < count; i++) {
-        run_model(argv[1], models[i]->d_name, argc == 4 ? argv[3] : NULL, &tally);
+        run_model(argv[1], models[i]->d_name, &tally);
         free(models[i]);
     }
     free(models);

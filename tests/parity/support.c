@@ -1,29 +1,16 @@
 #include <math.h>
-#include <string.h>
+#include <stdlib.h>
 
 #include "tests/parity/parity.h"
 
-#define ROOM ((size_t)16 << 30) /* address space */
-
-enum error_code parity_bench_open(struct parity_bench *bench, enum dtype dtype,
+enum error_code parity_bench_open(struct parity_bench *bench, const struct parity_given *given,
                                   struct error *error) {
-    memset(bench, 0, sizeof *bench);
-    bench->runtime = (struct runtime){
-        .ops = ops_cpu(), .dtype = dtype, .params = &bench->params, .work = &bench->work};
-    const struct device_config config = {0};
-    enum error_code code = bench->runtime.ops->device_open(&bench->runtime.device, &config, error);
-    if (code == ERR_OK)
-        code = arena_open(&bench->params, ROOM, error);
-    if (code == ERR_OK)
-        code = arena_open(&bench->work, ROOM, error);
-    return code;
+    return table_open(&bench->runtime, &bench->params, &bench->work, given->table, 0, given->dtype,
+                      error);
 }
 
 void parity_bench_close(struct parity_bench *bench) {
-    if (bench->runtime.device != NULL)
-        bench->runtime.ops->device_close(&bench->runtime.device);
-    arena_close(&bench->params);
-    arena_close(&bench->work);
+    table_close(&bench->runtime);
 }
 
 const struct tensor *parity_find(const struct weights *tensors, const char *name) {
@@ -62,4 +49,11 @@ void parity_measure(struct parity_result *result, const float *got, const struct
         result->decibels =
             isfinite(mean) ? 10 * log10((high - low) * (high - low) / (mean + 1e-30)) : -INFINITY;
     }
+}
+
+void parity_measure_there(struct parity_result *result, const struct parity_bench *bench,
+                          const float *there, const struct tensor *expected) {
+    float *got = table_get(&bench->runtime, there, tensor_elements(expected), DTYPE_F32);
+    parity_measure(result, got, expected);
+    free(got);
 }

@@ -7,7 +7,11 @@
 
 #include "worker/model/numbers.h"
 
-#define WORK_BYTES ((size_t)4 << 30) /* address space */
+static const char *table = "cpu"; /* that benches are opened on */
+
+void bench_choose(int *count, char **arguments) {
+    table = table_argument(count, arguments);
+}
 
 void ok(enum error_code code, const struct error *error) {
     if (code != ERR_OK)
@@ -17,12 +21,7 @@ void ok(enum error_code code, const struct error *error) {
 void bench_start(struct bench *bench, enum dtype dtype) {
     struct error error = {0};
     memset(bench, 0, sizeof *bench);
-    bench->runtime = (struct runtime){
-        .ops = ops_cpu(), .dtype = dtype, .params = &bench->params, .work = &bench->work};
-    const struct device_config config = {.threads = 2};
-    ok(bench->runtime.ops->device_open(&bench->runtime.device, &config, &error), &error);
-    ok(arena_open(&bench->params, WORK_BYTES, &error), &error);
-    ok(arena_open(&bench->work, WORK_BYTES, &error), &error);
+    ok(table_open(&bench->runtime, &bench->params, &bench->work, table, 2, dtype, &error), &error);
 }
 
 void bench_open(struct bench *bench, const char *folder, enum dtype dtype) {
@@ -34,9 +33,7 @@ void bench_open(struct bench *bench, const char *folder, enum dtype dtype) {
 
 void bench_close(struct bench *bench) {
     parts_close(&bench->parts, &bench->runtime);
-    bench->runtime.ops->device_close(&bench->runtime.device);
-    arena_close(&bench->params);
-    arena_close(&bench->work);
+    table_close(&bench->runtime);
 }
 
 static char scratch[64];
@@ -79,6 +76,13 @@ double relative_error(const float *got, const float *expected, int64_t count) {
     return isfinite(difference) ? sqrt(difference / (size > 0 ? size : 1)) : INFINITY;
 }
 
+void near_enough(const struct bench *bench, const char *what, const float *there,
+                 const struct tensor *expected) {
+    float *got = table_get(&bench->runtime, there, tensor_elements(expected), DTYPE_F32);
+    close_enough(what, got, expected, bench->runtime.dtype);
+    free(got);
+}
+
 void close_enough(const char *what, const float *got, const struct tensor *expected,
                   enum dtype dtype) {
     double error = relative_error(got, expected->data, tensor_elements(expected));
@@ -110,9 +114,8 @@ float *channels_last(const float *x, int64_t channels, int64_t pixels) {
 }
 
 void *narrowed(struct bench *bench, const float *x, int64_t count) {
-    float *exact = work_floats(&bench->runtime, count);
+    float *exact = table_put_floats(&bench->runtime, x, count);
     void *out = work_alloc(&bench->runtime, count, bench->runtime.dtype);
-    bench->runtime.ops->upload(bench->runtime.device, exact, x, (size_t)count * sizeof *x);
     bench->runtime.ops->convert(bench->runtime.device, out, bench->runtime.dtype, exact, DTYPE_F32,
                                 count);
     return out;

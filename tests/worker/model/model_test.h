@@ -1,4 +1,5 @@
-/* What the tests of models share: a runtime on the CPU, reference tensors, comparison. */
+/* What the tests of models share: a runtime on the CPU or another table, reference tensors,
+ * comparison. */
 #ifndef VIDLOOM_TESTS_WORKER_MODEL_MODEL_TEST_H
 #define VIDLOOM_TESTS_WORKER_MODEL_MODEL_TEST_H
 
@@ -10,18 +11,21 @@
 #include <cmocka.h>
 
 #include "base/file.h"
+#include "tests/worker/model/test_table.h"
 #include "worker/model/parts.h"
 
 #define RANDOM_WAN "tests/vectors/random_wan"
 #define POCKET     "models/pocket"
 
-/* A folder's parts on the CPU. */
+/* A folder's parts on a device. */
 struct bench {
     struct runtime runtime;
     struct arena params, work;
     struct parts parts;
 };
 
+/* The table of every bench from now on: "--table cuda:0" taken out of the arguments. */
+void bench_choose(int *count, char **arguments);
 void bench_start(struct bench *bench, enum dtype dtype); /* without parts */
 void bench_open(struct bench *bench, const char *folder, enum dtype dtype);
 void bench_close(struct bench *bench);
@@ -46,13 +50,17 @@ double relative_error(const float *got, const float *expected, int64_t count);
 void close_enough(const char *what, const float *got, const struct tensor *expected,
                   enum dtype dtype);
 
+/* The same for numbers that are in the bench's memory, in the bench's type. */
+void near_enough(const struct bench *bench, const char *what, const float *there,
+                 const struct tensor *expected);
+
 /* Elements of a compute type as floats (malloc). */
 float *widened(const void *x, int64_t count, enum dtype dtype);
 /* [C,T,H,W] from [T,H,W,C] and back (malloc). */
 float *channels_first(const float *x, int64_t channels, int64_t pixels);
 float *channels_last(const float *x, int64_t channels, int64_t pixels);
-/* One pass of the first expert: velocity and latents are [Cout,frames,height,width], work memory as
- * transformer_input asks for it. `image` may be NULL. */
+/* One pass of the first expert: velocity, latents, condition and image are in the bench's memory,
+ * the first two [Cout,frames,height,width]; the text is the host's. `image` may be NULL. */
 struct pass {
     int64_t frames, height, width;
     const float *latents, *condition, *text, *image;

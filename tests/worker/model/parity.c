@@ -1,5 +1,7 @@
 /* Text encoder and transformer against tensors that the published classes gave, in f32 and bf16: of
- * a tiny model with random weights and odd sizes, and of the pocket family where it is. */
+ * a tiny model with random weights and odd sizes, and of the pocket family where it is.
+ *
+ *     test_model_parity [--table NAME:INDEX] */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -99,19 +101,20 @@ static void forward_one(struct state *state, const char *name, int index) {
     const struct tensor *velocity = reference(state->reference, "%s.%d.velocity", name, index);
     int64_t count = tensor_elements(velocity);
     float *out = work_floats(runtime, count);
+    const float *in = table_put_floats(runtime, input->data, tensor_elements(input));
     run_pass(bench, denoiser, out,
              &(struct pass){.frames = input->dim[1],
                             .height = input->dim[2],
                             .width = input->dim[3],
-                            .latents = input->data,
-                            .condition = window ? (const float *)input->data + count : NULL,
+                            .latents = in,
+                            .condition = window ? in + count : NULL,
                             .text = text->data,
                             .text_rows = real_rows(text),
                             .text_length = (int)text->dim[0],
                             .time = {.value = {*(const float *)time->data}, .count = 1}});
     char label[64];
     (void)snprintf(label, sizeof label, "%s.%d", name, index);
-    close_enough(label, out, velocity, state->subject->dtype);
+    near_enough(bench, label, out, velocity);
 }
 
 static void keyframe_forward(void **argument) {
@@ -133,7 +136,7 @@ static struct pass keyframe_pass(struct state *state) {
         .frames = input->dim[1],
         .height = input->dim[2],
         .width = input->dim[3],
-        .latents = input->data,
+        .latents = table_put_floats(&state->bench.runtime, input->data, tensor_elements(input)),
         .text = text->data,
         .text_rows = real_rows(text),
         .text_length = (int)text->dim[0],
@@ -153,7 +156,7 @@ static void text_padding(void **argument) {
         float *out = work_floats(&state->bench.runtime, tensor_elements(velocity));
         pass.text_rows = counts[i];
         run_pass(&state->bench, state->bench.parts.keyframe, out, &pass);
-        close_enough("padded text", out, velocity, state->subject->dtype);
+        near_enough(&state->bench, "padded text", out, velocity);
     }
 }
 
@@ -169,14 +172,17 @@ static void time_groups(void **argument) {
     struct error error = {0};
     struct weights *times;
     ok(weights_open(&times, "tests/worker/model/vectors/times.safetensors", &error), &error);
-    uint8_t *group = work_alloc(runtime, tokens, DTYPE_U8);
+    uint8_t *group = malloc((size_t)tokens);
+    assert_non_null(group);
     for (int64_t i = 0; i < tokens; i++)
         group[i] = i % 3 == 0;
+    const uint8_t *there = table_put(runtime, group, (size_t)tokens);
+    free(group);
     float *out = work_floats(runtime, 16 * pass.frames * pass.height * pass.width);
     pass.time =
-        (struct transformer_time){.value = {pass.time.value[0], 0}, .count = 2, .group = group};
+        (struct transformer_time){.value = {pass.time.value[0], 0}, .count = 2, .group = there};
     run_pass(&state->bench, state->bench.parts.keyframe, out, &pass);
-    close_enough("time groups", out, reference(times, "velocity"), state->subject->dtype);
+    near_enough(&state->bench, "time groups", out, reference(times, "velocity"));
     weights_close(&times);
 }
 
@@ -198,9 +204,8 @@ static void trajectory(void **argument) {
     for (int i = 0; i <= schedule.steps; i++)
         assert_float_equal(schedule.sigma[i], ((const float *)sigmas->data)[i], 1e-6);
     int64_t count = tensor_elements(noise);
-    float *x = work_floats(runtime, count), *v = work_floats(runtime, count);
+    float *x = table_put_floats(runtime, noise->data, count), *v = work_floats(runtime, count);
     float *u = work_floats(runtime, count), g = scheduler->guidance;
-    memcpy(x, noise->data, (size_t)count * sizeof *x);
     struct pass pass = keyframe_pass(state), negative = pass;
     pass.latents = negative.latents = x;
     negative.text = empty->data;
@@ -220,7 +225,7 @@ static void trajectory(void **argument) {
         (void)snprintf(name, sizeof name, "sampler.step%d", i);
         const struct tensor *expected = weights_find(state->reference, name);
         if (expected != NULL)
-            close_enough(name, x, expected, state->subject->dtype);
+            near_enough(&state->bench, name, x, expected);
     }
 }
 
@@ -242,7 +247,7 @@ static int run_subject(const struct subject *subject) {
     return failed;
 }
 
-int main(void) {
+int main(int count, char **arguments) {
     static const struct subject subjects[] = {
         {RANDOM_WAN, RANDOM_WAN "/reference.safetensors", DTYPE_F32},
         {RANDOM_WAN, RANDOM_WAN "/reference.safetensors", DTYPE_BF16},
@@ -250,6 +255,7 @@ int main(void) {
         {POCKET, "tests/vectors/pocket.safetensors", DTYPE_BF16},
     };
     int failed = 0;
+    bench_choose(&count, arguments);
     for (size_t i = 0; i < sizeof subjects / sizeof *subjects; i++)
         failed += run_subject(&subjects[i]);
     return failed;

@@ -13,18 +13,14 @@
 #define COUNT   16
 
 struct fixture {
-    struct runtime runtime;
-    struct arena work;
+    struct bench bench;
     struct weights *file;
 };
 
 static int open_fixture(void **state) {
     static struct fixture f;
     struct error error = {0};
-    const struct device_config config = {.threads = 1};
-    f.runtime = (struct runtime){.ops = ops_cpu(), .dtype = DTYPE_F32, .work = &f.work};
-    ok(f.runtime.ops->device_open(&f.runtime.device, &config, &error), &error);
-    ok(arena_open(&f.work, 1 << 20, &error), &error);
+    bench_start(&f.bench, DTYPE_F32);
     ok(weights_open(&f.file, VECTORS, &error), &error);
     *state = &f;
     return 0;
@@ -33,16 +29,25 @@ static int open_fixture(void **state) {
 static int close_fixture(void **state) {
     struct fixture *f = *state;
     weights_close(&f->file);
-    f->runtime.ops->device_close(&f->runtime.device);
-    arena_close(&f->work);
+    table_close(&f->bench.runtime);
     return 0;
 }
 
-static void velocity(const struct fixture *f, float *v, const float *x, float t) {
+static void read_back(const struct fixture *f, float out[COUNT], const float *there) {
+    const struct runtime *runtime = &f->bench.runtime;
+    runtime->ops->download(runtime->device, out, there, COUNT * sizeof *out);
+}
+
+/* v there of x there; x as it is goes to `now`. */
+static void velocity(const struct fixture *f, float *v, const float *x, float now[COUNT], float t) {
     const float *a = reference(f->file, "a")->data, *b = reference(f->file, "b")->data;
     const float *c = reference(f->file, "c")->data;
+    const struct runtime *runtime = &f->bench.runtime;
+    float out[COUNT];
+    read_back(f, now, x);
     for (int i = 0; i < COUNT; i++)
-        v[i] = a[i] * x[i] + b[i] * sinf(3 * x[i]) + c[i] * t / 1000;
+        out[i] = a[i] * now[i] + b[i] * sinf(3 * now[i]) + c[i] * t / 1000;
+    runtime->ops->upload(runtime->device, v, out, sizeof out);
 }
 
 static void follow(struct fixture *f, const char *name, enum sampler sampler, int steps,
@@ -55,17 +60,20 @@ static void follow(struct fixture *f, const char *name, enum sampler sampler, in
     struct schedule schedule;
     struct sampler_run run;
     ok(schedule_make(&schedule, &config, sampler, steps, shift, NULL, &error), &error);
-    arena_reset(&f->work, 0);
-    float *x = work_floats(&f->runtime, COUNT), *v = work_floats(&f->runtime, COUNT);
-    memcpy(x, reference(f->file, "noise")->data, COUNT * sizeof *x);
-    sampler_start(&run, &schedule, &f->runtime, COUNT, NULL, NULL);
+    struct runtime *runtime = &f->bench.runtime;
+    arena_reset(runtime->work, 0);
+    float *x = table_put_floats(runtime, reference(f->file, "noise")->data, COUNT);
+    float *v = work_floats(runtime, COUNT);
+    sampler_start(&run, &schedule, runtime, COUNT, NULL, NULL);
     double worst = 0;
+    float now[COUNT];
     for (int i = 0; i < steps; i++) {
         assert_float_equal(schedule.sigma[i], ((const float *)sigmas->data)[i], 1e-6);
         assert_float_equal(schedule.time[i], ((const float *)times->data)[i], 1e-3);
-        velocity(f, v, x, schedule.time[i]);
+        velocity(f, v, x, now, schedule.time[i]);
         sampler_step(&run, x, v);
-        double step = relative_error(x, (const float *)path->data + (size_t)i * COUNT, COUNT);
+        read_back(f, now, x);
+        double step = relative_error(now, (const float *)path->data + (size_t)i * COUNT, COUNT);
         worst = step > worst ? step : worst;
     }
     print_message("%s, %d steps, shift %g: %.2e\n", name, steps, (double)shift, worst);
@@ -92,22 +100,25 @@ static void renoise(void **state) {
     struct sampler_run run;
     ok(schedule_make(&schedule, &config, SAMPLER_RENOISE, 2, 5, NULL, &error), &error);
     assert_float_equal(schedule.sigma[1], 0.8, 1e-7); /* its own list, not the computed one */
-    arena_reset(&f->work, 0);
-    float *x = work_floats(&f->runtime, COUNT), *v = work_floats(&f->runtime, COUNT);
-    float host[COUNT], noise[COUNT], start[COUNT];
-    memcpy(x, reference(f->file, "noise")->data, COUNT * sizeof *x);
-    memcpy(start, x, sizeof start);
+    struct runtime *runtime = &f->bench.runtime;
+    arena_reset(runtime->work, 0);
+    float *x = table_put_floats(runtime, reference(f->file, "noise")->data, COUNT);
+    float *v = work_floats(runtime, COUNT);
+    float host[COUNT], noise[COUNT], start[COUNT], now[COUNT], slope[COUNT];
     struct noise_source source = {.seed = 11, .stream = 22, .drawn = COUNT};
-    sampler_start(&run, &schedule, &f->runtime, COUNT, &source, host);
-    velocity(f, v, x, 1000);
+    sampler_start(&run, &schedule, runtime, COUNT, &source, host);
+    velocity(f, v, x, start, 1000);
+    read_back(f, slope, v);
     sampler_step(&run, x, v);
     random_normal(noise, COUNT, 11, 22, COUNT);
+    read_back(f, now, x);
     for (int i = 0; i < COUNT; i++)
-        assert_float_equal(x[i], 0.2f * (start[i] - v[i]) + 0.8f * noise[i], 1e-5);
-    memcpy(start, x, sizeof start);
+        assert_float_equal(now[i], 0.2f * (start[i] - slope[i]) + 0.8f * noise[i], 1e-5);
+    memcpy(start, now, sizeof start);
     sampler_step(&run, x, v);
+    read_back(f, now, x);
     for (int i = 0; i < COUNT; i++)
-        assert_float_equal(x[i], start[i] - 0.8f * v[i], 1e-5);
+        assert_float_equal(now[i], start[i] - 0.8f * slope[i], 1e-5);
 }
 
 static void bounds(void **state) {
@@ -137,12 +148,13 @@ static void buckets(void **state) {
     }
 }
 
-int main(void) {
+int main(int count, char **arguments) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(trajectories),
         cmocka_unit_test(renoise),
         cmocka_unit_test(bounds),
         cmocka_unit_test(buckets),
     };
+    bench_choose(&count, arguments);
     return cmocka_run_group_tests(tests, open_fixture, close_fixture);
 }

@@ -1,7 +1,8 @@
 /* The video autoencoders against tensors that AutoencoderKLWan gave, in f32 and bf16, and against
  * themselves: in chunks as in one, planned as run, after NaN as before.
  *
- *     test_model_vae [FOLDER...]     (folders as tests/parity/vae.py writes them) */
+ *     test_model_vae [--table NAME:INDEX] [FOLDER...]     (folders as tests/parity/vae.py writes
+ * them) */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -97,7 +98,7 @@ static float *decode(struct state *state, const float *latents, int64_t frames, 
     vae_stream_open(&stream, state->bench.parts.vae, runtime, false, frames, height, width, chunk);
     const void *pixels;
     while ((pixels = vae_decode_next(&stream, latents, &count)) != NULL) {
-        float *some = widened(pixels, count * plane * 3, runtime->dtype);
+        float *some = table_get(runtime, pixels, count * plane * 3, runtime->dtype);
         memcpy(all + at * 3, some, (size_t)(count * plane) * 3 * sizeof *all);
         at += count * plane;
         free(some);
@@ -152,7 +153,9 @@ static void encodes(void **argument) {
     for (int64_t chunk = 1; chunk <= latents->dim[1]; chunk++) {
         vae_encode(state->bench.parts.vae, runtime, out, in, pixels->dim[1], latents->dim[1],
                    latents->dim[2], latents->dim[3], chunk);
-        near(state, "vae.encode", out, latents);
+        float *got = table_get(runtime, out, tensor_elements(latents), DTYPE_F32);
+        near(state, "vae.encode", got, latents);
+        free(got);
     }
 }
 
@@ -169,7 +172,11 @@ static void encodes_grey(void **argument) {
                latents->dim[2], latents->dim[3], 0);
     vae_encode(state->bench.parts.vae, runtime, some, in, 5, latents->dim[1], latents->dim[2],
                latents->dim[3], 1);
-    same(state, "encoded with grey", some, all, count);
+    float *a = table_get(runtime, some, count, DTYPE_F32);
+    float *b = table_get(runtime, all, count, DTYPE_F32);
+    same(state, "encoded with grey", a, b, count);
+    free(a);
+    free(b);
 }
 
 /* The smallest pictures, and lines of one latent. */
@@ -269,6 +276,7 @@ int main(int count, char **folders) {
          "tests/worker/model/vectors/wan22_vae/reference.safetensors"},
     };
     int failed = 0;
+    bench_choose(&count, folders);
     for (int i = 0; i < (count > 1 ? count - 1 : 3); i++) {
         char tensors[512];
         (void)snprintf(tensors, sizeof tensors, count > 1 ? "%s/reference.safetensors" : "%s",

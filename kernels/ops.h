@@ -102,12 +102,15 @@ struct ops {
      * device may use them in place. `dtype` is the compute type, to which they are rounded.
      *
      * Weights of type I8 (with scales: kernels/tensor.h; kernels/quantise.h makes them) and compute
-     * type bf16 make an int8 layer where the device has int8 products (AVX-512 VNNI; plain C): `in`
-     * stays bf16 and is rounded to int8 on the way, row by row and block by block
-     * (kernels/cpu/int8.h has the formula), which costs about 1 % in the 2-norm. They are always
-     * used in place. Wanted: K and scale_columns multiples of 4, scale_columns at least 32 (or K),
-     * the same in all tensors; otherwise, and elsewhere, I8 is widened as any other type is.
-     * F8_E4M3 is always widened. */
+     * type bf16 make an int8 layer where the device has int8 products (AVX-512 VNNI; plain C;
+     * GPUs): `in` stays bf16 and is rounded to int8 on the way, row by row and block by block
+     * (kernels/cpu/int8.h has the formula), which costs about 1 % in the 2-norm. All that have the
+     * products give the same sums, to the bit. The CPU always uses the weights in place. Wanted:
+     * the same scale_columns in all tensors and, CPU: K and scale_columns multiples of 4,
+     * scale_columns at least 32 (or K); GPU: K a multiple of 16, scale_columns one of 128 (or K),
+     * an even number of outputs. Otherwise, and elsewhere, I8 is widened as any other type is.
+     * F8_E4M3 is always widened: int8 has the same rate on GPUs and, by blocks, a third of its
+     * error. */
     enum error_code (*linear_create)(struct device *device, struct linear **out,
                                      const struct tensor *const *weights,
                                      const struct tensor *const *biases, int count,

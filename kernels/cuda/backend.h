@@ -48,11 +48,14 @@ struct device {
     struct cudaDeviceProp properties;
 };
 
-/* Weights as cuBLASLt and the plain kernel read them: [N,K] rows of the compute type. */
+/* Weights as cuBLASLt and the plain kernel read them: [N,K] rows of the compute type; or of int8.
+ */
 struct linear {
     int64_t outputs, inputs;
-    enum dtype dtype;
+    enum dtype dtype; /* compute type */
     void *weight;
+    float *scale;      /* of int8 weights, [blocks of K, N]; NULL: they are of the compute type */
+    int64_t block;     /* columns that share a scale */
     float *bias;       /* [N]; zeros where there is none */
     void *bias_narrow; /* [N] bf16, for products with a bf16 result; NULL for f32 */
     size_t bytes;
@@ -121,15 +124,29 @@ int product_finish(struct device *device, void *out, const float *product,
                    const struct linear *linear, int64_t first, int64_t rows,
                    const struct linear_epilogue *epilogue);
 
+/* -- int8.cu, int8_sm90.cu: layers whose weights stay int8 ---------------------------------------
+ */
+/* q [rows,inputs] and scale [rows,blocks] of bf16 rows. */
+int int8_round(struct device *device, int8_t *q, float *scale, const void *in, int64_t rows,
+               int64_t inputs, int64_t block);
+/* out = epilogue(in · Wᵀ + b) for rows first.. of the whole. sm90: false when it is not for this
+ * card. */
+bool int8_sm90(struct device *device, void *out, const int8_t *in, const float *in_scale,
+               const struct linear *linear, int64_t first, int64_t rows,
+               const struct linear_epilogue *epilogue);
+int int8_sm80(struct device *device, void *out, const int8_t *in, const float *in_scale,
+              const struct linear *linear, int64_t first, int64_t rows,
+              const struct linear_epilogue *epilogue);
+
 /* -- attention: each returns false when it is not for this call, and queues nothing then ----------
  */
 bool attention_sm90(struct device *device, const struct attention_args *args);
 bool attention_sm80(struct device *device, const struct attention_args *args);
 void attention_any(struct device *device, const struct attention_args *args);
 
-/* -- tensor_map.c: rows [length] of heads [heads] of elements [head_dim], rows `stride` elements
- * apart, in boxes of 64 elements of one head by `rows` rows, with 128-byte swizzle; zeros past the
- * end. False: the driver refuses. */
+/* -- tensor_map.c: rows [length] of heads [heads] of elements [head_dim] (bf16, f16, int8), rows
+ * `stride` elements apart, in boxes of 128 bytes of one head by `rows` rows, with 128-byte swizzle;
+ * zeros past the end. False: the driver refuses. */
 struct CUtensorMap_st;
 bool tensor_map(struct CUtensorMap_st *out, const void *data, enum dtype dtype, int head_dim,
                 int heads, int64_t length, int64_t stride, int rows);

@@ -110,9 +110,6 @@ static __global__ void __launch_bounds__(THREADS)
     }
 }
 
-struct i8 {
-    int8_t value;
-};
 struct f8_e4m3 {
     uint8_t bits;
 };
@@ -121,7 +118,7 @@ struct f8_e5m2 {
 };
 
 static __device__ __forceinline__ float to_float(i8 x) {
-    return (float)x.value;
+    return (float)x.bits;
 }
 /* Four exponent bits, bias 7; no infinities. */
 static __device__ __forceinline__ float to_float(f8_e4m3 x) {

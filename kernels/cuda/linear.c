@@ -1,5 +1,5 @@
 /* Linear layers and convolutions: their weights on the device, and who multiplies. bf16 goes to
- * cuBLASLt and cuDNN, what those cannot do and f32 to product.cu. */
+ * cuBLASLt and cuDNN, int8 weights to int8.cu, what those cannot do and f32 to product.cu. */
 #include <assert.h>
 #include <stdlib.h>
 
@@ -11,6 +11,7 @@
 struct stack {
     const struct tensor *const *tensors;
     int64_t inputs;
+    int count;
 };
 
 /* Row `row` of tensors stacked along the output; a bias is a stack of rows of one. */
@@ -45,16 +46,104 @@ static enum error_code created(struct device *device, struct error *error) {
     return error_set(error, device->failure.code, "%s", device->failure.detail);
 }
 
+static size_t weight_size(const struct linear *linear) {
+    size_t element = linear->block > 0 ? 1 : dtype_bytes(linear->dtype);
+    return (size_t)linear->outputs * (size_t)linear->inputs * element;
+}
+
+static int64_t scale_blocks(const struct linear *linear) {
+    return linear->block > 0 ? (linear->inputs + linear->block - 1) / linear->block : 0;
+}
+
 void cuda_linear_close(struct device *device, struct linear **pointer) {
     struct linear *linear = *pointer;
     if (linear != NULL) {
         size_t outputs = (size_t)linear->outputs;
-        weight_free(device, linear->weight,
-                    outputs * (size_t)linear->inputs * dtype_bytes(linear->dtype));
+        weight_free(device, linear->weight, weight_size(linear));
+        weight_free(device, linear->scale, outputs * (size_t)scale_blocks(linear) * sizeof(float));
         weight_free(device, linear->bias, outputs * sizeof(float));
         weight_free(device, linear->bias_narrow, outputs * sizeof(uint16_t));
         free(linear);
         *pointer = NULL;
+    }
+}
+
+#define INT8_INPUTS_MAX 65536 /* sums fit i32 */
+
+/* Columns that share a scale, where the tensors are int8 and what int8.cu takes; else 0. */
+static int64_t int8_block(const struct tensor *const *weights, int count, int64_t outputs,
+                          enum dtype dtype) {
+    int64_t inputs = weights[0]->dim[1], block = weights[0]->scale_columns;
+    for (int i = 0; i < count; i++) {
+        if (weights[i]->dtype != DTYPE_I8 || weights[i]->scale_columns != block) {
+            return 0;
+        }
+    }
+    block = block < inputs ? block : inputs;
+    bool suits = dtype == DTYPE_BF16 && inputs % 16 == 0 && outputs % 2 == 0 &&
+                 inputs <= INT8_INPUTS_MAX && (block == inputs || block % 128 == 0);
+    return suits ? block : 0;
+}
+
+static bool take_memory(struct device *device, struct linear *linear, struct error *error) {
+    size_t outputs = (size_t)linear->outputs;
+    linear->weight = weight_alloc(device, weight_size(linear), error);
+    linear->bias =
+        linear->weight != NULL ? weight_alloc(device, outputs * sizeof(float), error) : NULL;
+    bool good = linear->bias != NULL;
+    if (good && linear->block > 0) {
+        linear->scale =
+            weight_alloc(device, outputs * (size_t)scale_blocks(linear) * sizeof(float), error);
+        return linear->scale != NULL;
+    }
+    if (good && linear->dtype == DTYPE_BF16) {
+        linear->bias_narrow = weight_alloc(device, outputs * sizeof(uint16_t), error);
+        return linear->bias_narrow != NULL;
+    }
+    return good;
+}
+
+/* Scales of block `row` of the stacked tensors. */
+static void scale_row(const void *context, int64_t row, float *out) {
+    const struct stack *stack = context;
+    for (int i = 0; i < stack->count; i++) {
+        const struct tensor *tensor = stack->tensors[i];
+        int64_t blocks = (stack->inputs + tensor->scale_columns - 1) / tensor->scale_columns;
+        for (int64_t n = 0; n < tensor->dim[0]; n++) {
+            *out++ = tensor->scale[n / tensor->scale_rows * blocks + row];
+        }
+    }
+}
+
+static void upload_int8(struct device *device, const struct linear *linear,
+                        const struct stack *stack) {
+    uint8_t *out = linear->weight;
+    for (int i = 0; i < stack->count && device_ready(device); i++) {
+        size_t bytes = tensor_bytes(stack->tensors[i]);
+        (void)device_noted(device,
+                           cudaMemcpyAsync(out, stack->tensors[i]->data, bytes,
+                                           cudaMemcpyHostToDevice, device->stream),
+                           "weights");
+        out += bytes;
+    }
+    weight_upload(device, linear->scale, DTYPE_F32, scale_blocks(linear), linear->outputs,
+                  scale_row, stack);
+}
+
+static void upload_linear(struct device *device, const struct linear *linear,
+                          const struct tensor *const *weights, const struct tensor *const *biases,
+                          int count) {
+    const struct stack weight = {weights, linear->inputs, count}, bias = {biases, 1, count};
+    weight_row *bias_row = biases != NULL && biases[0] != NULL ? stack_row : zero_row;
+    if (linear->block > 0) {
+        upload_int8(device, linear, &weight);
+    } else {
+        weight_upload(device, linear->weight, linear->dtype, linear->outputs, linear->inputs,
+                      stack_row, &weight);
+    }
+    weight_upload(device, linear->bias, DTYPE_F32, linear->outputs, 1, bias_row, &bias);
+    if (linear->bias_narrow != NULL) {
+        weight_upload(device, linear->bias_narrow, DTYPE_BF16, linear->outputs, 1, bias_row, &bias);
     }
 }
 
@@ -73,26 +162,12 @@ enum error_code cuda_linear_create(struct device *device, struct linear **out,
         assert(weights[i]->rank == 2 && weights[i]->dim[1] == linear->inputs);
         linear->outputs += weights[i]->dim[0];
     }
-    size_t outputs = (size_t)linear->outputs;
-    linear->weight =
-        weight_alloc(device, outputs * (size_t)linear->inputs * dtype_bytes(dtype), error);
-    linear->bias =
-        linear->weight != NULL ? weight_alloc(device, outputs * sizeof(float), error) : NULL;
-    if (linear->bias != NULL && dtype == DTYPE_BF16) {
-        linear->bias_narrow = weight_alloc(device, outputs * sizeof(uint16_t), error);
-    }
-    if (linear->bias == NULL || (dtype == DTYPE_BF16 && linear->bias_narrow == NULL)) {
+    linear->block = int8_block(weights, count, linear->outputs, dtype);
+    if (!take_memory(device, linear, error)) {
         cuda_linear_close(device, &linear);
         return ERR_MEMORY;
     }
-    struct stack weight = {weights, linear->inputs}, bias = {biases, 1};
-    weight_row *bias_row = biases != NULL && biases[0] != NULL ? stack_row : zero_row;
-    weight_upload(device, linear->weight, dtype, linear->outputs, linear->inputs, stack_row,
-                  &weight);
-    weight_upload(device, linear->bias, DTYPE_F32, linear->outputs, 1, bias_row, &bias);
-    if (linear->bias_narrow != NULL) {
-        weight_upload(device, linear->bias_narrow, DTYPE_BF16, linear->outputs, 1, bias_row, &bias);
-    }
+    upload_linear(device, linear, weights, biases, count);
     enum error_code code = created(device, error);
     if (code != ERR_OK) {
         cuda_linear_close(device, &linear);
@@ -157,7 +232,7 @@ enum error_code cuda_conv_create(struct device *device, struct conv **out,
         return ERR_MEMORY;
     }
     struct filter filter = {weight, inputs / shape->in_channels, shape->in_channels};
-    struct stack biases = {&bias, 1};
+    struct stack biases = {&bias, 1, 1};
     weight_upload(device, conv->weight, dtype, shape->out_channels, inputs, filter_row, &filter);
     weight_upload(device, conv->bias, DTYPE_F32, shape->out_channels, 1,
                   bias != NULL ? stack_row : zero_row, &biases);
@@ -202,6 +277,33 @@ static bool linear_by_pieces(struct device *device, void *out, const void *in,
     return true;
 }
 
+/* Rows in pieces that are rounded into scratch memory and multiplied while the cache holds them. */
+static void linear_int8(struct device *device, void *out, const void *in,
+                        const struct linear *linear, int64_t rows,
+                        const struct linear_epilogue *epilogue) {
+    const int64_t inputs = linear->inputs, blocks = scale_blocks(linear);
+    int64_t piece = (int64_t)SCRATCH_BYTES / (inputs + blocks * (int64_t)sizeof(float));
+    piece = piece / 128 * 128; /* whole tiles */
+    float *scale = (float *)(void *)((uint8_t *)device->scratch + piece * inputs);
+    assert(piece > 0);
+    for (int64_t first = 0; first < rows; first += piece) {
+        int64_t count = rows - first < piece ? rows - first : piece;
+        const uint8_t *from = (const uint8_t *)in + first * inputs * 2;
+        if (!device_noted(
+                device,
+                int8_round(device, device->scratch, scale, from, count, inputs, linear->block),
+                "rounding to int8")) {
+            return;
+        }
+        if (!int8_sm90(device, out, device->scratch, scale, linear, first, count, epilogue)) {
+            (void)device_noted(
+                device,
+                int8_sm80(device, out, device->scratch, scale, linear, first, count, epilogue),
+                "linear in int8");
+        }
+    }
+}
+
 void cuda_linear(struct device *device, void *out, const void *in, const struct linear *linear,
                  int64_t rows, const struct linear_epilogue *epilogue) {
     static const struct linear_epilogue none = {.out_dtype = DTYPE_F32};
@@ -212,6 +314,10 @@ void cuda_linear(struct device *device, void *out, const void *in, const struct 
     assert(epilogue->out_dtype == DTYPE_F32 || epilogue->out_dtype == linear->dtype);
     assert(!epilogue->accumulate || epilogue->out_dtype == DTYPE_F32);
     if (rows == 0 || !device_ready(device)) {
+        return;
+    }
+    if (linear->block > 0) {
+        linear_int8(device, out, in, linear, rows, epilogue);
         return;
     }
     if (linear->dtype == DTYPE_BF16) {

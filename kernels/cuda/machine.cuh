@@ -51,6 +51,9 @@ struct bf16 {
 struct f16 {
     uint16_t bits;
 };
+struct i8 {
+    int8_t bits;
+};
 
 static __device__ __forceinline__ float to_float(float x) {
     return x;
@@ -149,6 +152,16 @@ static __device__ __forceinline__ void multiply_16x8x16(f16, float c[4], const u
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+/* c[16,8] += a[16,32] · b[32,8] of int8, exact. Lanes hold what they hold in multiply_16x8x16, four
+ * elements in the place of two. */
+static __device__ __forceinline__ void multiply_16x8x32(int c[4], const uint32_t a[4], uint32_t b0,
+                                                        uint32_t b1) {
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 "
+                 "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
 /* -- barriers in shared memory, tensor copies, warpgroups (sm_90a) -------------------------------
  */
 
@@ -220,6 +233,12 @@ template <int count> static __device__ __forceinline__ void registers_pin(float 
 #pragma unroll
     for (int i = 0; i < count; i++) {
         asm volatile("" : "+f"(x[i])::"memory");
+    }
+}
+template <int count> static __device__ __forceinline__ void registers_pin(int *x) {
+#pragma unroll
+    for (int i = 0; i < count; i++) {
+        asm volatile("" : "+r"(x[i])::"memory");
     }
 }
 

@@ -8,8 +8,7 @@
  * stays small over long rows. FLOPs bound; no tensor cores. Speed: not yet measured. */
 #include <assert.h>
 
-#include "kernels/cuda/backend.h"
-#include "kernels/cuda/math.cuh"
+#include "kernels/cuda/linear_out.cuh"
 
 #define THREADS     256
 #define TILE_M      64
@@ -53,25 +52,6 @@ template <typename T> struct windows {
             return history != NULL ? to_float(history[it * frame + at]) : 0;
         }
         return to_float(in[(it - history_frames) * frame + at]);
-    }
-};
-
-/* The way out of a linear layer. */
-template <typename Out> struct linear_out {
-    Out *out;
-    const float *bias, *gate;
-    const uint8_t *group;
-    int64_t outputs;
-    enum activation activation;
-    bool accumulate;
-
-    __device__ __forceinline__ void operator()(int64_t m, int64_t n, float sum) const {
-        float y = activation_of(sum + bias[n], activation);
-        if (gate != NULL) {
-            y *= gate[(group != NULL ? group[m] : 0) * outputs + n];
-        }
-        Out *at = out + m * outputs + n;
-        from_float(at, accumulate ? to_float(*at) + y : y);
     }
 };
 
@@ -134,16 +114,9 @@ static __global__ void __launch_bounds__(THREADS)
     }
 }
 
-template <typename Out>
-static struct linear_out<Out> way_out(void *out, const struct linear *linear,
-                                      const struct linear_epilogue *epilogue) {
-    return {(Out *)out,      linear->bias,         epilogue->gate,      epilogue->group,
-            linear->outputs, epilogue->activation, epilogue->accumulate};
-}
-
-extern "C" int
-product_linear(struct device *device, void *out, const void *in, const struct linear *linear,
-               int64_t rows, const struct linear_epilogue *epilogue) {
+extern "C" int product_linear(struct device *device, void *out, const void *in,
+                              const struct linear *linear, int64_t rows,
+                              const struct linear_epilogue *epilogue) {
     dim3 grid((unsigned)blocks_of(rows, TILE_M), (unsigned)blocks_of(linear->outputs, TILE_N));
     return with_type(linear->dtype, [&](auto type) {
         return with_type(epilogue->out_dtype, [&](auto out_type) {

@@ -83,7 +83,7 @@ fi
 if part resources && [ "$cuda" = ON ]; then
     step resources sh ops/gpu/resources.sh
 fi
-for name in rows layout linear conv attention; do
+for name in rows layout linear int8 conv attention; do
     program=$build/tests/kernels/test_kernels_$name
     if part vectors; then
         step "vectors: $name" timeout 300 "$program" "$table"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# What the attention kernels take of the machine, by ptxas: sh ops/gpu/resources.sh [NVCC]
+# What the kernels on tensor cores take of the machine, by ptxas: sh ops/gpu/resources.sh [NVCC]
 # Prints a line for each kernel and architecture and compares them with ops/gpu/resources.txt:
 # no kernel may spill; the other numbers must be the table's, when nvcc is the table's.
 # "sh ops/gpu/resources.sh > ops/gpu/resources.txt" after a change that is meant.
@@ -16,13 +16,13 @@ report() {
         -cubin -o "$work/cubin" "kernels/cuda/$1.cu" 2>"$work/log" || { cat "$work/log" >&2; exit 1; }
     awk -v file="$1" -v arch="$2" '
         /Compiling entry function/ {
-            type = /bf16/ ? "bf16" : "f16"
-            width = /Li128E/ ? 128 : 64
+            type = /bf16/ ? "bf16" : /f16/ ? "f16" : "f32"
+            what = /Li128E/ ? "128" : /Li64E/ ? "64" : /round/ ? "rounding" : "product"
         }
         /bytes spill stores/ { stack = $1; stores = $5; loads = $9 }
         /Used [0-9]+ registers/ {
             printf "%s sm_%s %s %s: %s registers, %s bytes of stack, %s stored, %s loaded by spills\n",
-                file, arch, type, width, $5, stack, stores, loads
+                file, arch, type, what, $5, stack, stores, loads
         }
         /C7514|serialized/ { printf "%s sm_%s: products are serialized\n", file, arch }
     ' "$work/log" | sort
@@ -30,10 +30,13 @@ report() {
 
 {
     "$nvcc" --version | sed -n 's/^Cuda compilation tools, /nvcc /p'
-    for arch in 80 90 120; do
-        report attention_sm80 "$arch"
+    for file in attention_sm80 int8; do
+        for arch in 80 90 120; do
+            report "$file" "$arch"
+        done
     done
     report attention_sm90 90a
+    report int8_sm90 90a
 } | tee "$work/now"
 
 if grep -Ev ' 0 stored, 0 loaded|^nvcc' "$work/now" >&2; then

@@ -16,7 +16,9 @@ static void run(const struct ops *ops, struct device *device, void *out, const s
     const struct tensor *biases[] = {&c->bias[0], &c->bias[1]};
     assert_int_equal(ops->linear_create(device, &linear, weights, biases, 2, DTYPE_BF16, &error),
                      ERR_OK);
-    ops->linear(device, out, c->in, linear, c->rows, &c->epilogue);
+    struct linear_epilogue epilogue = c->epilogue;
+    epilogue.gate = given(epilogue.gate);
+    ops->linear(device, out, given(c->in), linear, c->rows, &epilogue);
     ops->linear_close(device, &linear);
 }
 
@@ -99,6 +101,35 @@ static void products_equal_the_definition(void **state) {
     }
 }
 
+/* Shapes that GPUs have products for. */
+static void backends_equal_the_definition(void **state) {
+    (void)state;
+    random_start(4);
+    static const int64_t shapes[][3] = {{1, 2, 16},       {130, 194, 256}, {17, 200, 272},
+                                        {200, 386, 1536}, {3, 66, 4096},   {129, 130, 400}};
+    for (size_t i = 0; i < 3 * sizeof shapes / sizeof *shapes; i++) {
+        const int64_t *shape = shapes[i / 3];
+        struct int8_case c = make(shape[0], shape[1], shape[2], i % 2 == 0 ? 1 : 1e4);
+        for (int part = 0; i % 3 == 1 && part < 2; part++) { /* a scale a tensor; one a row */
+            c.weight[part].scale_rows = part == 0 ? c.weight[part].dim[0] : 1;
+            c.weight[part].scale_columns = shape[2] + 1;
+        }
+        for (int part = 0; i % 3 == 2 && part < 2; part++) {
+            c.weight[part].scale_rows = 3;
+            c.weight[part].scale_columns = 384; /* more than quantise gave: some are left over */
+        }
+        char name[64];
+        snprintf(name, sizeof name, "int8 %lldx%lldx%lld", (long long)c.rows, (long long)c.outputs,
+                 (long long)c.inputs);
+        check_backends(name, run_int8, &c, c.rows * c.outputs, DTYPE_F32, 0);
+        c.epilogue = (struct linear_epilogue){.activation = ACTIVATION_GELU_TANH,
+                                              .gate = random_buffer(c.outputs, DTYPE_F32, 1),
+                                              .out_dtype = DTYPE_BF16};
+        check_backends(name, run_int8, &c, c.rows * c.outputs, DTYPE_BF16, 4e-3);
+        buffers_free(NULL);
+    }
+}
+
 /* Zeros, infinities and NaN among the rows; the other rows are what they are without them. */
 static void a_bad_row_is_alone(void **state) {
     (void)state;
@@ -147,11 +178,12 @@ static void results_are_near_the_exact_product(void **state) {
     }
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(products_equal_the_definition, buffers_free),
+        cmocka_unit_test_teardown(backends_equal_the_definition, buffers_free),
         cmocka_unit_test_teardown(a_bad_row_is_alone, buffers_free),
         cmocka_unit_test_teardown(results_are_near_the_exact_product, buffers_free),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return support_run(argc, argv, tests);
 }

@@ -235,64 +235,100 @@ static void equal(const char *name, const char *level, const uint8_t *plain, con
     }
 }
 
-static void check_all(const char *name, operation *run, void *context, const double *expected,
-                      int64_t count, enum dtype dtype, double tolerance) {
-    static unsigned checks;
-    size_t bytes = (size_t)count * dtype_bytes(dtype);
-    uint8_t *plain = malloc(bytes + 1), *first = malloc(bytes + 1), *out = malloc(bytes + 1);
-    double *reference = malloc(((size_t)count + 1) * sizeof *reference);
-    if (plain == NULL || first == NULL || out == NULL || reference == NULL) {
-        abort();
+/* What an operation must give: `expected`, or else what plain C gives. */
+struct wanted {
+    const char *name;
+    const double *expected;
+    const uint8_t *plain; /* bytes; NULL: not to be equal */
+    int64_t count;
+    enum dtype dtype;
+    double tolerance;
+};
+
+static void check_result(const struct wanted *wanted, const char *level, const uint8_t *out) {
+    if (wanted->plain != NULL) {
+        equal(wanted->name, level, wanted->plain, out,
+              (size_t)wanted->count * dtype_bytes(wanted->dtype));
+    } else {
+        compare(wanted->name, level, wanted->expected, out, wanted->count, wanted->dtype,
+                wanted->tolerance);
     }
-    run_guarded(name, "plain", 1, run, context, plain, bytes);
-    for (int64_t i = 0; i < count; i++) {
-        reference[i] = expected != NULL ? expected[i] : value_of(plain, dtype, i);
-    }
+}
+
+static void check_levels(const struct wanted *wanted, operation *run, void *context) {
+    size_t bytes = (size_t)wanted->count * dtype_bytes(wanted->dtype);
+    uint8_t *first = malloc(bytes + 1), *out = malloc(bytes + 1);
+    assert_true(first != NULL && out != NULL);
     for (size_t level = 0; level < sizeof levels / sizeof *levels; level++) {
         if (!has_level(levels[level])) {
             continue;
         }
         for (size_t t = 0; t < sizeof thread_counts / sizeof *thread_counts; t++) {
-            run_guarded(name, levels[level], thread_counts[t], run, context, out, bytes);
+            run_guarded(wanted->name, levels[level], thread_counts[t], run, context, out, bytes);
             if (t == 0) {
                 memcpy(first, out, bytes);
             } else if (memcmp(first, out, bytes) != 0) {
-                fail_msg("%s: %s differs between 1 and %d threads", name, levels[level],
+                fail_msg("%s: %s differs between 1 and %d threads", wanted->name, levels[level],
                          thread_counts[t]);
             }
         }
-        if (tolerance == 0 && expected == NULL) {
-            equal(name, levels[level], plain, first, bytes);
-        } else {
-            compare(name, levels[level], reference, first, count, dtype, tolerance);
-        }
+        check_result(wanted, levels[level], first);
     }
-    for (int i = 0; i < backend_count; i++) {
-        run_on_backend(name, &backends[i], run, context, first, bytes);
-        if (checks++ % 8 == 0) { /* often enough to see results that move */
-            run_on_backend(name, &backends[i], run, context, out, bytes);
-            if (memcmp(first, out, bytes) != 0) {
-                fail_msg("%s: %s gives two results", name, backends[i].name);
-            }
-        }
-        if (tolerance == 0 && expected == NULL) {
-            equal(name, backends[i].name, plain, first, bytes);
-        } else {
-            compare(name, backends[i].name, reference, first, count, dtype, tolerance);
-        }
-    }
-    free(plain);
     free(first);
     free(out);
+}
+
+static void check_on_backends(const struct wanted *wanted, operation *run, void *context) {
+    static unsigned checks;
+    size_t bytes = (size_t)wanted->count * dtype_bytes(wanted->dtype);
+    uint8_t *first = malloc(bytes + 1), *out = malloc(bytes + 1);
+    assert_true(first != NULL && out != NULL);
+    for (int i = 0; i < backend_count; i++) {
+        run_on_backend(wanted->name, &backends[i], run, context, first, bytes);
+        if (checks++ % 8 == 0) { /* often enough to see results that move */
+            run_on_backend(wanted->name, &backends[i], run, context, out, bytes);
+            if (memcmp(first, out, bytes) != 0) {
+                fail_msg("%s: %s gives two results", wanted->name, backends[i].name);
+            }
+        }
+        check_result(wanted, backends[i].name, first);
+    }
+    free(first);
+    free(out);
+}
+
+static void check_all(struct wanted wanted, operation *run, void *context, bool on_levels) {
+    size_t bytes = (size_t)wanted.count * dtype_bytes(wanted.dtype);
+    uint8_t *plain = malloc(bytes + 1);
+    double *reference = malloc(((size_t)wanted.count + 1) * sizeof *reference);
+    assert_true(plain != NULL && reference != NULL);
+    run_guarded(wanted.name, "plain", 1, run, context, plain, bytes);
+    for (int64_t i = 0; i < wanted.count; i++) {
+        reference[i] = value_of(plain, wanted.dtype, i);
+    }
+    if (wanted.expected == NULL) {
+        wanted.plain = wanted.tolerance == 0 ? plain : NULL;
+        wanted.expected = reference;
+    }
+    if (on_levels) {
+        check_levels(&wanted, run, context);
+    }
+    check_on_backends(&wanted, run, context);
+    free(plain);
     free(reference);
 }
 
 void check(const char *name, operation *run, void *context, int64_t count, enum dtype dtype,
            double tolerance) {
-    check_all(name, run, context, NULL, count, dtype, tolerance);
+    check_all((struct wanted){name, NULL, NULL, count, dtype, tolerance}, run, context, true);
 }
 
 void check_against(const char *name, operation *run, void *context, const double *expected,
                    int64_t count, enum dtype dtype, double tolerance) {
-    check_all(name, run, context, expected, count, dtype, tolerance);
+    check_all((struct wanted){name, expected, NULL, count, dtype, tolerance}, run, context, true);
+}
+
+void check_backends(const char *name, operation *run, void *context, int64_t count,
+                    enum dtype dtype, double tolerance) {
+    check_all((struct wanted){name, NULL, NULL, count, dtype, tolerance}, run, context, false);
 }

@@ -44,6 +44,10 @@ void check(const char *name, operation *run, void *context, int64_t count, enum 
 void check_against(const char *name, operation *run, void *context, const double *expected,
                    int64_t count, enum dtype dtype, double tolerance);
 
+/* The backends alone against plain C, for what only they have. */
+void check_backends(const char *name, operation *run, void *context, int64_t count,
+                    enum dtype dtype, double tolerance);
+
 /* Random numbers of a fixed sequence, started anew by each test. */
 void random_start(uint64_t seed);
 double random_unit(void); /* -1..1 */

@@ -315,10 +315,10 @@ static void tensor_copy_make(const struct tensor_copy *copy) {
         for (int chunk = 0; chunk < 8; chunk++) {
             uint32_t to = copy->shared + (uint32_t)(r * 128 + chunk * 16);
             to ^= (to >> 7 & 7) << 4;
-            int64_t row = copy->z + r, element = copy->x + chunk * 8;
+            int64_t row = copy->z + r, element = copy->x + chunk * (16 / map->bytes);
             if (row < map->length && element < map->head_dim && copy->y < map->heads) {
                 int64_t at = row * map->stride + (int64_t)copy->y * map->head_dim + element;
-                memcpy(emulated_shared + to, map->data + at * 2, 16);
+                memcpy(emulated_shared + to, map->data + at * map->bytes, 16);
             } else {
                 memset(emulated_shared + to, 0, 16);
             }

@@ -106,6 +106,9 @@ struct bf16 {
 struct f16 {
     uint16_t bits;
 };
+struct i8 {
+    int8_t bits;
+};
 
 static inline float to_float(float x) {
     return x;
@@ -200,12 +203,29 @@ static inline void multiply_16x8x16(T, float c[4], const uint32_t a[4], uint32_t
     }
 }
 
+static inline void multiply_16x8x32(int c[4], const uint32_t a[4], uint32_t b0, uint32_t b1) {
+    const uint32_t mine[6] = {a[0], a[1], a[2], a[3], b0, b1};
+    const uint8_t *all = emulated_exchange(mine, sizeof mine);
+    unsigned g = emulated_lane() / 4, t = emulated_lane() % 4;
+    for (unsigned i = 0; i < 4; i++) {
+        unsigned column = 2 * t + i % 2, lower = i / 2; /* row g or g+8 */
+        for (unsigned s = 0; s < 4; s++) {
+            const int8_t *x = (const int8_t *)all + (g * 4 + s) * EMULATED_SLOT + 4 * lower;
+            const int8_t *y = (const int8_t *)all + (column * 4 + s) * EMULATED_SLOT + 16;
+            for (int j = 0; j < 4; j++) {
+                c[i] += x[j] * y[j] + x[8 + j] * y[4 + j];
+            }
+        }
+    }
+}
+
 /* -- barriers in shared memory, tensor copies, warpgroups -----------------------------------------
  */
 
 /* What tensor_map of runtime.c puts into a CUtensorMap. */
 struct emulated_map {
-    const uint8_t *data; /* 16-bit elements */
+    const uint8_t *data;
+    int bytes; /* of an element */
     int head_dim, heads, rows;
     int64_t length, stride;
 };
@@ -248,7 +268,7 @@ static inline void multiply_commit(void) {}
 template <int pending> static inline void multiply_wait(void) {
     (void)emulated_exchange("", 1);
 }
-template <int count> static inline void registers_pin(float *x) {
+template <int count, typename T> static inline void registers_pin(T *x) {
     (void)x;
 }
 

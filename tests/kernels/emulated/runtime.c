@@ -293,15 +293,16 @@ cudaError_t cudaMemsetAsync(void *out, int value, size_t bytes, cudaStream_t str
 /* emulated_map of machine.cuh. */
 struct map {
     const uint8_t *data;
+    int bytes;
     int head_dim, heads, rows;
     int64_t length, stride;
 };
 
 bool tensor_map(struct CUtensorMap_st *out, const void *data, enum dtype dtype, int head_dim,
                 int heads, int64_t length, int64_t stride, int rows) {
-    const struct map map = {data, head_dim, heads, rows, length, stride};
-    (void)dtype;
-    if ((uintptr_t)data % 16 != 0 || stride % 8 != 0 || rows > 256) {
+    const int bytes = (int)dtype_bytes(dtype);
+    const struct map map = {data, bytes, head_dim, heads, rows, length, stride};
+    if ((uintptr_t)data % 16 != 0 || stride * bytes % 16 != 0 || rows > 256) {
         return false;
     }
     memcpy(out, &map, sizeof map);

@@ -53,6 +53,28 @@ static inline void multiply_64_shared(columns<N>, T, float *d, uint64_t a, uint6
     }
 }
 
+/* The same of int8, 32 deep. */
+static inline int emulated_deep_byte(uint64_t matrix, int row, int depth) {
+    uint32_t stride = (uint32_t)(matrix >> 32 & 0x3fff) << 4;
+    uint32_t at =
+        emulated_start(matrix) + (uint32_t)(row / 8) * stride + (uint32_t)(row % 8 * 128 + depth);
+    return (int8_t)emulated_shared[at ^ (at >> 7 & 7) << 4];
+}
+
+template <int N>
+static inline void multiply_64_shared(columns<N>, i8, int *d, uint64_t a, uint64_t b, bool add) {
+    int lane = (int)emulated_lane(), warp = (int)threadIdx.x / WARP % 4;
+    for (int i = 0; i < N / 2; i++) {
+        int column = i / 4 * 8 + lane % 4 * 2 + i % 2, half = i / 2 % 2;
+        int sum = add ? d[i] : 0;
+        for (int k = 0; k < 32; k++) {
+            sum += emulated_deep_byte(a, warp * 16 + half * 8 + lane / 4, k) *
+                   emulated_deep_byte(b, column, k);
+        }
+        d[i] = sum;
+    }
+}
+
 template <int N, typename T>
 static inline void multiply_64_registers(columns<N>, T, float *d, const uint32_t a[4], uint64_t b) {
     int lane = (int)emulated_lane();

@@ -1,0 +1,226 @@
+/* Linear layers in int8 (kernels/cpu/int8.h has the formula), for compute capability 8.0 and newer:
+ * rows of bf16 to int8 with a scale for each block of columns, and the product on tensor cores,
+ * mma.sync. Sums within a block are exact and blocks are added in their order by fused
+ * multiply-adds, so that the results are plain C's to the bit.
+ *
+ * Rounding: a warp has one block of one row; read twice (the second time from the L1 cache),
+ * written once. Bytes: 2 in and 1 out an element; the product reads them from the L2 cache.
+ *
+ * Product: a block of threads does TILE x TILE outputs, a warp 64x32 of them. Rows and weights pass
+ * through STAGES stages of shared memory by cp.async. FLOPs: 2·M·N·K. Bytes of the L2 cache: K·(M·N
+ * / TILE) each for rows and weights. Speed: not yet measured (ops/gpu/RESULTS.md). */
+#include <assert.h>
+
+#include "kernels/cuda/int8.cuh"
+
+/* -- rounding ---------------------------------------------------------------------------------- */
+
+#define ROUND_THREADS 256
+#define LEAST         1e-30f /* rows with less in them are zeros: as INT8_LEAST */
+#define LANE_ELEMENTS 8      /* in one access of 16 bytes */
+
+static __device__ __forceinline__ int8_t rounded(float x, float factor) {
+    float y = rintf(x * factor);
+    return y >= -128 && y <= 127 ? (int8_t)y : (int8_t)-128;
+}
+
+static __global__ void __launch_bounds__(ROUND_THREADS)
+    int8_round_kernel(int8_t *out, float *scale, const bf16 *in, int64_t rows, int64_t inputs,
+                      int64_t block, int blocks) {
+    const int64_t unit = (int64_t)blockIdx.x * (ROUND_THREADS / WARP) + threadIdx.x / WARP;
+    const int64_t row = unit / blocks, first = unit % blocks * block;
+    const int lane = (int)threadIdx.x % WARP;
+    if (row >= rows) {
+        return; /* the whole warp */
+    }
+    const int64_t end = first + block < inputs ? first + block : inputs;
+    const int64_t begin = first + lane * LANE_ELEMENTS;
+    const bf16 *from = in + row * inputs;
+    float x[LANE_ELEMENTS], largest = 0;
+    for (int64_t k = begin; k < end; k += WARP * LANE_ELEMENTS) {
+        load_vector<bf16, LANE_ELEMENTS>(x, from + k);
+#pragma unroll
+        for (int i = 0; i < LANE_ELEMENTS; i++) {
+            largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
+        }
+    }
+#pragma unroll
+    for (int lanes = WARP / 2; lanes > 0; lanes /= 2) {
+        largest = fmaxf(largest, shuffle_xor(largest, lanes));
+    }
+    const float factor = largest > LEAST ? 127 / largest : 0;
+    for (int64_t k = begin; k < end; k += WARP * LANE_ELEMENTS) {
+        vector<int8_t, LANE_ELEMENTS> q;
+        load_vector<bf16, LANE_ELEMENTS>(x, from + k);
+#pragma unroll
+        for (int i = 0; i < LANE_ELEMENTS; i++) {
+            q.element[i] = rounded(x[i], factor);
+        }
+        *(vector<int8_t, LANE_ELEMENTS> *)(out + row * inputs + k) = q;
+    }
+    if (lane == 0) {
+        scale[unit] = largest > LEAST ? largest / 127 : 0;
+    }
+}
+
+extern "C" int int8_round(struct device *device, int8_t *out, float *scale, const void *in,
+                          int64_t rows, int64_t inputs, int64_t block) {
+    assert(inputs % 16 == 0 && block % 16 == 0 && aligned_to(in, 16) && aligned_to(out, 16));
+    int64_t blocks = blocks_of(inputs, block);
+    return launch(int8_round_kernel, (unsigned)blocks_of(rows * blocks, ROUND_THREADS / WARP),
+                  ROUND_THREADS, 0, device->stream, out, scale, (const bf16 *)in, rows, inputs,
+                  block, (int)blocks);
+}
+
+/* -- the product ------------------------------------------------------------------------------- */
+
+#define TILE    128
+#define STAGES  3
+#define WARPS_M 2
+#define WARPS_N 4
+#define THREADS (WARPS_M * WARPS_N * WARP)
+#define ROWS    (TILE / WARPS_M / 16) /* fragments of a warp: of 16 rows, of 8 columns */
+#define COLUMNS (TILE / WARPS_N / 8)
+
+static const int stage_bytes = 2 * TILE * STEP_BYTES;
+static_assert(STAGES * stage_bytes <= 99 * 1024, "shared memory of the smaller cards");
+static_assert(TILE * STEP_BYTES / 16 % THREADS == 0, "every thread copies as much");
+
+static __device__ __forceinline__ uint32_t place(int row, int chunk) {
+    return (uint32_t)(row * STEP_BYTES + ((chunk ^ (row % 8)) * 16));
+}
+
+/* Depth `step` of TILE rows from row `first` on; zeros outside. */
+static __device__ __forceinline__ void load_tile(uint32_t shared, const int8_t *matrix,
+                                                 int64_t first, int64_t rows, int64_t inputs,
+                                                 int step) {
+    const int chunks = STEP_BYTES / 16;
+#pragma unroll
+    for (int i = 0; i < TILE * chunks / THREADS; i++) {
+        int at = i * THREADS + (int)threadIdx.x, row = at / chunks, chunk = at % chunks;
+        int64_t k = (int64_t)step * STEP_BYTES + chunk * 16;
+        bool there = first + row < rows && k < inputs;
+        copy_async_16(shared + place(row, chunk), matrix + (there ? (first + row) * inputs + k : 0),
+                      there);
+    }
+}
+
+template <typename Out>
+static __global__ void __launch_bounds__(THREADS, 1)
+    int8_sm80_kernel(struct int8_product p, linear_out<Out> out) {
+    SHARED_MEMORY(memory);
+    const int lane = (int)threadIdx.x % WARP, warp = (int)threadIdx.x / WARP;
+    const int warp_m = warp / WARPS_N * ROWS * 16, warp_n = warp % WARPS_N * COLUMNS * 8;
+    const int64_t m0 = (int64_t)blockIdx.x * TILE, n0 = (int64_t)blockIdx.y * TILE;
+    const uint32_t base = shared_address(memory);
+    auto load = [&](int step) {
+        if (step < p.steps) {
+            uint32_t at = base + (uint32_t)(step % STAGES * stage_bytes);
+            load_tile(at, p.in, m0, p.rows, p.inputs, step);
+            load_tile(at + TILE * STEP_BYTES, p.weight, n0, p.outputs, p.inputs, step);
+        }
+        copy_async_commit(); /* an empty group too: they are counted */
+    };
+#pragma unroll
+    for (int i = 0; i < STAGES - 1; i++) {
+        load(i);
+    }
+    /* Where this lane's rows begin; chunk c of a row is at an exclusive or with 16c. */
+    const uint32_t in_lane = place(warp_m + lane % 16, lane / 16);
+    const uint32_t weight_lane =
+        TILE * STEP_BYTES + place(warp_n + lane / 16 * 8 + lane % 8, lane / 8 % 2);
+    int sum[ROWS][COLUMNS][4] = {};
+    float total[ROWS][COLUMNS][4] = {};
+    for (int step = 0; step < p.steps; step++) {
+        copy_async_wait<STAGES - 2>();
+        barrier(); /* this stage is there for all; the one before has been used by all */
+        load(step + STAGES - 1);
+        const uint32_t stage = base + (uint32_t)(step % STAGES * stage_bytes);
+        const uint32_t in = stage + in_lane, weight = stage + weight_lane;
+#pragma unroll
+        for (int k = 0; k < STEP_BYTES / 32; k++) {
+            uint32_t a[ROWS][4], b[COLUMNS][2];
+#pragma unroll
+            for (int m = 0; m < ROWS; m++) {
+                load_matrix_x4(a[m], (in ^ k * 32) + m * 16 * STEP_BYTES);
+            }
+#pragma unroll
+            for (int n = 0; n < COLUMNS; n += 2) {
+                uint32_t both[4];
+                load_matrix_x4(both, (weight ^ k * 32) + n * 8 * STEP_BYTES);
+                b[n][0] = both[0];
+                b[n][1] = both[1];
+                b[n + 1][0] = both[2];
+                b[n + 1][1] = both[3];
+            }
+#pragma unroll
+            for (int m = 0; m < ROWS; m++) {
+#pragma unroll
+                for (int n = 0; n < COLUMNS; n++) {
+                    multiply_16x8x32(sum[m][n], a[m], b[n][0], b[n][1]);
+                }
+            }
+        }
+        if ((step + 1) % p.block_steps != 0 && step + 1 < p.steps) {
+            continue;
+        }
+        /* The end of a block of scales. */
+        const int block = step / p.block_steps;
+        float column[COLUMNS][2];
+#pragma unroll
+        for (int n = 0; n < COLUMNS; n++) {
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                int64_t at = n0 + warp_n + n * 8 + lane % 4 * 2 + i;
+                column[n][i] = at < p.outputs ? p.weight_scale[block * p.outputs + at] : 0;
+            }
+        }
+#pragma unroll
+        for (int m = 0; m < ROWS; m++) {
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                int64_t at = m0 + warp_m + m * 16 + half * 8 + lane / 4;
+                float row = at < p.rows ? p.in_scale[at * p.blocks + block] : 0;
+#pragma unroll
+                for (int n = 0; n < COLUMNS; n++) {
+#pragma unroll
+                    for (int i = 2 * half; i < 2 * half + 2; i++) {
+                        total[m][n][i] =
+                            fmaf((float)sum[m][n][i], row * column[n][i % 2], total[m][n][i]);
+                        sum[m][n][i] = 0;
+                    }
+                }
+            }
+        }
+    }
+#pragma unroll
+    for (int m = 0; m < ROWS; m++) {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            int64_t row = m0 + warp_m + m * 16 + half * 8 + lane / 4;
+#pragma unroll
+            for (int n = 0; n < COLUMNS; n++) {
+                int64_t column = n0 + warp_n + n * 8 + lane % 4 * 2;
+                if (row < p.rows && column < p.outputs) {
+                    out.pair(p.first + row, column, total[m][n][2 * half],
+                             total[m][n][2 * half + 1]);
+                }
+            }
+        }
+    }
+}
+
+extern "C" int int8_sm80(struct device *device, void *out, const int8_t *in, const float *in_scale,
+                         const struct linear *linear, int64_t first, int64_t rows,
+                         const struct linear_epilogue *epilogue) {
+    dim3 grid((unsigned)blocks_of(rows, TILE), (unsigned)blocks_of(linear->outputs, TILE));
+    const struct int8_product product = product_of(linear, in, in_scale, first, rows);
+    return with_type(epilogue->out_dtype, [&](auto type) {
+        using Out = decltype(type);
+        cudaError_t code = allow_shared(int8_sm80_kernel<Out>, STAGES * stage_bytes);
+        return code != cudaSuccess
+                   ? code
+                   : launch(int8_sm80_kernel<Out>, grid, THREADS, STAGES * stage_bytes,
+                            device->stream, product, way_out<Out>(out, linear, epilogue));
+    });
+}

@@ -1,0 +1,35 @@
+/* What the int8 products share: rows of a matrix in tiles of 128 bytes of depth. */
+#ifndef VIDLOOM_KERNELS_CUDA_INT8_H
+#define VIDLOOM_KERNELS_CUDA_INT8_H
+
+#include "kernels/cuda/linear_out.cuh"
+
+#define STEP_BYTES 128 /* of depth in a tile: eight chunks of 16, swizzled */
+
+/* A product of quantised rows with a layer's weights. */
+struct int8_product {
+    const int8_t *in, *weight; /* [rows,inputs], [outputs,inputs] */
+    const float *in_scale;     /* [rows,blocks] */
+    const float *weight_scale; /* [blocks,outputs] */
+    int64_t first;             /* row of the whole that row 0 is */
+    int64_t rows, outputs, inputs;
+    int blocks, block_steps, steps; /* of scales; tiles of depth in one, and in all */
+};
+
+static inline struct int8_product product_of(const struct linear *linear, const int8_t *in,
+                                             const float *in_scale, int64_t first, int64_t rows) {
+    struct int8_product p = {in,
+                             (const int8_t *)linear->weight,
+                             in_scale,
+                             linear->scale,
+                             first,
+                             rows,
+                             linear->outputs,
+                             linear->inputs};
+    p.blocks = (int)blocks_of(linear->inputs, linear->block);
+    p.block_steps = (int)blocks_of(linear->block, STEP_BYTES);
+    p.steps = (int)blocks_of(linear->inputs, STEP_BYTES);
+    return p;
+}
+
+#endif

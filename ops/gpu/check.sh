@@ -63,7 +63,7 @@ place_table() {
     from=$build/$library
     [ -f "$from" ] || from=$build/tests/kernels/$library
     for folder in tests/kernels tests/worker/model tests/parity; do
-        [ "$from" -ef "$build/$folder/$library" ] || cp "$from" "$build/$folder/" || return 1
+        [ "$from" = "$build/$folder/$library" ] || cp "$from" "$build/$folder/" || return 1
     done
 }
 

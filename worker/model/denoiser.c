@@ -69,7 +69,8 @@ static enum error_code read_configs(struct denoiser *denoiser, const char *folde
 }
 
 static size_t held_bytes(struct runtime *runtime) {
-    return runtime->params->used + runtime->ops->weight_bytes(runtime->device) +
+    size_t made = runtime->made != NULL ? runtime->made->used : 0;
+    return made + runtime->params->used + runtime->ops->weight_bytes(runtime->device) +
            runtime->ops->mapped_bytes(runtime->device);
 }
 
@@ -88,7 +89,8 @@ enum error_code denoiser_open(struct denoiser *denoiser, struct runtime *runtime
                               struct error *error) {
     *denoiser = (struct denoiser){.source = *source,
                                   .alone = alone && source->experts > 1,
-                                  .params_mark = runtime->params->used};
+                                  .params_mark = runtime->params->used,
+                                  .made_mark = runtime_made(runtime)->used};
     enum error_code code = read_configs(denoiser, folder, error);
     if (code == ERR_OK)
         code = open_expert(denoiser, runtime, 0, error);
@@ -118,6 +120,7 @@ enum error_code denoiser_hold(struct denoiser *denoiser, struct runtime *runtime
     transformer_close(runtime, &denoiser->expert[1 - expert].transformer);
     lora_release(denoiser->expert[1 - expert].file, NULL);
     arena_reset(runtime->params, denoiser->params_mark);
+    arena_reset(runtime_made(runtime), denoiser->made_mark);
     return open_expert(denoiser, runtime, expert, error);
 }
 

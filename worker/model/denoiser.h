@@ -19,6 +19,7 @@ struct denoiser {
     struct expert expert[CONFIG_EXPERTS_MAX];
     bool alone;          /* one expert is held at a time */
     size_t params_mark;  /* of the params arena, before the experts */
+    size_t made_mark;    /* of the memory of weights that are made, likewise */
     int64_t elements;    /* in all experts */
     size_t second_bytes; /* of weights: what holding the second expert takes */
 };

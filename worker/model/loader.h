@@ -27,8 +27,8 @@ struct loader {
     int made_count;
 };
 
-/* `file` NULL: every tensor that is asked for is there, with random numbers in it, made in the
- * runtime's params arena: for benchmarks on the CPU. */
+/* `file` NULL: every tensor that is asked for is there, with random numbers in it, made in
+ * the runtime's memory for that: for benchmarks. */
 void loader_start(struct loader *loader, struct runtime *runtime, const struct weights *file,
                   enum names_component component, struct error *error);
 /* Set the prefix from a format: loader_enter(loader, "blocks.%d.", i). */
@@ -40,7 +40,7 @@ const struct tensor *loader_tensor(struct loader *loader, const char *name, int 
 /* A parameter of `count` elements (of any rank) as f32 in the model's device memory. */
 const float *loader_vector(struct loader *loader, const char *name, int64_t count);
 
-/* A tensor of random numbers, or a matrix made narrower, in the params arena; good until seven more
+/* A tensor of random numbers, or a matrix made narrower; good until seven more
  * are made. NULL after an error. I8, F8_E4M3: one of 8 bits or fewer stays; BF16: wider ones are
  * rounded, and narrower ones widened. */
 const struct tensor *loader_invent(struct loader *loader, int rank, const int64_t *dim);

@@ -11,7 +11,7 @@
 static struct tensor *make(struct loader *loader, size_t bytes) {
     size_t most = sizeof loader->made / sizeof *loader->made;
     struct tensor *out = &loader->made[(size_t)loader->made_count++ % most];
-    *out = (struct tensor){.data = arena_alloc(loader->runtime->params, bytes)};
+    *out = (struct tensor){.data = arena_alloc(runtime_made(loader->runtime), bytes)};
     if (out->data != NULL)
         return out;
     loader->code =
@@ -78,7 +78,7 @@ const struct tensor *loader_narrow(struct loader *loader, const struct tensor *t
         return make_bf16(loader, tensor);
     int64_t scales = quantise_scales(tensor->dim[0], tensor->dim[1]);
     struct tensor *out = make(loader, (size_t)tensor_elements(tensor));
-    float *scale = arena_array(loader->runtime->params, (size_t)scales, sizeof *scale);
+    float *scale = arena_array(runtime_made(loader->runtime), (size_t)scales, sizeof *scale);
     if (out == NULL || scale == NULL) {
         loader->code = error_set(loader->error, ERR_MEMORY, "no memory for narrower weights");
         return NULL;

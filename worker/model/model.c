@@ -133,11 +133,13 @@ static enum error_code open_parts(struct model *model, const char *folder,
     enum error_code code = measured_open(&measured, folder, options, error);
     if (code != ERR_OK)
         return code;
-    size_t params = measured.params.peak;
+    size_t params = measured.params.peak, made = measured.made.peak;
     code = measured_hold(&holding, &measured, options, error);
     measured_close(&measured);
     if (code == ERR_OK)
         code = runtime->ops->arena_open(runtime->device, &model->params, params, error);
+    if (code == ERR_OK)
+        code = arena_open(&model->made, made, error);
     if (code == ERR_OK)
         code = parts_open(&model->parts, runtime, folder, options, holding.alone, error);
     if (code == ERR_OK)
@@ -158,6 +160,7 @@ enum error_code model_open(struct model **out, const struct ops *ops, struct dev
                                       .dtype = options->dtype,
                                       .narrow = options->weights,
                                       .params = &model->params,
+                                      .made = &model->made,
                                       .work = &model->work};
     /* Of the whole folder, whatever is opened of it: the hash must not depend on the stages. */
     enum error_code code = model_read_info(&model->info, folder, error);
@@ -178,6 +181,7 @@ void model_close(struct model **model) {
         return;
     parts_close(&(*model)->parts, &(*model)->runtime);
     arena_close(&(*model)->params);
+    arena_close(&(*model)->made);
     arena_close(&(*model)->work);
     free(*model);
     *model = NULL;

@@ -22,6 +22,10 @@ const float *params_floats(struct runtime *runtime, const float *host, int64_t c
     return out;
 }
 
+struct arena *runtime_made(struct runtime *runtime) {
+    return runtime->made != NULL ? runtime->made : runtime->params;
+}
+
 bool run_is_stopped(const struct runtime *runtime) {
     return runtime->cancel != NULL && atomic_load(runtime->cancel);
 }

@@ -17,7 +17,9 @@ struct runtime {
     enum dtype narrow;    /* what linear layers' weights are made at opening: BF16, I8, F8_E4M3; or
                              F32, 0: they stay as they are */
     struct arena *params; /* device, as long as the model: norms' weights, modulation tables */
-    struct arena *work;   /* device, one request; reserved once at its planned size */
+    struct arena *made; /* host, as long: weights that no file has as they are, random or narrower.
+                           NULL: in params, where that is the host's memory */
+    struct arena *work; /* device, one request; reserved once at its planned size */
     /* May be NULL. Once it is set the operations below do nothing more, so that whatever is at hand
      * ends soon; what it gives is of no use, and model_run says so. */
     const atomic_bool *cancel;
@@ -43,6 +45,9 @@ float *work_floats(struct runtime *runtime, int64_t elements);
 
 /* A parameter's copy in the model's device memory. NULL when it is full, which opening checks. */
 const float *params_floats(struct runtime *runtime, const float *host, int64_t count);
+
+/* Where weights are made. */
+struct arena *runtime_made(struct runtime *runtime);
 
 bool run_is_stopped(const struct runtime *runtime);
 

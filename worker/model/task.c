@@ -11,8 +11,10 @@ enum error_code measured_open(struct measured *measured, const char *folder,
                                          .dtype = options->dtype,
                                          .narrow = options->weights,
                                          .params = &measured->params,
+                                         .made = &measured->made,
                                          .work = &measured->work};
     arena_open_measuring(&measured->params);
+    arena_open_measuring(&measured->made);
     arena_open_measuring(&measured->work);
     const struct device_config config = {0};
     enum error_code code =
@@ -28,12 +30,14 @@ void measured_close(struct measured *measured) {
     parts_close(&measured->parts, &measured->runtime);
     measured->runtime.ops->device_close(&measured->runtime.device);
     arena_close(&measured->params);
+    arena_close(&measured->made);
     arena_close(&measured->work);
 }
 
 size_t measured_weights(const struct measured *measured) {
     const struct runtime *runtime = &measured->runtime;
-    return measured->params.peak + runtime->ops->weight_bytes(runtime->device) +
+    return measured->params.peak + measured->made.peak +
+           runtime->ops->weight_bytes(runtime->device) +
            runtime->ops->mapped_bytes(runtime->device);
 }
 

@@ -15,7 +15,7 @@ struct model {
     struct parts parts;
     struct model_info info;
     struct runtime runtime;
-    struct arena params, work;
+    struct arena params, made, work;
     size_t work_peak; /* over arenas that were since replaced, too */
 };
 
@@ -25,7 +25,7 @@ void model_fill_info(struct model_info *out, const struct parts *parts);
 /* A model on the measuring table. */
 struct measured {
     struct runtime runtime;
-    struct arena params, work;
+    struct arena params, made, work;
     struct parts parts;
 };
 

@@ -21,9 +21,13 @@ static const struct transformer_config config = {.heads = 2,
 /* One forward; the bytes of parameters that it took. */
 static size_t forward(float out[COUNT], const struct ops *ops, enum dtype narrow) {
     struct error error = {0};
-    struct arena params, work;
-    struct runtime runtime = {
-        .ops = ops, .dtype = DTYPE_BF16, .narrow = narrow, .params = &params, .work = &work};
+    struct arena params, made, work;
+    struct runtime runtime = {.ops = ops,
+                              .dtype = DTYPE_BF16,
+                              .narrow = narrow,
+                              .params = &params,
+                              .made = &made,
+                              .work = &work};
     struct transformer *transformer;
     struct transformer_grid grid;
     struct transformer_context text;
@@ -35,6 +39,7 @@ static size_t forward(float out[COUNT], const struct ops *ops, enum dtype narrow
     ok(ops->device_open(&runtime.device, NULL, &error), &error);
     ok(ops->arena_open(runtime.device, &params, 1 << 22, &error), &error);
     ok(ops->arena_open(runtime.device, &work, 1 << 22, &error), &error);
+    ok(arena_open(&made, 1 << 22, &error), &error);
     ok(transformer_open(&transformer, &runtime, NULL, &config, NULL, &error), &error);
     ok(transformer_grid_open(&grid, transformer, &runtime, 2, 6, 8, &error), &error);
     transformer_text_open(&text, transformer, &runtime, &grid, rows, 3, 8);
@@ -47,10 +52,11 @@ static size_t forward(float out[COUNT], const struct ops *ops, enum dtype narrow
     ops->download(runtime.device, out, velocity, COUNT * sizeof *out);
     ok(ops->status(runtime.device, &error), &error);
     transformer_close(&runtime, &transformer);
-    ops->device_close(&runtime.device);
-    size_t peak = params.peak;
+    size_t peak = params.peak + made.peak;
     arena_close(&params);
     arena_close(&work);
+    ops->device_close(&runtime.device);
+    arena_close(&made);
     return peak;
 }
 
@@ -79,7 +85,22 @@ static void narrow_is_near_and_planned(void **state) {
     }
 }
 
+/* Weights are made in the host's memory: a device whose memory is another takes them from there. */
+static void made_for_a_device(void **state) {
+    static const enum dtype narrow[] = {DTYPE_F32, DTYPE_I8, DTYPE_F8_E4M3};
+    float here[COUNT], there[COUNT];
+    struct error error = {0};
+    const struct ops *walled;
+    ok(ops_load(&walled, "walled", &error), &error);
+    for (int i = 0; i < 3; i++) {
+        forward(here, ops_cpu(), narrow[i]);
+        forward(there, walled, narrow[i]);
+        assert_memory_equal(here, there, sizeof here);
+    }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(narrow_is_near_and_planned)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(narrow_is_near_and_planned),
+                                       cmocka_unit_test(made_for_a_device)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -18,9 +18,9 @@ struct models_config {
     struct device *device; /* outlives the models */
     const char *folder;    /* where bare names are looked up: "pocket", "style.safetensors" */
     enum dtype dtype;      /* compute type */
-    /* Bytes that the weights of all that is open may take; 0: no limit. To make room the models
-     * used longest ago are closed, and stages that the task does not need; what is then still too
-     * large is read again from its files as model.h says. */
+    /* Bytes that the weights of all that is open and the work of a task may take; 0: no limit. To
+     * make room for weights the models used longest ago are closed, and stages that the task does
+     * not need; what is then still too large is read from its files as model.h says. */
     size_t memory;
     int open_max; /* 0: 4. The one used longest ago is closed to make room. */
 };

@@ -22,6 +22,7 @@ struct clip {
     const float *class, *position; /* [width], [rows,width] */
     const float *norm_mul, *norm_add;
     struct layer_weights *layer; /* [layers-1]: the last one's output is not asked for */
+    struct stream *stream;       /* a block a layer */
 };
 
 int64_t clip_rows(const struct clip_config *config) {
@@ -105,9 +106,12 @@ enum error_code clip_open(struct clip **out, struct runtime *runtime, const stru
     clip->config = *config;
     struct loader loader;
     loader_start(&loader, runtime, file, NAMES_CLIP, error);
+    loader_stream(&loader, &clip->stream, config->layers);
     load_ends(&loader, clip);
-    for (int i = 0; i < config->layers - 1; i++)
+    for (int i = 0; i < config->layers - 1; i++) {
+        loader_block(&loader, i);
         load_layer(&loader, &clip->layer[i], config, i);
+    }
     enum error_code code = loader_finish(&loader, ignored);
     if (elements != NULL)
         *elements = loader.elements;
@@ -128,6 +132,7 @@ void clip_close(struct runtime *runtime, struct clip **clip) {
         layer_close(runtime, &layer->ffn_in);
         layer_close(runtime, &layer->ffn_out);
     }
+    stream_close(&(*clip)->stream);
     free((*clip)->layer);
     free(*clip);
     *clip = NULL;
@@ -250,6 +255,7 @@ enum error_code clip_encode(const struct clip *clip, struct runtime *runtime, fl
     s.in = work_alloc(runtime, s.rows * config->width, runtime->dtype);
     s.wide = work_alloc(runtime, s.rows * wide, runtime->dtype);
     for (int i = 0; i < config->layers - 1; i++) {
+        run_block(runtime, clip->stream, i);
         attend(clip, runtime, &clip->layer[i], &s);
         feed_forward(clip, runtime, &clip->layer[i], &s);
     }

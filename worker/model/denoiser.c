@@ -68,10 +68,8 @@ static enum error_code read_configs(struct denoiser *denoiser, const char *folde
     return code;
 }
 
-static size_t held_bytes(struct runtime *runtime) {
-    size_t made = runtime->made != NULL ? runtime->made->used : 0;
-    return made + runtime->params->used + runtime->ops->weight_bytes(runtime->device) +
-           runtime->ops->mapped_bytes(runtime->device);
+static size_t held_bytes(const struct runtime *runtime) {
+    return runtime->params->used + runtime_weights(runtime);
 }
 
 static enum error_code open_expert(struct denoiser *denoiser, struct runtime *runtime, int index,
@@ -95,9 +93,11 @@ enum error_code denoiser_open(struct denoiser *denoiser, struct runtime *runtime
     if (code == ERR_OK)
         code = open_expert(denoiser, runtime, 0, error);
     size_t before = held_bytes(runtime);
+    denoiser->params_second = runtime->params->used;
     if (code == ERR_OK && source->experts > 1 && !denoiser->alone)
         code = open_expert(denoiser, runtime, 1, error);
     denoiser->second_bytes = held_bytes(runtime) - before;
+    denoiser->params_end = runtime->params->used;
     return code;
 }
 
@@ -122,6 +122,17 @@ enum error_code denoiser_hold(struct denoiser *denoiser, struct runtime *runtime
     arena_reset(runtime->params, denoiser->params_mark);
     arena_reset(runtime_made(runtime), denoiser->made_mark);
     return open_expert(denoiser, runtime, expert, error);
+}
+
+bool denoiser_part(struct denoiser *denoiser, struct runtime *runtime) {
+    if (denoiser->alone || denoiser->source.experts < 2)
+        return false;
+    transformer_close(runtime, &denoiser->expert[1].transformer);
+    lora_release(denoiser->expert[1].file, NULL);
+    if (runtime->params->used == denoiser->params_end) /* nothing was opened after it */
+        arena_reset(runtime->params, denoiser->params_second);
+    denoiser->alone = true;
+    return true;
 }
 
 const struct transformer *denoiser_transformer(const struct denoiser *denoiser,

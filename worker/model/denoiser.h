@@ -17,11 +17,12 @@ struct denoiser {
     struct denoiser_config source;
     struct transformer_config config; /* of each expert */
     struct expert expert[CONFIG_EXPERTS_MAX];
-    bool alone;          /* one expert is held at a time */
-    size_t params_mark;  /* of the params arena, before the experts */
-    size_t made_mark;    /* of the memory of weights that are made, likewise */
-    int64_t elements;    /* in all experts */
-    size_t second_bytes; /* of weights: what holding the second expert takes */
+    bool alone;                       /* one expert is held at a time */
+    size_t params_mark;               /* of the params arena, before the experts */
+    size_t params_second, params_end; /* of the second expert */
+    size_t made_mark;                 /* of the memory of weights that are made, likewise */
+    int64_t elements;                 /* in all experts */
+    size_t second_bytes;              /* of weights: what holding the second expert takes */
 };
 
 /* Open the experts of `source` in a model's folder; their files stay open. alone: only the first of
@@ -38,6 +39,8 @@ int denoiser_choose(const struct denoiser *denoiser, float time);
 /* Hold this expert. The runtime is the real one that it was opened on. */
 MUST_CHECK enum error_code denoiser_hold(struct denoiser *denoiser, struct runtime *runtime,
                                          int expert, struct error *error);
+/* From now on one expert at a time; false: it is so already, or there is one only. */
+bool denoiser_part(struct denoiser *denoiser, struct runtime *runtime);
 /* This expert; when measuring, any that is held, since they are alike. */
 const struct transformer *denoiser_transformer(const struct denoiser *denoiser,
                                                const struct runtime *runtime, int expert);

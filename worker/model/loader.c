@@ -39,6 +39,17 @@ void loader_enter(struct loader *loader, const char *format, ...) {
     va_end(args);
 }
 
+void loader_stream(struct loader *loader, struct stream **out, int blocks) {
+    if (loader->code == ERR_OK && loader->runtime->streamer != NULL && loader->file != NULL)
+        loader->code = stream_open(out, loader->runtime->streamer, blocks, loader->error);
+    loader->stream = *out;
+    loader->block = 0;
+}
+
+void loader_block(struct loader *loader, int block) {
+    loader->block = block;
+}
+
 static void make_name(struct loader *loader, char out[WEIGHTS_NAME_MAX], const char *format, ...)
     PRINTF_LIKE(3, 4);
 
@@ -112,6 +123,15 @@ const struct tensor *loader_tensor(struct loader *loader, const char *name, int 
     return NULL;
 }
 
+const struct tensor *loader_table(struct loader *loader, const char *name, int64_t rows,
+                                  int64_t columns) {
+    const struct tensor *table = loader_tensor(loader, name, 2, (const int64_t[]){rows, columns});
+    if (table != NULL && loader->stream != NULL && weights_are_mapped(loader->file, table->data))
+        loader->code =
+            stream_add_table(loader->stream, table->data, tensor_bytes(table), loader->error);
+    return loader->code == ERR_OK ? table : NULL;
+}
+
 /* With what LoRAs add to it, in `dtype` then; NULL in, NULL out. */
 static const struct tensor *merged(struct loader *loader, const struct tensor *tensor,
                                    enum dtype dtype) {
@@ -163,6 +183,23 @@ const float *loader_vector(struct loader *loader, const char *name, int64_t coun
     return out;
 }
 
+/* A linear layer of the device's, and into the stream what of it is used in the file. */
+static void create_linear(struct loader *loader, struct linear **out,
+                          const struct tensor *const *weights, const struct tensor *const *biases,
+                          int count, enum dtype dtype) {
+    const struct ops *ops = loader->runtime->ops;
+    struct device *device = loader->runtime->device;
+    if (loader->code != ERR_OK)
+        return;
+    size_t before = ops->mapped_bytes(device);
+    loader->code = ops->linear_create(device, out, weights, biases, count, dtype, loader->error);
+    bool in_place = loader->code == ERR_OK && ops->mapped_bytes(device) > before;
+    for (int i = 0; i < count && in_place && loader->stream != NULL; i++)
+        if (loader->code == ERR_OK && weights_are_mapped(loader->file, weights[i]->data))
+            loader->code = stream_add(loader->stream, loader->block, weights[i]->data,
+                                      tensor_bytes(weights[i]), loader->error);
+}
+
 void loader_linear(struct loader *loader, struct layer *layer, const char *const *names, int count,
                    int64_t in, int64_t out, bool bias, enum dtype dtype) {
     const struct tensor *weights[STACK_MAX] = {0}, *biases[STACK_MAX] = {0};
@@ -183,9 +220,7 @@ void loader_linear(struct loader *loader, struct layer *layer, const char *const
                 merged(loader, loader_tensor(loader, name, 1, (const int64_t[]){out}), DTYPE_F32);
     }
     *layer = (struct layer){.in = in, .out = out * count};
-    if (loader->code == ERR_OK)
-        loader->code = loader->runtime->ops->linear_create(
-            loader->runtime->device, &layer->linear, weights, biases, count, dtype, loader->error);
+    create_linear(loader, &layer->linear, weights, biases, count, dtype);
 }
 
 void loader_patch(struct loader *loader, struct layer *layer, const char *name, int rank,
@@ -206,8 +241,7 @@ void loader_patch(struct loader *loader, struct layer *layer, const char *name, 
     flat.rank = 2;
     flat.dim[1] = layer->in;
     const struct tensor *weights[] = {&flat}, *biases[] = {offset};
-    loader->code = loader->runtime->ops->linear_create(loader->runtime->device, &layer->linear,
-                                                       weights, biases, 1, dtype, loader->error);
+    create_linear(loader, &layer->linear, weights, biases, 1, dtype);
 }
 
 void loader_filter(struct loader *loader, struct filter *filter, const char *name,

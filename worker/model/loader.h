@@ -17,10 +17,12 @@ struct loader {
     struct runtime *runtime;
     const struct weights *file;
     enum names_component component;
-    bool original;    /* the file has the original layout's names */
-    size_t used;      /* tensors taken over */
-    int64_t elements; /* in them */
-    char prefix[96];  /* put before every name: "blocks.3." */
+    bool original;         /* the file has the original layout's names */
+    size_t used;           /* tensors taken over */
+    int64_t elements;      /* in them */
+    char prefix[96];       /* put before every name: "blocks.3." */
+    struct stream *stream; /* that layers used in the file are added to; NULL: none */
+    int block;             /* of it */
     enum error_code code;
     struct error *error;
     struct tensor made[8]; /* as many as one layer asks for */
@@ -34,9 +36,17 @@ void loader_start(struct loader *loader, struct runtime *runtime, const struct w
 /* Set the prefix from a format: loader_enter(loader, "blocks.%d.", i). */
 void loader_enter(struct loader *loader, const char *format, ...) PRINTF_LIKE(2, 3);
 
+/* Layers from now on are of block 0 of a new stream, where the runtime has a streamer; and of
+ * another block of it. */
+void loader_stream(struct loader *loader, struct stream **out, int blocks);
+void loader_block(struct loader *loader, int block);
+
 /* The tensor prefix + name, which must have these dimensions; NULL after an error. */
 const struct tensor *loader_tensor(struct loader *loader, const char *name, int rank,
                                    const int64_t *dim);
+/* A matrix of which a few rows are read at a time. */
+const struct tensor *loader_table(struct loader *loader, const char *name, int64_t rows,
+                                  int64_t columns);
 /* A parameter of `count` elements (of any rank) as f32 in the model's device memory. */
 const float *loader_vector(struct loader *loader, const char *name, int64_t count);
 

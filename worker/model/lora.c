@@ -461,6 +461,9 @@ void lora_release(const struct weights *weights, const struct tensor *tensor) {
         release(lora, &lora->touched[index_of(weights, tensor)]);
 }
 
+/* Where a sum is that is only measured: not in the file, and not read. */
+static const uint8_t elsewhere;
+
 enum error_code lora_merge(const struct tensor **out, const struct weights *weights,
                            const struct tensor *tensor, struct runtime *runtime, enum dtype dtype,
                            struct error *error) {
@@ -474,14 +477,14 @@ enum error_code lora_merge(const struct tensor **out, const struct weights *weig
     if (touched->merged.data != NULL && touched->merged.dtype == dtype)
         return ERR_OK;
     assert(touched->merged.data == NULL); /* a tensor is of one layer */
-    touched->merged = *tensor;            /* with the file's data, which measuring does not read */
+    touched->merged = *tensor;
     touched->merged.dtype = dtype;
     touched->merged.scale = NULL;
     size_t bytes = tensor_bytes(&touched->merged);
     lora->bytes += bytes;
+    touched->merged.data = runtime->params->measuring ? &elsewhere : NULL;
     if (runtime->params->measuring)
         return ERR_OK;
-    touched->merged.data = NULL;
     void *sum = aligned_alloc(64, (bytes + 63) / 64 * 64);
     if (sum == NULL)
         return error_set(error, ERR_MEMORY, "no memory to merge LoRAs: %zu bytes", bytes);

@@ -134,7 +134,9 @@ static enum error_code open_parts(struct model *model, const char *folder,
     if (code != ERR_OK)
         return code;
     size_t params = measured.params.peak, made = measured.made.peak;
-    code = measured_hold(&holding, &measured, options, error);
+    size_t before = runtime_weights(runtime);
+    model->memory = options->memory;
+    code = measured_hold(&holding, &measured, options, 0, error);
     measured_close(&measured);
     if (code == ERR_OK)
         code = runtime->ops->arena_open(runtime->device, &model->params, params, error);
@@ -142,6 +144,7 @@ static enum error_code open_parts(struct model *model, const char *folder,
         code = arena_open(&model->made, made, error);
     if (code == ERR_OK)
         code = parts_open(&model->parts, runtime, folder, options, holding.alone, error);
+    model->fixed = runtime_weights(runtime) - before;
     if (code == ERR_OK)
         code = runtime->ops->status(runtime->device, error);
     return code;
@@ -165,6 +168,10 @@ enum error_code model_open(struct model **out, const struct ops *ops, struct dev
     /* Of the whole folder, whatever is opened of it: the hash must not depend on the stages. */
     enum error_code code = model_read_info(&model->info, folder, error);
     if (code == ERR_OK)
+        code = streamer_open(&model->runtime.streamer, error);
+    if (code == ERR_OK)
+        streamer_set_notice(model->runtime.streamer, options->streaming, options->user);
+    if (code == ERR_OK)
         code = open_parts(model, folder, options, error);
     if (code != ERR_OK)
         model_close(&model);
@@ -180,6 +187,7 @@ void model_close(struct model **model) {
     if (*model == NULL)
         return;
     parts_close(&(*model)->parts, &(*model)->runtime);
+    streamer_close(&(*model)->runtime.streamer);
     arena_close(&(*model)->params);
     arena_close(&(*model)->made);
     arena_close(&(*model)->work);

@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "kernels/ops.h"
+#include "worker/model/stream.h"
 
 struct model;
 
@@ -83,15 +84,23 @@ struct model_options {
      * F8_E4M3, but those that a file keeps in 8 bits or fewer stay; 0 (F32): as the files have
      * them. */
     enum dtype weights;
-    /* Bytes that weights may take; 0: no limit. Two experts that do not fit together are held one
-     * at a time, and the other is read again at the boundary of every request. */
+    /* Bytes that weights and the work of a task may take together; 0: no limit. Weights that do not
+     * fit and are used where they lie in their files (on the CPU: all of the large ones) are read
+     * ahead of use, a block at a time, in every pass. Where they are copied, two experts that do
+     * not fit together are held one at a time, and the other is read again at the boundary of every
+     * request. */
     size_t memory;
+    /* Called when a task begins that reads weights in every pass, and it is not as it was the last
+     * time; may be NULL. */
+    stream_notice streaming;
+    void *user;                     /* its */
     const struct model_lora *loras; /* [lora_count], in the order in which they are added */
     int lora_count;
 };
 
 /* Open a folder on a device.
- * Errors: as model_read_info; ERR_MEMORY when the weights do not fit, with what they take. */
+ * Errors: as model_read_info; ERR_MEMORY when the weights do not fit, with what they take at least.
+ * A task may still be ERR_MEMORY, when its work does not fit beside them. */
 MUST_CHECK enum error_code model_open(struct model **out, const struct ops *ops,
                                       struct device *device, const char *folder,
                                       const struct model_options *options, struct error *error);
@@ -122,7 +131,7 @@ MUST_CHECK enum error_code model_measure(size_t *out, const char *folder,
  * measuring table. */
 struct model_cost {
     size_t weight_bytes, work_bytes;
-    size_t weight_bytes_least; /* with one expert at a time */
+    size_t weight_bytes_least; /* in memory at once, if they are streamed as far as they can be */
     size_t held_bytes;         /* of the weights at once, with options->memory */
     size_t read_bytes;    /* read from the files again for one task, as not all are held; 0: none */
     double flops;         /* keyframe, window: with the model's own number of steps and guidance */

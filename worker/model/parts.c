@@ -196,6 +196,15 @@ static enum error_code open_all(struct parts *parts, struct runtime *runtime, co
     return code;
 }
 
+/* Of what was copied the file is not needed any more. */
+static void give_back_files(const struct parts *parts) {
+    const struct weights *files[PARTS_FILES_MAX];
+    int count = parts_files(files, parts);
+    for (int i = 0; i < count; i++)
+        if (files[i] != NULL)
+            weights_give_back(files[i]);
+}
+
 enum error_code parts_open(struct parts *parts, struct runtime *runtime, const char *folder,
                            const struct model_options *options, bool alone, struct error *error) {
     memset(parts, 0, sizeof *parts);
@@ -217,7 +226,9 @@ enum error_code parts_open(struct parts *parts, struct runtime *runtime, const c
         sources[i]->lora_count = options->lora_count;
     }
     code = open_all(parts, runtime, folder, alone, error);
-    if (code != ERR_OK)
+    if (code == ERR_OK)
+        give_back_files(parts);
+    else
         parts_close(parts, runtime);
     return code;
 }

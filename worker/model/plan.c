@@ -66,6 +66,24 @@ enum error_code model_measure(size_t *out, const char *folder, const struct mode
     return ERR_OK;
 }
 
+/* The work, and how the weights are held beside it: streamed, it takes a little less. */
+static enum error_code plan_holding(struct holding *holding, struct measured *measured,
+                                    enum model_stage stage, const struct model_size *size,
+                                    const struct model_options *options, struct error *error) {
+    enum error_code code = plan_body(measured, stage, size, error);
+    if (code == ERR_OK)
+        code = measured_hold(holding, measured, options, measured->work.peak, error);
+    if (code != ERR_OK || !holding->streaming)
+        return code;
+    measured->runtime.streaming = true;
+    arena_reset(&measured->work, 0);
+    measured->work.peak = 0;
+    measured->runtime.flops = 0;
+    code = plan_body(measured, stage, size, error);
+    return code == ERR_OK ? measured_hold(holding, measured, options, measured->work.peak, error)
+                          : code;
+}
+
 enum error_code model_plan(struct model_cost *out, const char *folder, enum model_stage stage,
                            const struct model_size *size, const struct model_options *options,
                            struct error *error) {
@@ -76,21 +94,21 @@ enum error_code model_plan(struct model_cost *out, const char *folder, enum mode
     enum error_code code = measured_open(&measured, folder, &only, error);
     if (code != ERR_OK)
         return code;
-    code = measured_hold(&holding, &measured, &only, error);
-    if (code == ERR_OK)
-        code = plan_body(&measured, stage, size, error);
+    code = plan_holding(&holding, &measured, stage, size, &only, error);
     struct model_info info;
     model_fill_info(&info, &measured.parts);
     int passes = info.guidance != 1 ? 2 : 1;
+    int forwards = measured.runtime.flops_step > 0 ? info.steps * passes : 0;
     *out = (struct model_cost){
         .weight_bytes = measured_weights(&measured),
-        .weight_bytes_least = measured_weights(&measured) - measured_second_expert(&measured),
+        .weight_bytes_least = measured_least(&measured),
         .held_bytes = holding.bytes,
-        .read_bytes = holding.bytes_reread,
+        .read_bytes =
+            holding.bytes_reread + holding.bytes_pass * (size_t)(forwards > 0 ? forwards : 1),
         .work_bytes = measured.work.peak,
         .flops = measured.runtime.flops,
         .flops_forward = measured.runtime.flops_step / passes,
-        .forwards = measured.runtime.flops_step > 0 ? info.steps * passes : 0,
+        .forwards = forwards,
     };
     measured_close(&measured);
     return code;

@@ -26,8 +26,18 @@ struct arena *runtime_made(struct runtime *runtime) {
     return runtime->made != NULL ? runtime->made : runtime->params;
 }
 
+size_t runtime_weights(const struct runtime *runtime) {
+    return runtime->ops->weight_bytes(runtime->device) +
+           runtime->ops->mapped_bytes(runtime->device) - streamer_bytes(runtime->streamer);
+}
+
 bool run_is_stopped(const struct runtime *runtime) {
     return runtime->cancel != NULL && atomic_load(runtime->cancel);
+}
+
+void run_block(struct runtime *runtime, struct stream *stream, int block) {
+    if (stream != NULL && !runtime->work->measuring && !run_is_stopped(runtime))
+        stream_enter(stream, block);
 }
 
 void run_linear(struct runtime *runtime, void *out, const void *in, const struct layer *layer,

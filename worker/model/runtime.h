@@ -9,6 +9,7 @@
 
 #include "base/arena.h"
 #include "kernels/ops.h"
+#include "worker/model/stream.h"
 
 struct runtime {
     const struct ops *ops;
@@ -20,6 +21,9 @@ struct runtime {
     struct arena *made; /* host, as long: weights that no file has as they are, random or narrower.
                            NULL: in params, where that is the host's memory */
     struct arena *work; /* device, one request; reserved once at its planned size */
+    struct streamer *streamer; /* of weights that are used in their files; NULL: they come when
+                                  they are touched */
+    bool streaming;            /* under a limit that they do not fit */
     /* May be NULL. Once it is set the operations below do nothing more, so that whatever is at hand
      * ends soon; what it gives is of no use, and model_run says so. */
     const atomic_bool *cancel;
@@ -48,8 +52,12 @@ const float *params_floats(struct runtime *runtime, const float *host, int64_t c
 
 /* Where weights are made. */
 struct arena *runtime_made(struct runtime *runtime);
+/* Bytes of weights that the device holds or uses in place, but those in streams. */
+size_t runtime_weights(const struct runtime *runtime);
 
 bool run_is_stopped(const struct runtime *runtime);
+/* Before the layers of a stream's block; `stream` may be NULL. */
+void run_block(struct runtime *runtime, struct stream *stream, int block);
 
 /* The operations, counting their arithmetic. */
 void run_linear(struct runtime *runtime, void *out, const void *in, const struct layer *layer,

@@ -4,6 +4,10 @@
 
 #include "base/text.h"
 
+static size_t at_most(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
 enum error_code measured_open(struct measured *measured, const char *folder,
                               const struct model_options *options, struct error *error) {
     memset(measured, 0, sizeof *measured);
@@ -17,28 +21,41 @@ enum error_code measured_open(struct measured *measured, const char *folder,
     arena_open_measuring(&measured->made);
     arena_open_measuring(&measured->work);
     const struct device_config config = {0};
-    enum error_code code =
-        measured->runtime.ops->device_open(&measured->runtime.device, &config, error);
+    enum error_code code = streamer_open(&measured->runtime.streamer, error);
+    if (code == ERR_OK)
+        code = measured->runtime.ops->device_open(&measured->runtime.device, &config, error);
     if (code == ERR_OK)
         code = parts_open(&measured->parts, &measured->runtime, folder, options, false, error);
     if (code != ERR_OK && measured->runtime.device != NULL)
         measured->runtime.ops->device_close(&measured->runtime.device);
+    if (code != ERR_OK)
+        streamer_close(&measured->runtime.streamer);
     return code;
 }
 
 void measured_close(struct measured *measured) {
     parts_close(&measured->parts, &measured->runtime);
+    streamer_close(&measured->runtime.streamer);
     measured->runtime.ops->device_close(&measured->runtime.device);
     arena_close(&measured->params);
     arena_close(&measured->made);
     arena_close(&measured->work);
 }
 
+/* Weights that are made are among those used in place: only small ones are copied from there. */
 size_t measured_weights(const struct measured *measured) {
     const struct runtime *runtime = &measured->runtime;
-    return measured->params.peak + measured->made.peak +
-           runtime->ops->weight_bytes(runtime->device) +
+    return measured->params.peak + runtime->ops->weight_bytes(runtime->device) +
            runtime->ops->mapped_bytes(runtime->device);
+}
+
+size_t measured_fixed(const struct measured *measured) {
+    return measured_weights(measured) - streamer_bytes(measured->runtime.streamer);
+}
+
+size_t measured_least(const struct measured *measured) {
+    return measured_fixed(measured) - measured_second_expert(measured) +
+           streamer_least(measured->runtime.streamer);
 }
 
 size_t measured_second_expert(const struct measured *measured) {
@@ -48,25 +65,39 @@ size_t measured_second_expert(const struct measured *measured) {
 
 /* Nothing is read before it is known how it will be held. */
 enum error_code measured_hold(struct holding *out, const struct measured *measured,
-                              const struct model_options *options, struct error *error) {
+                              const struct model_options *options, size_t work,
+                              struct error *error) {
     size_t all = measured_weights(measured), second = measured_second_expert(measured);
+    size_t streams = streamer_bytes(measured->runtime.streamer);
+    size_t streamed = streamer_least(measured->runtime.streamer), memory = options->memory;
     *out = (struct holding){.bytes = all};
-    if (options->memory == 0 || all <= options->memory)
+    if (memory == 0 || all + work <= memory)
         return ERR_OK;
-    /* Both are read in every request: the one at the boundary, the other for the next. */
-    *out = (struct holding){.alone = true, .bytes = all - second, .bytes_reread = 2 * second};
+    /* Both experts are read in every request: the one at the boundary, the other for the next. */
+    size_t fixed = all - streams;
+    if (fixed + streamed + work > memory) {
+        *out = (struct holding){.alone = true, .bytes_reread = 2 * second};
+        fixed -= second;
+    }
     char needed[32], allowed[32];
-    return out->bytes <= options->memory
-               ? ERR_OK
-               : error_set(error, ERR_MEMORY, "the weights of %s in %s take %s%s; %s are allowed",
-                           measured->parts.config.family, dtype_name(options->dtype),
-                           text_bytes(needed, out->bytes),
-                           second > 0 ? " with one expert at a time" : "",
-                           text_bytes(allowed, options->memory));
+    if (fixed + streamed + work > memory)
+        return error_set(error, ERR_MEMORY,
+                         "the weights of %s in %s take %s at least%s%s; %s are allowed",
+                         measured->parts.config.family, dtype_name(options->dtype),
+                         text_bytes(needed, fixed + streamed + work),
+                         second > 0 ? " with one expert at a time" : "",
+                         work > 0 ? " and the work of the task" : "", text_bytes(allowed, memory));
+    out->streaming = fixed + streams + work > memory;
+    if (out->streaming)
+        out->bytes_pass = streamer_pass_bytes(measured->runtime.streamer, memory - fixed - work);
+    if (out->streaming && out->bytes_pass == 0) /* each fits, but one after the other */
+        out->bytes_reread += streams;
+    out->bytes = at_most(fixed + streams, memory - work);
+    return ERR_OK;
 }
 
 /* Work memory of a task, by running it on the table that computes nothing. */
-static enum error_code measure_task(size_t *bytes, const struct model *model, task_body *body,
+static enum error_code measure_work(size_t *bytes, const struct model *model, task_body *body,
                                     void *request, struct error *error) {
     struct arena work;
     arena_open_measuring(&work);
@@ -81,16 +112,67 @@ static enum error_code measure_task(size_t *bytes, const struct model *model, ta
     return code;
 }
 
-/* Make room, refuse if there is none, run. */
+/* Of two experts one at a time from now on; false: that brings nothing. */
+static bool part_experts(struct model *model) {
+    bool parted = false;
+    size_t before = runtime_weights(&model->runtime);
+    for (int i = 0; i < 2; i++)
+        parted |= denoiser_part(&model->parts.denoisers[i], &model->runtime);
+    model->fixed -= before - runtime_weights(&model->runtime);
+    return parted;
+}
+
+/* Bytes that stay whatever is streamed. */
+static size_t fixed_bytes(const struct model *model) {
+    return model->fixed + model->params.used;
+}
+
+/* With the weights streamed where not all fit beside the work. */
+static enum error_code measure_task(size_t *bytes, struct model *model, task_body *body,
+                                    void *request, struct error *error) {
+    size_t streams = streamer_bytes(model->runtime.streamer);
+    size_t least = streamer_least(model->runtime.streamer);
+    model->runtime.streaming = false;
+    enum error_code code = measure_work(bytes, model, body, request, error);
+    if (code != ERR_OK || model->memory == 0)
+        return code;
+    model->runtime.streaming = fixed_bytes(model) + streams + *bytes > model->memory;
+    if (model->runtime.streaming)
+        code = measure_work(bytes, model, body, request, error);
+    if (code != ERR_OK || fixed_bytes(model) + least + *bytes <= model->memory)
+        return code;
+    if (part_experts(model) && fixed_bytes(model) + least + *bytes <= model->memory)
+        return ERR_OK;
+    char needed[32], weights[32], allowed[32];
+    return error_set(error, ERR_MEMORY,
+                     "the task takes %s of memory, %s of it for weights that are streamed as far "
+                     "as they can be; %s are allowed",
+                     text_bytes(needed, fixed_bytes(model) + least + *bytes),
+                     text_bytes(weights, fixed_bytes(model) + least),
+                     text_bytes(allowed, model->memory));
+}
+
+static enum error_code make_room(struct model *model, size_t bytes, struct error *error) {
+    bool streaming = model->runtime.streaming;
+    if (bytes > model->work.capacity || (streaming && bytes < model->work.capacity)) {
+        model->work_peak = model_work_peak(model);
+        arena_close(&model->work);
+        enum error_code code =
+            model->runtime.ops->arena_open(model->runtime.device, &model->work, bytes, error);
+        if (code != ERR_OK)
+            return code;
+    }
+    streamer_set_limit(model->runtime.streamer,
+                       streaming ? model->memory - fixed_bytes(model) - bytes : 0);
+    return ERR_OK;
+}
+
 enum error_code model_run(struct model *model, task_body *body, void *request,
                           struct error *error) {
     size_t bytes;
     enum error_code code = measure_task(&bytes, model, body, request, error);
-    if (code == ERR_OK && bytes > model->work.capacity) {
-        model->work_peak = model_work_peak(model);
-        arena_close(&model->work);
-        code = model->runtime.ops->arena_open(model->runtime.device, &model->work, bytes, error);
-    }
+    if (code == ERR_OK)
+        code = make_room(model, bytes, error);
     if (code != ERR_OK)
         return code;
     arena_reset(&model->work, 0);

@@ -17,6 +17,8 @@ struct model {
     struct runtime runtime;
     struct arena params, made, work;
     size_t work_peak; /* over arenas that were since replaced, too */
+    size_t memory;    /* for weights and work; 0: no limit */
+    size_t fixed;     /* bytes of weights that are neither in streams nor in params */
 };
 
 /* What the configuration says of the folder; all but the hash. */
@@ -32,23 +34,31 @@ struct measured {
 MUST_CHECK enum error_code measured_open(struct measured *measured, const char *folder,
                                          const struct model_options *options, struct error *error);
 void measured_close(struct measured *measured);
-size_t measured_weights(const struct measured *measured);       /* bytes, parameters included */
-size_t measured_second_expert(const struct measured *measured); /* of them; 0: there is none */
+size_t measured_weights(const struct measured *measured); /* bytes, parameters included */
+/* Of them those that are not in streams, and those of second experts; and all that must be in
+ * memory at once with one expert at a time and the rest streamed. */
+size_t measured_fixed(const struct measured *measured);
+size_t measured_second_expert(const struct measured *measured);
+size_t measured_least(const struct measured *measured);
 
 /* How weights are held within options->memory. */
 struct holding {
     bool alone;          /* of two experts, one at a time */
+    bool streaming;      /* not all streams fit */
     size_t bytes;        /* at once */
     size_t bytes_reread; /* for one task */
+    size_t bytes_pass;   /* for every pass of it besides */
 };
-/* ERR_MEMORY: in no way; says what they take. */
+/* Beside so much work. ERR_MEMORY: in no way; says what they take. */
 MUST_CHECK enum error_code measured_hold(struct holding *out, const struct measured *measured,
-                                         const struct model_options *options, struct error *error);
+                                         const struct model_options *options, size_t work,
+                                         struct error *error);
 
 typedef enum error_code task_body(struct parts *parts, struct runtime *runtime, void *request,
                                   struct error *error);
 
-/* Make room, refuse if there is none, run. */
+/* Make room, refuse if there is none, run. Weights that do not fit beside the task's work are
+ * streamed. */
 MUST_CHECK enum error_code model_run(struct model *model, task_body *body, void *request,
                                      struct error *error);
 

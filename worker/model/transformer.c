@@ -36,6 +36,7 @@ static void embed_time(struct step *step, const struct transformer_time *time) {
     int64_t width = t->config.width, groups = step->groups;
     int frequencies = t->config.frequencies;
     size_t mark = runtime->work->used, row = (size_t)width * sizeof(float);
+    run_block(runtime, t->stream, 0);
     float *waves = work_floats(runtime, groups * frequencies);
     float *hidden = work_floats(runtime, groups * width);
     float *parts = work_floats(runtime, groups * CHUNKS * width);
@@ -263,6 +264,7 @@ static void run_blocks(struct step *step) {
     step->kv = work_alloc(runtime, text > image ? text : image, runtime->dtype);
     for (int i = 0; i < config->layers; i++) {
         const struct block *block = &step->transformer->block[i];
+        run_block(runtime, step->transformer->stream, i + 1);
         modulate(step, block->modulation, step->time_parts, CHUNKS, CHUNKS, SCALES);
         self_attention(step, block);
         cross_attention(step, block, i);

@@ -9,7 +9,7 @@
 
 /* Keys and values of all layers are kept when the video has fewer tokens than this for each row:
  * from there on making them anew in every forward is 1 % of its arithmetic or less, and they would
- * take hundreds of MiB for one text. */
+ * take hundreds of MiB for one text. Weights that are streamed are not read once more for them. */
 #define KEEP_TOKENS_PER_ROW 16
 
 #define IMAGE_EPS 1e-5f /* of the image embedder's norms */
@@ -73,7 +73,7 @@ static void keep(struct transformer_context *context, const struct transformer *
                  struct runtime *runtime, const struct transformer_grid *grid) {
     const struct transformer_config *config = &transformer->config;
     context->embedded = work_alloc(runtime, context->rows * config->width, runtime->dtype);
-    if (grid->tokens < KEEP_TOKENS_PER_ROW * context->rows)
+    if (grid->tokens < KEEP_TOKENS_PER_ROW * context->rows && !runtime->streaming)
         context->kv =
             work_alloc(runtime, config->layers * context->rows * 2 * config->width, runtime->dtype);
 }
@@ -82,9 +82,11 @@ static void fill_kv(struct transformer_context *context, const struct transforme
                     struct runtime *runtime) {
     const struct transformer_config *config = &transformer->config;
     size_t bytes = (size_t)(context->rows * 2 * config->width) * dtype_bytes(runtime->dtype);
-    for (int i = 0; context->kv != NULL && i < config->layers; i++)
+    for (int i = 0; context->kv != NULL && i < config->layers; i++) {
+        run_block(runtime, transformer->stream, i + 1);
         transformer_make_kv(transformer, runtime, (uint8_t *)context->kv + (size_t)i * bytes,
                             context, i);
+    }
 }
 
 void transformer_text_open(struct transformer_context *text, const struct transformer *transformer,
@@ -98,6 +100,7 @@ void transformer_text_open(struct transformer_context *text, const struct transf
     size_t mark = runtime->work->used;
     void *in = work_alloc(runtime, text->rows * config->text_width, runtime->dtype);
     void *hidden = work_alloc(runtime, text->rows * config->width, runtime->dtype);
+    run_block(runtime, transformer->stream, 0);
     upload_text(text, runtime, in, rows, count, config->text_width, text_length);
     run_linear(
         runtime, hidden, in, &transformer->text1, text->rows,
@@ -122,6 +125,7 @@ void transformer_image_open(struct transformer_context *image,
     float *exact = work_floats(runtime, count * (in_width > width ? in_width : width));
     void *in = work_alloc(runtime, count * in_width, runtime->dtype);
     void *hidden = work_alloc(runtime, count * in_width, runtime->dtype);
+    run_block(runtime, transformer->stream, 0);
     if (embedder->position != NULL) {
         ops->combine(runtime->device, exact, (const float *const[]){rows, embedder->position},
                      (const float[]){1, 1}, 2, count * in_width);

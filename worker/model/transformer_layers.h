@@ -35,6 +35,7 @@ struct transformer {
     struct image_embedder image;
     struct layer time1, time2, time_proj; /* f32 */
     struct block *block;
+    struct stream *stream;        /* block 0: all but the blocks; i + 1: block[i] */
     const float *head_modulation; /* [2,width] */
     struct layer head;            /* f32 */
 };

@@ -13,6 +13,7 @@ static void load_block(struct loader *loader, struct block *block,
                        const struct transformer_config *config, int index) {
     int64_t width = config->width;
     enum dtype dtype = loader->runtime->dtype;
+    loader_block(loader, index + 1);
     loader_enter(loader, "blocks.%d.", index);
     block->modulation = loader_vector(loader, "scale_shift_table", CHUNKS * width);
     block->norm_mul = loader_vector(loader, "norm2.weight", width);
@@ -101,6 +102,7 @@ enum error_code transformer_open(struct transformer **out, struct runtime *runti
     }
     struct loader loader;
     loader_start(&loader, runtime, file, NAMES_TRANSFORMER, error);
+    loader_stream(&loader, &transformer->stream, config->layers + 1);
     load_ends(&loader, transformer);
     for (int i = 0; i < config->layers; i++)
         load_block(&loader, &transformer->block[i], config, i);
@@ -131,6 +133,7 @@ void transformer_close(struct runtime *runtime, struct transformer **transformer
                                                       &b->cross_kv, &b->cross_out, &b->image_kv,
                                                       &b->ffn_in, &b->ffn_out, NULL});
     }
+    stream_close(&t->stream);
     free(t->block);
     free(t);
     *transformer = NULL;

@@ -18,6 +18,7 @@ struct umt5 {
     const struct tensor *embedding; /* in the file */
     struct layer_weights *layer;
     const float *norm;
+    struct stream *stream; /* a block a layer */
 };
 
 static void load_layer(struct loader *loader, struct layer_weights *layer,
@@ -26,6 +27,7 @@ static void load_layer(struct loader *loader, struct layer_weights *layer,
     static const char *const ffn_in[] = {"wi_0", "wi_1"}, *const ffn_out[] = {"wo"};
     int64_t width = config->width, inner = (int64_t)config->heads * config->head_dim;
     enum dtype dtype = loader->runtime->dtype;
+    loader_block(loader, index);
     loader_enter(loader, "encoder.block.%d.layer.0.", index);
     layer->norm1 = loader_vector(loader, "layer_norm.weight", width);
     loader_enter(loader, "encoder.block.%d.layer.0.SelfAttention.", index);
@@ -57,8 +59,8 @@ enum error_code umt5_open(struct umt5 **out, struct runtime *runtime, const stru
     umt5->config = *config;
     struct loader loader;
     loader_start(&loader, runtime, file, NAMES_UMT5, error);
-    umt5->embedding = loader_tensor(&loader, "shared.weight", 2,
-                                    (const int64_t[]){config->vocabulary, config->width});
+    loader_stream(&loader, &umt5->stream, config->layers);
+    umt5->embedding = loader_table(&loader, "shared.weight", config->vocabulary, config->width);
     umt5->norm = loader_vector(&loader, "encoder.final_layer_norm.weight", config->width);
     for (int i = 0; i < config->layers; i++)
         load_layer(&loader, &umt5->layer[i], config, i);
@@ -81,6 +83,7 @@ void umt5_close(struct runtime *runtime, struct umt5 **umt5) {
         layer_close(runtime, &layer->ffn_in);
         layer_close(runtime, &layer->ffn_out);
     }
+    stream_close(&(*umt5)->stream);
     free((*umt5)->layer);
     free(*umt5);
     *umt5 = NULL;
@@ -190,6 +193,7 @@ enum error_code umt5_encode(const struct umt5 *umt5, struct runtime *runtime, fl
     runtime->ops->embed(runtime->device, s.x, umt5->embedding, ids, count);
     for (int i = 0; i < config->layers; i++) {
         const struct layer_weights *layer = &umt5->layer[i];
+        run_block(runtime, umt5->stream, i);
         if (!runtime->work->measuring)
             fill_bias(host, umt5, layer, count);
         runtime->ops->upload(runtime->device, s.bias, host, bias_count * sizeof *host);

@@ -304,6 +304,23 @@ const char *weights_format_name(enum weights_format format) {
     return names[format];
 }
 
+bool weights_are_mapped(const struct weights *weights, const void *data) {
+    const uint8_t *at = data;
+    for (int i = 0; i < weights->file_count; i++) {
+        const struct weights_file *file = &weights->file[i];
+        if (file->mapped && at >= file->bytes && at < file->bytes + file->size)
+            return true;
+    }
+    return false;
+}
+
+void weights_give_back(const struct weights *weights) {
+    for (int i = 0; i < weights->file_count; i++)
+        if (weights->file[i].mapped)
+            (void)madvise((void *)(uintptr_t)weights->file[i].bytes, weights->file[i].size,
+                          MADV_DONTNEED);
+}
+
 int weights_shards(const struct weights *weights) {
     return weights->file_count;
 }

@@ -16,6 +16,7 @@
 #ifndef VIDLOOM_WORKER_MODEL_WEIGHTS_H
 #define VIDLOOM_WORKER_MODEL_WEIGHTS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -60,6 +61,12 @@ const struct tensor *weights_tensor(const struct weights *weights, size_t index)
 const char *weights_path(const struct weights *weights); /* as opened */
 enum weights_format weights_format(const struct weights *weights);
 const char *weights_format_name(enum weights_format format); /* "safetensors", "pth", "gguf" */
+
+/* Whether these bytes are in a mapped file, not in a copy. */
+bool weights_are_mapped(const struct weights *weights, const void *data);
+
+/* The pages that were read so far leave the process; they come back when they are touched. */
+void weights_give_back(const struct weights *weights);
 
 /* The files behind it, for hashing: bytes [0, *size), and in [0, *header) all that is not data. */
 int weights_shards(const struct weights *weights);

@@ -4,10 +4,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/random.h"
+#include "kernels/cpu/float.h"
 #include "tests/worker/model/model_test.h"
+
+#define TILE      (1 << 20) /* numbers, written again and again */
+#define DEVIATION 0.02f
 
 void holes_start(struct holes *holes) {
     *holes = (struct holes){.at = 0};
@@ -156,4 +162,58 @@ void write_text(const char *folder, const char *name, const char *text) {
     struct error error = {0};
     ok(file_join(path, folder, name, &error), &error);
     ok(file_write(path, text, strlen(text), false, &error), &error);
+}
+
+static void make_tile(bf16 *tile) {
+    static float normal[TILE];
+    random_normal(normal, TILE, 1, 1, 0);
+    for (int i = 0; i < TILE; i++)
+        tile[i] = bf16_from_float(DEVIATION * normal[i]);
+}
+
+void holes_fill(const char *folder, const char *file) {
+    static bf16 tile[TILE];
+    char path[FILE_PATH_BYTES];
+    struct error error = {0};
+    struct stat stat;
+    uint64_t header;
+    ok(file_join(path, folder, file, &error), &error);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(fstat(fd, &stat), 0);
+    assert_int_equal(pread(fd, &header, sizeof header, 0), sizeof header);
+    make_tile(tile);
+    for (off_t at = (off_t)(sizeof header + header); at < stat.st_size;) {
+        off_t left = stat.st_size - at;
+        size_t bytes = left < (off_t)sizeof tile ? (size_t)left : sizeof tile;
+        assert_int_equal(pwrite(fd, tile, bytes, at), bytes);
+        at += (off_t)bytes;
+    }
+    assert_int_equal(fsync(fd), 0);
+    assert_int_equal(close(fd), 0);
+}
+
+void holes_folder(char folder[64], const struct transformer_config *shape) {
+    static const char *const folders[] = {"scheduler", "transformer"};
+    struct transformer_config config = *shape;
+    char path[FILE_PATH_BYTES], text[256];
+    struct error error = {0};
+    config.in_channels = config.out_channels = 16;
+    config.text_width = 4096;
+    config.frequencies = 256;
+    (void)snprintf(folder, 64, "/tmp/vidloom-test-XXXXXX");
+    assert_non_null(mkdtemp(folder));
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
+        ok(file_join(path, folder, folders[i], &error), &error);
+        ok(file_make_folders(path, &error), &error);
+    }
+    write_text(folder, "model_index.json", "{\"_class_name\": \"WanPipeline\"}");
+    write_text(folder, "scheduler/scheduler_config.json",
+               "{\"_class_name\": \"UniPCMultistepScheduler\"}");
+    (void)snprintf(text, sizeof text,
+                   "{\"_class_name\": \"WanTransformer3DModel\", \"num_attention_heads\": %d, "
+                   "\"ffn_dim\": %d, \"num_layers\": %d}",
+                   shape->width / 128, shape->ffn, shape->layers);
+    write_text(folder, "transformer/config.json", text);
+    holes_transformer(&config, folder, "transformer/diffusion_pytorch_model.safetensors");
 }

@@ -32,6 +32,13 @@ void holes_from_list(const char *list, const char *component, const char *folder
 void holes_transformer(const struct transformer_config *config, const char *folder,
                        const char *file);
 
+/* Random numbers, of bf16, in place of all holes of a file. */
+void holes_fill(const char *folder, const char *file);
+
+/* A new folder of a text-to-video transformer alone, of this width (a multiple of 128), ffn and
+ * number of layers. */
+void holes_folder(char folder[64], const struct transformer_config *shape);
+
 void write_text(const char *folder, const char *name, const char *text);
 
 #endif

@@ -24,32 +24,6 @@ static double process_bytes(const char *field) {
     return kib * 1024;
 }
 
-static void make_folder(char folder[64]) {
-    static const char *const folders[] = {"scheduler", "transformer"};
-    const struct transformer_config shape = {.width = 1536,
-                                             .ffn = 8960,
-                                             .layers = 1,
-                                             .in_channels = 16,
-                                             .out_channels = 16,
-                                             .text_width = 4096,
-                                             .frequencies = 256};
-    char path[FILE_PATH_BYTES];
-    struct error error = {0};
-    (void)snprintf(folder, 64, "/tmp/vidloom-test-XXXXXX");
-    assert_non_null(mkdtemp(folder));
-    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
-        ok(file_join(path, folder, folders[i], &error), &error);
-        ok(file_make_folders(path, &error), &error);
-    }
-    write_text(folder, "model_index.json", "{\"_class_name\": \"WanPipeline\"}");
-    write_text(folder, "scheduler/scheduler_config.json",
-               "{\"_class_name\": \"UniPCMultistepScheduler\"}");
-    write_text(folder, "transformer/config.json",
-               "{\"_class_name\": \"WanTransformer3DModel\", \"num_attention_heads\": 12, "
-               "\"ffn_dim\": 8960, \"num_layers\": 1}");
-    holes_transformer(&shape, folder, "transformer/diffusion_pytorch_model.safetensors");
-}
-
 static void is_what_was_planned(void **state) {
     char folder[64];
     struct error error = {0};
@@ -59,7 +33,7 @@ static void is_what_was_planned(void **state) {
     const struct model_size size = {832, 480, FRAMES};
     const struct model_options options = {.stages = STAGE_WINDOW, .dtype = DTYPE_BF16};
     const struct device_config config = {.threads = 2};
-    make_folder(folder);
+    holes_folder(folder, &(struct transformer_config){.width = 1536, .ffn = 8960, .layers = 1});
     ok(model_plan(&cost, folder, STAGE_WINDOW, &size, &options, &error), &error);
     ok(ops_cpu()->device_open(&device, &config, &error), &error);
     ok(model_open(&model, ops_cpu(), device, folder, &options, &error), &error);

@@ -28,6 +28,8 @@ struct attention_args {
     float scale;           /* softmax(scale · q kᵀ + bias) v */
     const float *key_bias; /* [k_length] f32 added to every query's logits; NULL: none */
     const float *bias;     /* [heads,q_length,k_length] f32 (umT5); NULL: none */
+    void *narrow;          /* memory for 8 bits, narrow_layout's bytes, where narrow_suits and the
+                              device may do so; overwritten. NULL: in the compute type */
     enum dtype dtype;
 };
 

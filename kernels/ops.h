@@ -128,7 +128,8 @@ struct ops {
      * 1e-6 f32, 4e-3 bf16. */
     void (*linear)(struct device *device, void *out, const void *in, const struct linear *linear,
                    int64_t rows, const struct linear_epilogue *epilogue);
-    /* Any lengths, head_dim a multiple of 4 up to 1024. 1e-6 f32, 8e-3 bf16. */
+    /* Any lengths, head_dim a multiple of 4 up to 1024. 1e-6 f32, 8e-3 bf16. With args.narrow
+     * (kernels/narrow.h) GPUs, and plain C to define it, compute in 8 bits: 5e-2; others do not. */
     void (*attention)(struct device *device, const struct attention_args *args);
     /* T' = (history+T-kt)/st+1, H' = (H+pads-kh)/sh+1, W' alike. 1e-6 f32, 4e-3 bf16. */
     void (*conv)(struct device *device, const struct conv *conv, const struct conv_args *args);

@@ -11,19 +11,6 @@ int64_t quantise_scales(int64_t outputs, int64_t inputs) {
     return outputs * ((inputs + QUANTISE_COLUMNS - 1) / QUANTISE_COLUMNS);
 }
 
-/* To the nearest, ties to even; |x| <= 448. */
-static uint8_t f8_from_float(float x) {
-    uint32_t bits = float_bits(x), sign = bits >> 24 & 0x80;
-    bits &= 0x7fffffff;
-    if (bits < 0x3c800000) { /* below 2^-6: multiples of 2^-9, by the f32 adder */
-        float rounded = float_from_bits(bits) + 0x1p14f;
-        return (uint8_t)(sign | (float_bits(rounded) - float_bits(0x1p14f)));
-    }
-    bits += 0x7ffff + (bits >> 20 & 1);
-    uint32_t magnitude = (bits >> 20) - (120u << 3);
-    return (uint8_t)(sign | (magnitude > 0x7e ? 0x7e : magnitude));
-}
-
 static float quantise_block(uint8_t *data, const float *x, int64_t count, enum dtype dtype) {
     float largest = 0, limit = dtype == DTYPE_I8 ? 127 : F8_MAX;
     for (int64_t i = 0; i < count; i++) {
@@ -38,7 +25,7 @@ static float quantise_block(uint8_t *data, const float *x, int64_t count, enum d
     for (int64_t i = 0; i < count; i++) {
         float y = x[i] * factor;
         y = y > limit ? limit : y >= -limit ? y : -limit; /* NaN too */
-        data[i] = dtype == DTYPE_I8 ? (uint8_t)(int8_t)rintf(y) : f8_from_float(y);
+        data[i] = dtype == DTYPE_I8 ? (uint8_t)(int8_t)rintf(y) : f8_e4m3_from_float(y);
     }
     return largest / limit;
 }

@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "kernels/cpu/linear.h"
+#include "kernels/narrow.h"
 
 #define HEAD_DIM_MAX 1024
 
@@ -68,7 +69,8 @@ void cpu_attention(struct device *device, const struct attention_args *args) {
     if (gemm != NULL) {
         attention_gemm(device, args, gemm);
     } else {
-        device_rows(device, attention_plain, args, args->heads * args->q_length,
-                    args->k_length * args->head_dim);
+        bool narrow = args->narrow != NULL && narrow_suits(args);
+        device_rows(device, narrow ? attention_narrow_plain : attention_plain, args,
+                    args->heads * args->q_length, args->k_length * args->head_dim);
     }
 }

@@ -61,6 +61,19 @@ static inline uint16_t f16_from_float(float x) {
     return (uint16_t)(sign | ((rounded >> 13) - (112 << 10)));
 }
 
+/* To the nearest, ties to even; |x| <= 448. */
+static inline uint8_t f8_e4m3_from_float(float x) {
+    uint32_t bits = float_bits(x), sign = bits >> 24 & 0x80;
+    bits &= 0x7fffffff;
+    if (bits < 0x3c800000) { /* below 2^-6: multiples of 2^-9, by the f32 adder */
+        float rounded = float_from_bits(bits) + 0x1p14f;
+        return (uint8_t)(sign | (float_bits(rounded) - float_bits(0x1p14f)));
+    }
+    bits += 0x7ffff + (bits >> 20 & 1);
+    uint32_t magnitude = (bits >> 20) - (120u << 3);
+    return (uint8_t)(sign | (magnitude > 0x7e ? 0x7e : magnitude));
+}
+
 /* Element i of an array of any float type. */
 static inline float float_load(const void *x, enum dtype dtype, int64_t i) {
     switch (dtype) {

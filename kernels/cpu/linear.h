@@ -37,6 +37,9 @@ void conv_gemm(struct device *device, const struct conv_call *call);
 void attention_gemm(struct device *device, const struct attention_args *args,
                     const struct gemm *gemm);
 
+/* In 8 bits (kernels/narrow.h); args are attention_args, rows are (head, query). */
+rows_function attention_narrow_plain;
+
 static inline const struct gemm *level_gemm(const struct cpu_level *level, enum dtype dtype) {
     return dtype == DTYPE_BF16 ? level->gemm_bf16 : level->gemm_f32;
 }

@@ -12,11 +12,11 @@ struct running {
     float max[2], sum[2];
 };
 
-/* Logits to probabilities, in place; `scale` is scale·log2(e). Returns how much the sums and
- * outputs so far shrink. */
+/* Logits to probabilities times 2^raise, in place; `scale` is scale·log2(e). Returns how much the
+ * sums and outputs so far shrink. */
 template <int tiles>
 static __device__ __forceinline__ void softmax_step(float s[tiles][4], struct running *running,
-                                                    float shrink[2], float scale) {
+                                                    float shrink[2], float scale, float raise) {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         float max = running->max[half];
@@ -29,6 +29,7 @@ static __device__ __forceinline__ void softmax_step(float s[tiles][4], struct ru
         /* All keys so far banned by -infinity: nothing counts yet, and inf-inf must not arise. */
         float shift = max == -INFINITY ? 0 : max * scale;
         shrink[half] = exp2_fast(running->max[half] * scale - shift);
+        shift -= raise;
         float sum = 0;
 #pragma unroll
         for (int n = 0; n < tiles; n++) {

@@ -125,7 +125,7 @@ static __global__ void __launch_bounds__(tile<E>::threads)
                 add_bias<N>(s[m], a.key_bias, 1 / a.scale, key0, a.k_length);
             }
             float shrink[2];
-            softmax_step<N>(s[m], &running[m], shrink, scale);
+            softmax_step<N>(s[m], &running[m], shrink, scale, 0);
 #pragma unroll
             for (int e = 0; e < E / 8; e++) {
                 o[m][e][0] *= shrink[0];

@@ -153,7 +153,7 @@ static __device__ __forceinline__ void consume(const struct attention_args &a, u
         if (a.key_bias != NULL || (int64_t)(i + 1) * KEYS > a.k_length) {
             add_bias<N>(s, a.key_bias, 1 / a.scale, (int64_t)i * KEYS, a.k_length);
         }
-        softmax_step<N>(s, &running, shrink, scale);
+        softmax_step<N>(s, &running, shrink, scale, 0);
     };
 
     /* The first tile's logits alone. The second's last turn is followed by none of the first's. */

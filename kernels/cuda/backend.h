@@ -144,6 +144,16 @@ bool attention_sm90(struct device *device, const struct attention_args *args);
 bool attention_sm80(struct device *device, const struct attention_args *args);
 void attention_any(struct device *device, const struct attention_args *args);
 
+/* -- attention8*.cu: in 8 bits. First prepare, then sm90 (false: not for this card) or sm80 -------
+ */
+struct narrow_layout;
+int attention8_prepare(struct device *device, const struct attention_args *args,
+                       const struct narrow_layout *layout);
+bool attention8_sm90(struct device *device, const struct attention_args *args,
+                     const struct narrow_layout *layout);
+int attention8_sm80(struct device *device, const struct attention_args *args,
+                    const struct narrow_layout *layout);
+
 /* -- tensor_map.c: rows [length] of heads [heads] of elements [head_dim] (bf16, f16, int8), rows
  * `stride` elements apart, in boxes of 128 bytes of one head by `rows` rows, with 128-byte swizzle;
  * zeros past the end. False: the driver refuses. */

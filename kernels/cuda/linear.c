@@ -5,6 +5,7 @@
 
 #include "kernels/cpu/float.h"
 #include "kernels/cuda/backend.h"
+#include "kernels/narrow.h"
 
 /* -- weights ----------------------------------------------------------------------------------- */
 
@@ -429,6 +430,22 @@ void cuda_conv(struct device *device, const struct conv *conv, const struct conv
     (void)device_noted(device, product_conv(device, conv, args), "conv");
 }
 
+/* Inputs that tensor cores in 8 bits can read by chunks of 16 bytes. */
+static bool attends_in_8_bits(const struct attention_args *args) {
+    bool aligned = ((uintptr_t)args->q | (uintptr_t)args->k | (uintptr_t)args->v) % 16 == 0 &&
+                   (uintptr_t)args->out % 4 == 0;
+    return args->narrow != NULL && narrow_suits(args) && aligned && args->q_stride % 8 == 0 &&
+           args->k_stride % 8 == 0 && args->v_stride % 8 == 0 && args->out_stride % 2 == 0;
+}
+
+static void attention8(struct device *device, const struct attention_args *args) {
+    const struct narrow_layout layout = narrow_layout(args);
+    if (device_noted(device, attention8_prepare(device, args, &layout), "attention in 8 bits") &&
+        !attention8_sm90(device, args, &layout)) {
+        (void)device_noted(device, attention8_sm80(device, args, &layout), "attention in 8 bits");
+    }
+}
+
 void cuda_attention(struct device *device, const struct attention_args *args) {
     int64_t width = (int64_t)args->heads * args->head_dim;
     (void)width;
@@ -439,7 +456,9 @@ void cuda_attention(struct device *device, const struct attention_args *args) {
     if (!device_ready(device) || args->q_length == 0) {
         return;
     }
-    if (!attention_sm90(device, args) && !attention_sm80(device, args)) {
+    if (attends_in_8_bits(args)) {
+        attention8(device, args);
+    } else if (!attention_sm90(device, args) && !attention_sm80(device, args)) {
         attention_any(device, args);
     }
 }

@@ -88,6 +88,14 @@ static __device__ __forceinline__ uint32_t pack(f16, float low, float high) {
     return out;
 }
 
+/* Four floats as f8 (E4M3, at most 448) in a register, the first in the lowest byte (sm_89). */
+static __device__ __forceinline__ uint32_t pack_f8(float a, float b, float c, float d) {
+    uint16_t low, high;
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(low) : "f"(b), "f"(a));
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(high) : "f"(d), "f"(c));
+    return low | (uint32_t)high << 16;
+}
+
 /* 2^x within 2 ulp; 0 for -infinity. */
 static __device__ __forceinline__ float exp2_fast(float x) {
     float out;

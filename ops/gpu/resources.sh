@@ -16,8 +16,11 @@ report() {
         -cubin -o "$work/cubin" "kernels/cuda/$1.cu" 2>"$work/log" || { cat "$work/log" >&2; exit 1; }
     awk -v file="$1" -v arch="$2" '
         /Compiling entry function/ {
-            type = /bf16/ ? "bf16" : /f16/ ? "f16" : "f32"
-            what = /Li128E/ ? "128" : /Li64E/ ? "64" : /round/ ? "rounding" : "product"
+            type = /kernelI4bf16/ ? "bf16" : /kernelI3f16/ ? "f16" : /kernelIf/ ? "f32" : "-"
+            match($0, /_Z[0-9]+/)
+            name = substr($0, RSTART + RLENGTH, substr($0, RSTART + 2, RLENGTH - 2))
+            sub(/_kernel$/, "", name)
+            what = /Li128E/ ? "128" : /Li64E/ ? "64" : name
         }
         /bytes spill stores/ { stack = $1; stores = $5; loads = $9 }
         /Used [0-9]+ registers/ {
@@ -30,13 +33,14 @@ report() {
 
 {
     "$nvcc" --version | sed -n 's/^Cuda compilation tools, /nvcc /p'
-    for file in attention_sm80 int8; do
+    for file in attention_sm80 attention8_sm80 attention8 int8; do
         for arch in 80 90 120; do
             report "$file" "$arch"
         done
     done
-    report attention_sm90 90a
-    report int8_sm90 90a
+    for file in attention_sm90 attention8_sm90 int8_sm90; do
+        report "$file" 90a
+    done
 } | tee "$work/now"
 
 if grep -Ev ' 0 stored, 0 loaded|^nvcc' "$work/now" >&2; then

@@ -61,6 +61,7 @@ static enum error_code prepare(struct denoise *d, struct parts *parts, struct ru
                           .text_length = task->info->text_length,
                           .expert = -1};
     const struct extent *e = &d->extent;
+    runtime->attention8 = request->attention8;
     d->guidance[0] = request->guidance;
     d->guidance[1] = request->guidance_low == 0 ? request->guidance : request->guidance_low;
     d->x = work_floats(runtime, e->count);

@@ -163,6 +163,8 @@ struct denoise_request {
     float guidance_low;  /* of the second expert; 0: the same */
     const float *sigmas; /* [steps+1] noise levels that fall from at most 1 to 0, instead of those
                             that the sampler makes of steps and shift; NULL: those */
+    bool attention8; /* the video attends to itself in 8 bits, where the device does so: faster, and
+                        some percent of every attention's result off */
     enum noise noise;
     uint64_t seed, stream; /* noise is drawn over [C,T,h,w]; torch: no stream */
     /* Called after every step; may be NULL. */

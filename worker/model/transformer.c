@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/narrow.h"
 #include "worker/model/rope.h"
 #include "worker/model/transformer_layers.h"
 
@@ -22,6 +23,7 @@ struct step {
     float *x;          /* [tokens,width] the residual stream */
     void *in;          /* [tokens,width] what a matrix product reads */
     void *wide;        /* [tokens,3·width] or [rows of a part,ffn]: what it writes */
+    void *narrow;      /* for attention in 8 bits; NULL: not so */
     void *kv;          /* of the layer being run, where a context does not keep them */
     float *time;       /* [groups,width]: the head's */
     float *time_parts; /* [6][groups,width]: the blocks' */
@@ -138,6 +140,7 @@ static void self_attention(struct step *step, const struct block *block) {
     args.v = k + (k - q);
     args.q_stride = args.k_stride = args.v_stride = 3 * width;
     args.k_length = step->grid->tokens;
+    args.narrow = step->narrow;
     run_attention(step->runtime, &args);
     add_to_stream(step, step->in, &block->self_out, part(step, GATE1));
 }
@@ -251,6 +254,14 @@ static int64_t kv_elements(const struct transformer *transformer,
     return made ? context->rows * 2 * transformer->config.width : 0;
 }
 
+static void *narrow_memory(const struct step *step) {
+    struct attention_args args = attention_of(step);
+    args.k_length = step->grid->tokens;
+    return step->runtime->attention8 && narrow_suits(&args)
+               ? work_alloc(step->runtime, (int64_t)narrow_layout(&args).bytes, DTYPE_U8)
+               : NULL;
+}
+
 static void run_blocks(struct step *step) {
     struct runtime *runtime = step->runtime;
     const struct transformer_config *config = &step->transformer->config;
@@ -261,6 +272,7 @@ static void run_blocks(struct step *step) {
     size_t mark = runtime->work->used;
     step->in = work_alloc(runtime, tokens * config->width, runtime->dtype);
     step->wide = work_alloc(runtime, qkv > hidden ? qkv : hidden, runtime->dtype);
+    step->narrow = narrow_memory(step);
     step->kv = work_alloc(runtime, text > image ? text : image, runtime->dtype);
     for (int i = 0; i < config->layers; i++) {
         const struct block *block = &step->transformer->block[i];
@@ -285,7 +297,7 @@ struct forward {
 struct forward_key {
     const void *transformer, *x, *velocity, *latents, *condition, *group, *cosine, *sine;
     const void *text[3], *image[3];
-    int64_t frames, height, width, text_rows, image_rows, groups;
+    int64_t frames, height, width, text_rows, image_rows, groups, attention8;
 };
 
 static void describe_context(const void *pointers[3], int64_t *rows,
@@ -315,6 +327,7 @@ static struct forward_key key_of(const struct forward *forward) {
     key.height = grid->height;
     key.width = grid->width;
     key.groups = step->groups;
+    key.attention8 = step->runtime->attention8;
     describe_context(key.text, &key.text_rows, step->text);
     describe_context(key.image, &key.image_rows, step->image);
     return key;

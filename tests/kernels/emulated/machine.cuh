@@ -50,6 +50,8 @@ float emulated_f16_to_float(uint16_t bits);
 uint16_t emulated_f16_from_float(float x);
 float emulated_bf16_to_float(uint16_t bits);
 uint16_t emulated_bf16_from_float(float x);
+float emulated_f8_to_float(uint8_t bits);
+uint8_t emulated_f8_from_float(float x);
 }
 
 template <typename T> struct same { typedef T type; };
@@ -138,6 +140,11 @@ template <typename T> static inline uint32_t pack(T, float low, float high) {
 template <typename T> static inline void unpack(T, float out[2], uint32_t both) {
     out[0] = to_float(T{(uint16_t)both});
     out[1] = to_float(T{(uint16_t)(both >> 16)});
+}
+
+static inline uint32_t pack_f8(float a, float b, float c, float d) {
+    return emulated_f8_from_float(a) | (uint32_t)emulated_f8_from_float(b) << 8 |
+           (uint32_t)emulated_f8_from_float(c) << 16 | (uint32_t)emulated_f8_from_float(d) << 24;
 }
 
 static inline float exp2_fast(float x) {

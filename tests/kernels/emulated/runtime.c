@@ -13,6 +13,8 @@ float emulated_f16_to_float(uint16_t bits);
 uint16_t emulated_f16_from_float(float x);
 float emulated_bf16_to_float(uint16_t bits);
 uint16_t emulated_bf16_from_float(float x);
+float emulated_f8_to_float(uint8_t bits);
+uint8_t emulated_f8_from_float(float x);
 
 float emulated_f16_to_float(uint16_t bits) {
     return f16_to_float(bits);
@@ -25,6 +27,13 @@ float emulated_bf16_to_float(uint16_t bits) {
 }
 uint16_t emulated_bf16_from_float(float x) {
     return bf16_from_float(x);
+}
+
+float emulated_f8_to_float(uint8_t bits) {
+    return float_load(&bits, DTYPE_F8_E4M3, 0);
+}
+uint8_t emulated_f8_from_float(float x) {
+    return f8_e4m3_from_float(x > 448 ? 448 : x < -448 ? -448 : x);
 }
 
 cudaError_t cudaGetDeviceCount(int *count) {

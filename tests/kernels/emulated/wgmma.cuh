@@ -94,4 +94,26 @@ static inline void multiply_64_registers(columns<N>, T, float *d, const uint32_t
     }
 }
 
+template <int N>
+static inline void multiply_64_registers_f8(columns<N>, float *d, const uint32_t a[4], uint64_t b,
+                                            bool add) {
+    int lane = (int)emulated_lane();
+    float x[2][32];
+    const uint8_t *all = emulated_exchange(a, 4 * sizeof *a);
+    for (int t = 0; t < 4; t++) {
+        const uint8_t *from = all + (lane / 4 * 4 + t) * EMULATED_SLOT;
+        for (int i = 0; i < 16; i++) { /* four of row g, of g+8, then the same at depth 16 */
+            x[i / 4 % 2][i / 8 * 16 + 4 * t + i % 4] = emulated_f8_to_float(from[i]);
+        }
+    }
+    for (int i = 0; i < N / 2; i++) {
+        int column = i / 4 * 8 + lane % 4 * 2 + i % 2, half = i / 2 % 2;
+        float sum = add ? d[i] : 0;
+        for (int k = 0; k < 32; k++) {
+            sum += x[half][k] * emulated_f8_to_float((uint8_t)emulated_deep_byte(b, column, k));
+        }
+        d[i] = sum;
+    }
+}
+
 #endif

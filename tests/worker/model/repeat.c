@@ -6,8 +6,8 @@
 #include "worker/model/transformer.h"
 
 static const struct transformer_config config = {.heads = 2,
-                                                 .head_dim = 64,
-                                                 .width = 128,
+                                                 .head_dim = 128,
+                                                 .width = 256,
                                                  .in_channels = 4,
                                                  .out_channels = 4,
                                                  .text_width = 24,
@@ -40,10 +40,14 @@ struct result {
 };
 
 /* Steps of two passes each; in the last ones a part of the tokens has another time. */
-static void run(struct result *out, const struct ops *ops) {
+static void run(struct result *out, const struct ops *ops, bool attention8) {
     struct error error = {0};
     struct arena params, work;
-    struct runtime runtime = {.ops = ops, .dtype = DTYPE_BF16, .params = &params, .work = &work};
+    struct runtime runtime = {.ops = ops,
+                              .dtype = DTYPE_BF16,
+                              .attention8 = attention8,
+                              .params = &params,
+                              .work = &work};
     struct transformer *transformer;
     struct transformer_grid grid;
     struct transformer_context text[2];
@@ -115,10 +119,10 @@ static void recorded_steps_are_equal(void **state) {
     static struct result expected, result;
     struct ops table = *recording;
     table.repeat = always_ask;
-    run(&expected, &table);
+    run(&expected, &table, false);
     repeat = recording->repeat;
     table.repeat = count_recorded;
-    run(&result, &table);
+    run(&result, &table, false);
     assert_int_equal(recorded, 2); /* the third step's two passes; one time, then two times */
     assert_memory_equal(&expected, &result, sizeof expected);
     for (int pass = 0; pass < 2; pass++)
@@ -129,7 +133,24 @@ static void recorded_steps_are_equal(void **state) {
     assert_true(expected.flops[0] > 0);
 }
 
+static void attention_in_8_bits_is_near(void **state) {
+    (void)state;
+    static struct result expected, result;
+    double difference = 0, norm = 0;
+    run(&expected, recording, false);
+    run(&result, recording, true);
+    for (int i = 0; i < COUNT; i++) {
+        double x = (double)result.velocity[2][0][i], y = (double)expected.velocity[2][0][i];
+        difference += (x - y) * (x - y);
+        norm += y * y;
+    }
+    print_message("attention in 8 bits: %.2g from bf16's\n", sqrt(difference / norm));
+    assert_true(difference > 0 && sqrt(difference / norm) < 2e-2);
+    assert_true(result.flops[2] == expected.flops[2]);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(recorded_steps_are_equal)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(recorded_steps_are_equal),
+                                       cmocka_unit_test(attention_in_8_bits_is_near)};
     return cmocka_run_group_tests(tests, load, NULL);
 }

@@ -1,0 +1,159 @@
+/* Attention in 8 bits (kernels/narrow.h) for compute capability 8.0 and newer: logits in int8, the
+ * second product in bf16. As attention_sm80.cu but for the logits: its comment has the method.
+ *
+ * Speed: not yet measured (ops/gpu/RESULTS.md). */
+#include <assert.h>
+
+#include "kernels/cuda/attention8.cuh"
+
+#define STAGES  2
+#define E       NARROW_HEAD_DIM
+#define WARPS   8
+#define THREADS (WARPS * WARP)
+#define ROWS    (WARPS * 16) /* queries of a block */
+#define KEYS    NARROW_KEYS  /* of a tile: one scale */
+#define N       (KEYS / 8)
+
+static const int q_bytes = ROWS * E, k_bytes = KEYS * E, v_bytes = KEYS * E * 2;
+static const int shared_bytes = q_bytes + STAGES * (k_bytes + v_bytes);
+static_assert(shared_bytes <= 99 * 1024, "shared memory of the smaller cards");
+
+/* Chunk of 16 bytes of a row of `bytes` bytes. */
+template <int bytes> static __device__ __forceinline__ uint32_t place(int row, int chunk) {
+    return (uint32_t)(row * bytes + ((chunk ^ (row % 8)) * 16));
+}
+
+/* `rows` rows of `bytes` bytes, `stride` bytes apart, from row `first` on; zeros from `length` on.
+ */
+template <int bytes, int rows>
+static __device__ __forceinline__ void load_rows(uint32_t shared, const uint8_t *global,
+                                                 int64_t stride, int64_t first, int64_t length) {
+    const int chunks = bytes / 16;
+    static_assert(rows * chunks % THREADS == 0, "every thread copies as much");
+#pragma unroll
+    for (int i = 0; i < rows * chunks / THREADS; i++) {
+        int at = i * THREADS + (int)threadIdx.x, row = at / chunks, chunk = at % chunks;
+        bool there = first + row < length;
+        copy_async_16(shared + place<bytes>(row, chunk),
+                      global + (there ? first + row : 0) * stride + chunk * 16, there);
+    }
+}
+
+struct narrow_rows {
+    const uint8_t *q, *k; /* int8 [length][heads][E] */
+    const float *q_scale, *k_scale;
+    int64_t blocks;
+};
+
+static __global__ void __launch_bounds__(THREADS)
+    attention8_sm80_kernel(struct attention_args a, struct narrow_rows in) {
+    SHARED_MEMORY(memory);
+    const int lane = (int)threadIdx.x % WARP, warp = (int)threadIdx.x / WARP;
+    const int64_t head = blockIdx.y, first = (int64_t)blockIdx.x * ROWS;
+    const int64_t narrow_stride = (int64_t)a.heads * E;
+    const uint32_t q_at = shared_address(memory), k_at = q_at + q_bytes;
+    const uint32_t v_at = k_at + STAGES * k_bytes;
+    const uint8_t *q_in = in.q + head * E, *k_in = in.k + head * E;
+    const uint8_t *v_in = (const uint8_t *)a.v + head * E * 2;
+
+    load_rows<E, ROWS>(q_at, q_in, narrow_stride, first, a.q_length);
+    load_rows<E, KEYS>(k_at, k_in, narrow_stride, 0, a.k_length);
+    load_rows<E * 2, KEYS>(v_at, v_in, a.v_stride * 2, 0, a.k_length);
+    copy_async_commit();
+
+    const uint32_t q_lane = q_at + place<E>(warp * 16 + lane % 16, lane / 16);
+    const uint32_t k_lane = place<E>(lane / 16 * 8 + lane % 8, lane / 8 % 2);
+    const uint32_t v_lane = place<E * 2>(lane % 16, lane / 16);
+    const int64_t query = first + warp * 16 + lane / 4;
+    float o[E / 8][4] = {}, row_scale[2];
+    struct running running = {{-INFINITY, -INFINITY}, {0, 0}};
+    row_scales(row_scale, a, in.q_scale, query, head);
+    int stage = 0;
+    for (int64_t block = 0; block < in.blocks; block++, stage ^= 1) {
+        const int64_t key0 = block * KEYS;
+        copy_async_wait<0>();
+        barrier(); /* this tile is there for all; the other stage has been used by all */
+        if (block + 1 < in.blocks) {
+            load_rows<E, KEYS>(k_at + (uint32_t)((stage ^ 1) * k_bytes), k_in, narrow_stride,
+                               key0 + KEYS, a.k_length);
+            load_rows<E * 2, KEYS>(v_at + (uint32_t)((stage ^ 1) * v_bytes), v_in, a.v_stride * 2,
+                                   key0 + KEYS, a.k_length);
+            copy_async_commit();
+        }
+        const uint32_t k_tile = k_at + k_lane + (uint32_t)(stage * k_bytes);
+        const uint32_t v_tile = v_at + v_lane + (uint32_t)(stage * v_bytes);
+
+        int sum[N][4] = {};
+#pragma unroll
+        for (int step = 0; step < E / 32; step++) {
+            uint32_t q[4];
+            load_matrix_x4(q, q_lane ^ (uint32_t)(step * 32));
+#pragma unroll
+            for (int n = 0; n < N; n += 2) {
+                uint32_t k[4];
+                load_matrix_x4(k, (k_tile ^ (uint32_t)(step * 32)) + n * 8 * E);
+                multiply_16x8x32(sum[n], q, k[0], k[1]);
+                multiply_16x8x32(sum[n + 1], q, k[2], k[3]);
+            }
+        }
+
+        float s[N][4], shrink[2];
+        logits_of<N>(s, sum, row_scale, in.k_scale[head * in.blocks + block]);
+        if (key0 + KEYS > a.k_length) {
+            add_bias<N>(s, NULL, 1, key0, a.k_length);
+        }
+        softmax_step<N>(s, &running, shrink, 1, 0);
+#pragma unroll
+        for (int e = 0; e < E / 8; e++) {
+            o[e][0] *= shrink[0];
+            o[e][1] *= shrink[0];
+            o[e][2] *= shrink[1];
+            o[e][3] *= shrink[1];
+        }
+
+#pragma unroll
+        for (int step = 0; step < KEYS / 16; step++) {
+            const float(*x)[4] = &s[2 * step];
+            const uint32_t p[4] = {pack(bf16{}, x[0][0], x[0][1]), pack(bf16{}, x[0][2], x[0][3]),
+                                   pack(bf16{}, x[1][0], x[1][1]), pack(bf16{}, x[1][2], x[1][3])};
+#pragma unroll
+            for (int e = 0; e < E / 8; e += 2) {
+                uint32_t v[4];
+                /* A row of V is two rows of eight chunks. */
+                load_matrix_x4_transposed(v, (v_tile ^ (uint32_t)(e % 8 * 16)) + e / 8 * 128 +
+                                                 step * 16 * E * 2);
+                multiply_16x8x16(bf16{}, o[e], p, v[0], v[1]);
+                multiply_16x8x16(bf16{}, o[e + 1], p, v[2], v[3]);
+            }
+        }
+    }
+
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        float sum = running.sum[half];
+        sum += shuffle_xor(sum, 1);
+        sum += shuffle_xor(sum, 2);
+        const float inverse = 1 / sum;
+        if (query + 8 * half < a.q_length) {
+            bf16 *out = (bf16 *)a.out + (query + 8 * half) * a.out_stride + head * E + lane % 4 * 2;
+#pragma unroll
+            for (int e = 0; e < E / 8; e++) {
+                *(uint32_t *)(out + e * 8) =
+                    pack(bf16{}, o[e][2 * half] * inverse, o[e][2 * half + 1] * inverse);
+            }
+        }
+    }
+}
+
+extern "C" int attention8_sm80(struct device *device, const struct attention_args *args,
+                               const struct narrow_layout *at) {
+    const uint8_t *base = (const uint8_t *)args->narrow;
+    const struct narrow_rows rows = {base + at->q, base + at->k,
+                                     (const float *)(base + at->q_scale),
+                                     (const float *)(base + at->k_scale), at->blocks};
+    dim3 grid((unsigned)blocks_of(args->q_length, ROWS), (unsigned)args->heads);
+    cudaError_t code = allow_shared(attention8_sm80_kernel, shared_bytes);
+    return code != cudaSuccess ? code
+                               : launch(attention8_sm80_kernel, grid, THREADS, shared_bytes,
+                                        device->stream, *args, rows);
+}

@@ -73,29 +73,6 @@ static int read_hex4(const struct parser *parser, size_t at) {
     return value;
 }
 
-static size_t put_utf8(char *out, unsigned code_point) {
-    if (code_point < 0x80) {
-        out[0] = (char)code_point;
-        return 1;
-    }
-    if (code_point < 0x800) {
-        out[0] = (char)(0xC0 | code_point >> 6);
-        out[1] = (char)(0x80 | (code_point & 0x3F));
-        return 2;
-    }
-    if (code_point < 0x10000) {
-        out[0] = (char)(0xE0 | code_point >> 12);
-        out[1] = (char)(0x80 | (code_point >> 6 & 0x3F));
-        out[2] = (char)(0x80 | (code_point & 0x3F));
-        return 3;
-    }
-    out[0] = (char)(0xF0 | code_point >> 18);
-    out[1] = (char)(0x80 | (code_point >> 12 & 0x3F));
-    out[2] = (char)(0x80 | (code_point >> 6 & 0x3F));
-    out[3] = (char)(0x80 | (code_point & 0x3F));
-    return 4;
-}
-
 /* The escape after a backslash at parser->at - 1; adds what it means to out. */
 static enum error_code parse_escape(struct parser *parser, char *out, size_t *length) {
     static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
@@ -126,7 +103,7 @@ static enum error_code parse_escape(struct parser *parser, char *out, size_t *le
         parser->at += 6;
         code_point = 0x10000u + (((unsigned)high - 0xD800u) << 10) + ((unsigned)low - 0xDC00u);
     }
-    *length += put_utf8(out + *length, code_point);
+    *length += text_put_point(out + *length, code_point);
     return ERR_OK;
 }
 

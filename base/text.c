@@ -7,40 +7,44 @@
 #include <stdlib.h>
 #include <string.h>
 
+size_t text_next_point(uint32_t *point, const char *text, size_t left) {
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000}; /* less is an overlong form */
+    const uint8_t *byte = (const uint8_t *)text;
+    if (left == 0)
+        return 0;
+    uint8_t first = byte[0];
+    size_t length = first < 0x80 ? 1 : first < 0xC0 ? 0 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
+    if (length == 0 || length > left || first > 0xF4)
+        return 0;
+    uint32_t value = length == 1 ? first : first & (0x7FU >> length);
+    for (size_t i = 1; i < length; i++) {
+        if ((byte[i] & 0xC0) != 0x80)
+            return 0;
+        value = value << 6 | (byte[i] & 0x3FU);
+    }
+    if (value < least[length] || value > 0x10FFFF || (value >= 0xD800 && value <= 0xDFFF))
+        return 0;
+    *point = value;
+    return length;
+}
+
+size_t text_put_point(char out[4], uint32_t point) {
+    static const uint8_t lead[] = {0, 0, 0xC0, 0xE0, 0xF0};
+    size_t length = point < 0x80 ? 1 : point < 0x800 ? 2 : point < 0x10000 ? 3 : 4;
+    for (size_t i = length; i-- > 1; point >>= 6)
+        out[i] = (char)(0x80 | (point & 0x3F));
+    out[0] = (char)(lead[length > 1 ? length : 0] | point);
+    return length;
+}
+
 bool text_is_utf8(const char *text, size_t length, size_t *where) {
-    const unsigned char *bytes = (const unsigned char *)text;
+    uint32_t point;
     size_t at = 0;
     while (at < length) {
-        unsigned char first = bytes[at];
-        if (first < 0x80) {
-            at++;
-            continue;
-        }
-        /* The range of the second byte shuts out overlong forms, surrogates and what is past
-         * U+10FFFF (Unicode, table 3-7). */
-        size_t more;
-        unsigned char low = 0x80, high = 0xBF;
-        if (first >= 0xC2 && first <= 0xDF) {
-            more = 1;
-        } else if (first >= 0xE0 && first <= 0xEF) {
-            more = 2;
-            low = first == 0xE0 ? 0xA0 : 0x80;
-            high = first == 0xED ? 0x9F : 0xBF;
-        } else if (first >= 0xF0 && first <= 0xF4) {
-            more = 3;
-            low = first == 0xF0 ? 0x90 : 0x80;
-            high = first == 0xF4 ? 0x8F : 0xBF;
-        } else {
+        size_t bytes = text_next_point(&point, text + at, length - at);
+        if (bytes == 0)
             break;
-        }
-        if (length - at - 1 < more || bytes[at + 1] < low || bytes[at + 1] > high)
-            break;
-        size_t next = 2;
-        while (next <= more && bytes[at + next] >= 0x80 && bytes[at + next] <= 0xBF)
-            next++;
-        if (next <= more)
-            break;
-        at += more + 1;
+        at += bytes;
     }
     if (at < length && where)
         *where = at;

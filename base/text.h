@@ -6,6 +6,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The code point at the start of text[0..left) and the bytes that it has; 0 where there is none of
+ * strict UTF-8. */
+size_t text_next_point(uint32_t *point, const char *text, size_t left);
+/* The UTF-8 of a code point up to U+10FFFF; returns its bytes. */
+size_t text_put_point(char out[4], uint32_t point);
+
 /* Strict UTF-8: no overlong forms, surrogates, or code points past U+10FFFF. On failure *where
  * (may be NULL) is the offset of the first bad byte. */
 bool text_is_utf8(const char *text, size_t length, size_t *where);

@@ -41,6 +41,19 @@ static void test_utf8(void **state) {
     assert_false(text_is_utf8("\xFF", 1, NULL));
 }
 
+static void test_points(void **state) {
+    (void)state;
+    for (uint32_t point = 0, found; point <= 0x10FFFF; point++) {
+        char bytes[4];
+        size_t length = text_put_point(bytes, point);
+        bool surrogate = point >= 0xD800 && point <= 0xDFFF;
+        assert_int_equal(text_next_point(&found, bytes, length), surrogate ? 0 : length);
+        if (!surrogate)
+            assert_int_equal(found, point);
+        assert_int_equal(text_next_point(&found, bytes, length - 1), 0); /* cut */
+    }
+}
+
 static void test_nearest(void **state) {
     (void)state;
     static const char *const keys[] = {"job",    "model", "output", "defaults",
@@ -155,9 +168,12 @@ static void test_sizes_and_times(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_utf8),      cmocka_unit_test(test_nearest),
-        cmocka_unit_test(test_ends_with), cmocka_unit_test(test_int),
-        cmocka_unit_test(test_double),    cmocka_unit_test(test_sizes_and_times)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_utf8),
+                                       cmocka_unit_test(test_points),
+                                       cmocka_unit_test(test_nearest),
+                                       cmocka_unit_test(test_ends_with),
+                                       cmocka_unit_test(test_int),
+                                       cmocka_unit_test(test_double),
+                                       cmocka_unit_test(test_sizes_and_times)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

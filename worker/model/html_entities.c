@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "worker/model/text_points.h"
 
 #define ENTITY_CHARACTERS_MAX 32
@@ -84,7 +85,7 @@ static size_t add_named(struct buffer *out, const char *text) {
     while (text[length] != 0 && strchr("\t\n\f <&#;", text[length]) == NULL &&
            characters < ENTITY_CHARACTERS_MAX) {
         uint32_t point;
-        length += utf8_next(&point, text + length, 4);
+        length += text_next_point(&point, text + length, 4);
         characters++;
     }
     const char *found = text[length] == ';' ? html_entity(text, length, true) : NULL;

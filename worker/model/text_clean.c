@@ -16,7 +16,7 @@ static void collapse_space(struct buffer *out, const char *text) {
     bool space = false;
     uint32_t point;
     for (; left > 0; text += step, left -= step) {
-        step = utf8_next(&point, text, left);
+        step = text_next_point(&point, text, left);
         if (points_is_space(point)) {
             space = true;
             continue;

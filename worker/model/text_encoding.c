@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "base/text.h"
 #include "worker/model/html_entities.h"
 #include "worker/model/text_letters.h"
 
@@ -138,7 +139,7 @@ static bool decode(struct points *out, const struct buffer *bytes) {
         const char *at = bytes->data + i;
         step = variant_next(&point, (const uint8_t *)at, bytes->length - i);
         if (step == 0)
-            step = utf8_next(&point, at, bytes->length - i);
+            step = text_next_point(&point, at, bytes->length - i);
         if (step == 0)
             return false;
         points_add_one(out, point);

@@ -26,9 +26,6 @@ void points_close(struct points *points);
 void buffer_add_point(struct buffer *buffer, uint32_t point);
 void buffer_add_points(struct buffer *buffer, const uint32_t *points, size_t count);
 
-/* The code point at the start of text[0..left) and its bytes; 0 where they are not UTF-8. */
-size_t utf8_next(uint32_t *point, const char *text, size_t left);
-
 /* What Python's str.isspace and \s take for white space. */
 bool points_is_space(uint32_t point);
 

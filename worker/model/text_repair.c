@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/text.h"
 #include "worker/model/html_entities.h"
 #include "worker/model/text_encoding.h"
 #include "worker/model/text_points.h"
@@ -148,7 +149,7 @@ static void simplify(struct points *out, const struct points *text) {
         if (parts == NULL)
             add_plain(out, c);
         for (size_t step; parts != NULL && *parts != 0; parts += step) {
-            step = utf8_next(&part, parts, strlen(parts));
+            step = text_next_point(&part, parts, strlen(parts));
             add_plain(out, part);
         }
     }

@@ -86,7 +86,7 @@ static void map_grapheme(const struct unigram *unigram, struct buffer *out, cons
     }
     uint32_t point;
     for (size_t i = 0, step; i < length; i += step) {
-        step = utf8_next(&point, text + i, length - i);
+        step = text_next_point(&point, text + i, length - i);
         mapped = map_find(unigram, text + i, step);
         buffer_add(out, mapped != NULL ? mapped : text + i, mapped != NULL ? strlen(mapped) : step);
     }
@@ -98,7 +98,7 @@ static void map_text(const struct unigram *unigram, struct buffer *out, const ch
     uint32_t previous = 0, point = 0;
     int32_t state = 0;
     for (size_t at = 0, step; at < length && out->length <= NORMALISED_BYTES_MAX; at += step) {
-        step = utf8_next(&point, text + at, length - at);
+        step = text_next_point(&point, text + at, length - at);
         if (at > 0 && unicode_breaks(previous, point, &state)) {
             map_grapheme(unigram, out, text + start, at - start);
             start = at;
@@ -130,7 +130,7 @@ static size_t leading_space(const char *text, size_t length) {
     size_t at = 0;
     uint32_t point;
     for (size_t step; at < length; at += step) {
-        step = utf8_next(&point, text + at, length - at);
+        step = text_next_point(&point, text + at, length - at);
         if (!is_space(point))
             break;
     }
@@ -144,7 +144,7 @@ static size_t trailing_space(const char *text, size_t length) {
         size_t start = end - 1;
         while (start > 0 && ((uint8_t)text[start] & 0xc0) == 0x80)
             start--;
-        if (utf8_next(&point, text + start, end - start) == 0 || !is_space(point))
+        if (text_next_point(&point, text + start, end - start) == 0 || !is_space(point))
             break;
         end = start;
     }
@@ -228,7 +228,7 @@ static void find_path(struct encoder *encoder, const char *word, size_t length) 
         double score = nodes[start].score;
         bool known = false;
         uint32_t point;
-        step = utf8_next(&point, word + start, length - start);
+        step = text_next_point(&point, word + start, length - start);
         for (size_t end = start; end < length && range.low < range.high; end++) {
             ptrdiff_t place = narrow(&unigram->pieces, &range, (uint8_t)word[end]);
             if (place < 0)
@@ -316,7 +316,7 @@ static void encode_segment(struct encoder *encoder, const char *text, size_t len
     size_t start = 0, step;
     uint32_t point;
     for (size_t at = 0; at < segment->length; at += step) {
-        step = utf8_next(&point, segment->data + at, segment->length - at);
+        step = text_next_point(&point, segment->data + at, segment->length - at);
         if (!is_space(point))
             continue;
         if (at > start)
@@ -346,9 +346,10 @@ static bool stands_alone(const char *text, size_t length, size_t start, size_t e
     size_t before = start;
     while (before > 0 && ((uint8_t)text[--before] & 0xc0) == 0x80)
         ;
-    if (start > 0 && utf8_next(&point, text + before, start - before) > 0 && unicode_is_word(point))
+    if (start > 0 && text_next_point(&point, text + before, start - before) > 0 &&
+        unicode_is_word(point))
         return false;
-    return end == length || utf8_next(&point, text + end, length - end) == 0 ||
+    return end == length || text_next_point(&point, text + end, length - end) == 0 ||
            !unicode_is_word(point);
 }
 

@@ -131,6 +131,8 @@ static enum error_code read_model(void *user, struct model_facts *out, const cha
         .height = 96,
         .fps = LIMIT_FPS, /* so that no length is too short */
         .window_frames = LIMIT_FRAMES,
+        .window_step = 1,
+        .end = JOB_END_MAY,
         .overlaps = {1},
         .overlap_count = 1,
         .any_overlap = true,
@@ -139,7 +141,16 @@ static enum error_code read_model(void *user, struct model_facts *out, const cha
         .steps = 1,
         .guidance = 1,
         .shift = 1,
+        .experts = 2,
     };
+    return ERR_OK;
+}
+
+/* The lists that have names are the coordinator's to know. */
+static enum error_code find_steps(void *user, struct job_step_list *out, const char *name,
+                                  struct error *error) {
+    (void)user, (void)name, (void)error;
+    *out = (struct job_step_list){.steps = 1, .sigmas = {1, 0}};
     return ERR_OK;
 }
 
@@ -151,6 +162,7 @@ static enum error_code gather(struct gathering *gathering, const char *path, con
         .find_image = find_image,
         .find_lora = find_lora,
         .read_model = read_model,
+        .find_steps = find_steps,
     };
     struct job *job = NULL;
     const char *slash = strrchr(path, '/');

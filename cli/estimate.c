@@ -85,7 +85,7 @@ static enum error_code add_stage(struct estimate *estimate, struct cost_table *t
     if (code != ERR_OK)
         return code;
     if (sampling) {
-        int forwards = sampling->steps * (sampling->guidance != 1 ? 2 : 1);
+        int forwards = sampling->steps * (job_sampling_is_guided(sampling) ? 2 : 1);
         cost.flops += cost.flops_forward * (forwards - cost.forwards);
     }
     stage->tasks += tasks;

@@ -13,8 +13,10 @@
 #include "base/text.h"
 #include "base/yaml.h"
 #include "worker/media/media.h"
+#include "worker/stage.h"
 
 #define MODELS_LISTED   32
+#define STEP_LISTS_MAX  16
 #define IMAGE_BYTES_MAX (64 << 20)
 
 /* -- models --------------------------------------------------------------------------------------
@@ -115,6 +117,12 @@ _Static_assert(JOB_SAMPLER_EULER == (int)SAMPLER_EULER && JOB_SAMPLER_UNIPC == (
                    JOB_SAMPLER_DPMPP == (int)SAMPLER_DPMPP,
                "samplers have the same numbers");
 
+_Static_assert(LIMIT_LORAS <= MODELS_LORAS_MAX && LIMIT_STEP_LIST < STAGE_SIGMAS_MAX,
+               "a worker takes what a job may say");
+_Static_assert(JOB_END_NONE == (int)WINDOW_END_NONE && JOB_END_MAY == (int)WINDOW_END_MAY &&
+                   JOB_END_MUST == (int)WINDOW_END_MUST,
+               "ends of windows have the same numbers");
+
 static void facts_from_info(struct model_facts *out, const struct model_info *info) {
     *out = (struct model_facts){
         .hash = info->hash,
@@ -127,12 +135,16 @@ static void facts_from_info(struct model_facts *out, const struct model_info *in
         .height = info->height,
         .fps = info->fps,
         .window_frames = info->window_frames,
+        .window_step = info->time_stride,
+        .end = (enum job_end)info->window_end,
         .overlap_count = info->overlap_count,
         .windows = info->window_rules | 1u << JOB_WINDOWS_MODEL,
         .sampler = (enum job_sampler)info->sampler,
         .steps = info->steps,
         .guidance = (double)info->guidance,
         .shift = (double)info->shift,
+        .experts = info->experts,
+        .guidance_low = (double)info->guidance_low,
     };
     memcpy(out->family, info->family, sizeof out->family);
     memcpy(out->overlaps, info->overlaps, sizeof out->overlaps);
@@ -160,6 +172,50 @@ static enum error_code read_model(void *user, struct model_facts *out, const cha
     *out = source->known[at].facts;
     source->known_count++;
     return ERR_OK;
+}
+
+/* By configuration and headers, those of the LoRAs too. */
+static enum error_code check_model(void *user, const struct job_model *model, int ability,
+                                   struct error *error) {
+    const struct job_source *source = user;
+    char paths[LIMIT_LORAS][FILE_PATH_BYTES];
+    struct model_lora loras[LIMIT_LORAS];
+    struct model_options options;
+    const char *folder = NULL;
+    size_t bytes;
+    if (!job_source_model(source, model->spec, &folder))
+        return error_set(error, ERR_INTERNAL, "no model %.128s in this job", model->spec);
+    enum error_code code = job_source_options(&options, loras, paths, source, model, error);
+    options.stages = ability;
+    options.dtype = DTYPE_BF16;
+    return code == ERR_OK ? model_measure(&bytes, folder, &options, error) : code;
+}
+
+static enum error_code find_steps(void *user, struct job_step_list *out, const char *name,
+                                  struct error *error) {
+    (void)user;
+    const struct step_list *list = step_list_find(name);
+    if (list) {
+        *out = (struct job_step_list){.sampler = (enum job_sampler)list->sampler,
+                                      .steps = list->steps};
+        for (int i = 0; i <= list->steps; i++)
+            out->sigmas[i] = (double)list->sigmas[i];
+        return ERR_OK;
+    }
+    char names[256] = "";
+    const char *candidates[STEP_LISTS_MAX + 1] = {0};
+    size_t used = 0;
+    int count = 0;
+    for (list = step_lists(); list->name && count < STEP_LISTS_MAX; list++) {
+        candidates[count++] = list->name;
+        used += (size_t)snprintf(names + used, sizeof names - used, ", %s", list->name);
+    }
+    const char *nearest = text_nearest(name, candidates);
+    return error_set(error, ERR_USAGE,
+                     "expected a whole number from 1 to %d, or a published list%s, found "
+                     "\"%.64s\"%s%s%s",
+                     LIMIT_STEPS, names, name, nearest ? "; did you mean \"" : "",
+                     nearest ? nearest : "", nearest ? "\"?" : "");
 }
 
 const struct model_info *job_source_model(const struct job_source *source, const char *spec,
@@ -227,6 +283,31 @@ static enum error_code find_image(void *user, struct job_file *out, struct arena
 }
 
 /* As models: a name is looked for in their folder, anything with a '/' is a path. */
+static enum error_code lora_path(char out[FILE_PATH_BYTES], const struct job_source *source,
+                                 const char *spec, struct error *error) {
+    return strchr(spec, '/')
+               ? file_join(out, spec[0] == '/' ? "/" : ".", spec + (spec[0] == '/'), error)
+               : file_join(out, source->models, spec, error);
+}
+
+enum error_code job_source_options(struct model_options *out, struct model_lora loras[LIMIT_LORAS],
+                                   char paths[LIMIT_LORAS][FILE_PATH_BYTES],
+                                   const struct job_source *source, const struct job_model *model,
+                                   struct error *error) {
+    static const enum dtype types[JOB_WEIGHTS_COUNT] = {[JOB_WEIGHTS_FILE] = DTYPE_F32,
+                                                        [JOB_WEIGHTS_BF16] = DTYPE_BF16,
+                                                        [JOB_WEIGHTS_INT8] = DTYPE_I8,
+                                                        [JOB_WEIGHTS_FP8] = DTYPE_F8_E4M3};
+    *out = (struct model_options){
+        .weights = types[model->weights], .loras = loras, .lora_count = model->lora_count};
+    enum error_code code = ERR_OK;
+    for (int i = 0; i < model->lora_count && code == ERR_OK; i++) {
+        code = lora_path(paths[i], source, model->loras[i].spec, error);
+        loras[i] = (struct model_lora){paths[i], (float)model->loras[i].strength};
+    }
+    return code;
+}
+
 static enum error_code find_lora(void *user, struct job_file *out, struct arena *arena,
                                  const char *spec, struct error *error) {
     static const char extension[] = ".safetensors";
@@ -238,9 +319,7 @@ static enum error_code find_lora(void *user, struct job_file *out, struct arena 
         strcmp(spec + length - (sizeof extension - 1), extension) != 0)
         return error_set(error, ERR_UNSUPPORTED, "%.512s: expected a name that ends with %s", spec,
                          extension);
-    enum error_code code = strchr(spec, '/') ? file_join(path, spec[0] == '/' ? "/" : ".",
-                                                         spec + (spec[0] == '/'), error)
-                                             : file_join(path, source->models, spec, error);
+    enum error_code code = lora_path(path, source, spec, error);
     if (code != ERR_OK)
         return code;
     if (stat(path, &status) != 0)
@@ -272,7 +351,14 @@ static enum error_code find_output(void *user, char out[FILE_PATH_BYTES],
 }
 
 void job_source_resolver(struct job_resolver *out, struct job_source *source) {
-    *out = (struct job_resolver){source, read_file, find_image, find_lora, read_model, find_output};
+    *out = (struct job_resolver){.user = source,
+                                 .read_file = read_file,
+                                 .find_image = find_image,
+                                 .find_lora = find_lora,
+                                 .read_model = read_model,
+                                 .check_model = check_model,
+                                 .find_steps = find_steps,
+                                 .find_output = find_output};
 }
 
 enum error_code job_source_open(struct job **out, struct job_source *source, const char *path,

@@ -53,6 +53,14 @@ MUST_CHECK enum error_code job_source_open(struct job **out, struct job_source *
  * job_source_open; used in one thread at a time, and lives as long as the resolver is used. */
 void job_source_resolver(struct job_resolver *out, struct job_source *source);
 
+/* How the model is opened: its LoRAs and the type of its weights. `loras` and `paths` are what *out
+ * points into; the other options are the caller's. */
+MUST_CHECK enum error_code job_source_options(struct model_options *out,
+                                              struct model_lora loras[LIMIT_LORAS],
+                                              char paths[LIMIT_LORAS][FILE_PATH_BYTES],
+                                              const struct job_source *source,
+                                              const struct job_model *model, struct error *error);
+
 /* What was read of a model of the job; NULL for a spec that the job does not have. */
 const struct model_info *job_source_model(const struct job_source *source, const char *spec,
                                           const char **folder);

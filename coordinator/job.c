@@ -216,9 +216,12 @@ static enum error_code finish(struct reader *reader) {
     memcpy(videos, reader->videos, count * sizeof *videos);
     if (reader->file_count)
         memcpy(files, reader->files, (size_t)reader->file_count * sizeof *files);
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         if (videos[i].image)
             videos[i].image = &files[(uintptr_t)videos[i].image - 1];
+        if (videos[i].end)
+            videos[i].end = &files[(uintptr_t)videos[i].end - 1];
+    }
     job->videos = videos;
     job->video_count = reader->count;
     return ERR_OK;

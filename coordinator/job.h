@@ -70,6 +70,9 @@ enum job_sampler {
     JOB_SAMPLER_COUNT
 };
 
+/* Whether a window can be made to end in a given picture. */
+enum job_end { JOB_END_NONE, JOB_END_MAY, JOB_END_MUST };
+
 const char *job_codec_name(enum job_codec codec);             /* "h264" */
 const char *job_container_name(enum job_container container); /* "mp4"; "folder" */
 const char *job_sampler_name(enum job_sampler sampler);       /* "euler" */
@@ -87,6 +90,7 @@ enum job_words {
     JOB_KEYS_VIDEO,
     JOB_KEYS_FILE, /* an entry of `videos` that names a prompt list */
     JOB_KEYS_SHOT,
+    JOB_KEYS_STAGE, /* of `keyframe` and `window` in a video */
     JOB_KEYS_LORA,
     JOB_KEYS_LIMITS,
     JOB_KEYS_CSV, /* columns of a prompt list */
@@ -117,13 +121,24 @@ struct model_facts {
     int size_min, size_max; /* pixels a side */
     int width, height, fps; /* defaults of size and fps */
     int window_frames;      /* frames a window yields */
-    int overlaps[4];        /* numbers of tail frames a window can continue from */
+    int window_step;        /* a window may have so many fewer, and fewer */
+    enum job_end end;
+    int overlaps[4]; /* numbers of tail frames a window can continue from */
     int overlap_count;
     bool any_overlap;         /* a stand-in for a model that is elsewhere: whatever is asked for */
     unsigned windows;         /* 1 << enum job_windows that it can, or-ed; MODEL is always there */
     enum job_sampler sampler; /* defaults of its sampler */
     int steps;
     double guidance, shift;
+    int experts;         /* transformers that share the steps: 1, or 2 */
+    double guidance_low; /* of the second, for low noise */
+};
+
+/* A list of noise levels that somebody has published for a distilled model. */
+struct job_step_list {
+    enum job_sampler sampler;
+    int steps;
+    double sigmas[LIMIT_STEP_LIST + 1]; /* [steps + 1], falling from at most 1 to 0 */
 };
 
 struct job_file {
@@ -132,7 +147,8 @@ struct job_file {
     const char *path; /* where a worker finds it, e.g. absolute; in the arena that was given */
 };
 
-struct job_output; /* below */
+struct job_model; /* below */
+struct job_output;
 
 /* `name` is as written in the job file: relative to it, unless absolute. Errors need not repeat the
  * place in the job file; the reader puts it in front. */
@@ -150,6 +166,14 @@ struct job_resolver {
                                  const char *spec, struct error *error);
     /* What the model can do. `spec` is as written: a name under models/, or a path. */
     enum error_code (*read_model)(void *user, struct model_facts *out, const char *spec,
+                                  struct error *error);
+    /* Whether the model can be opened for `ability` (MODEL_CAN_KEYFRAME, MODEL_CAN_WINDOW) with its
+     * weights held so and the LoRAs that it has so far: asked after each. NULL where the files are
+     * another machine's: a worker finds out. */
+    enum error_code (*check_model)(void *user, const struct job_model *model, int ability,
+                                   struct error *error);
+    /* The published list of this name; ERR_USAGE says which there are. */
+    enum error_code (*find_steps)(void *user, struct job_step_list *out, const char *name,
                                   struct error *error);
     /* The absolute name of the place that output->path means, one for each place (output.h), and
      * whether the output may be put there. NULL where the disk is another machine's: then paths are
@@ -176,9 +200,14 @@ struct job_model {
 struct job_sampling {
     enum job_sampler sampler;
     int steps;
-    double guidance; /* 1: none, the negative prompt is not read */
-    double shift;
+    double guidance;      /* 1: none */
+    double guidance_low;  /* of the second of two experts; 0: the same, or there is one */
+    double shift;         /* of noise levels that are computed */
+    const double *sigmas; /* [steps + 1] noise levels, falling from at most 1 to 0; NULL: those that
+                             sampler, steps and shift make */
 };
+/* Whether the negative prompt is read. */
+bool job_sampling_is_guided(const struct job_sampling *sampling);
 
 /* Past which a window is drawn again: plan.h, MEASURES. */
 struct job_limits {
@@ -208,6 +237,8 @@ struct job_video {
     int shot_count;
     const struct job_file *image; /* NULL: a keyframe is made */
     const char *image_name;       /* as written; NULL without image */
+    const struct job_file *end;   /* the picture that the last window ends in; NULL: none */
+    const char *end_name;
     int64_t frames;
     uint64_t seed;
     enum job_noise noise;

@@ -8,8 +8,9 @@
 #include "coordinator/job.h"
 #include "coordinator/plan.h"
 
-/* 1 had no weights, lora, windows and limits, and another thing called noise: as if not given. */
-enum { DOCUMENT_FORMAT = 2 };
+/* 1 had no weights, lora, windows and limits, and another thing called noise: as if not given.
+ * 2 had no guidance_low, sigmas and end pictures: as if not given. */
+enum { DOCUMENT_FORMAT = 3 };
 
 /* -- writing ---------------------------------------------------------------------------------- */
 
@@ -94,6 +95,10 @@ static void put_model(struct json_writer *writer, const char *key, const struct 
     json_put_int(writer, "steps", facts->steps);
     json_put_double(writer, "guidance", facts->guidance);
     json_put_double(writer, "shift", facts->shift);
+    json_put_int(writer, "experts", facts->experts);
+    json_put_double(writer, "guidance_low", facts->guidance_low);
+    json_put_int(writer, "window_step", facts->window_step);
+    json_put_int(writer, "end", facts->end);
     json_put_int(writer, "windows", facts->windows);
     json_put_text(writer, "weights", job_weights_name(model->weights));
     json_begin_array(writer, "lora"); /* [spec, hash, strength] */
@@ -109,38 +114,59 @@ static void put_model(struct json_writer *writer, const char *key, const struct 
     json_end_object(writer);
 }
 
-static void put_sampling(struct json_writer *writer, const char *key,
+/* Texts, shots, images and lists of noise levels that have been named so far. */
+struct tables {
+    struct address_map texts, shots, images, sigmas;
+    int *shot_counts, *step_counts;
+    const char **image_names;
+};
+
+static bool tables_open(struct tables *tables, int videos) {
+    size_t twice = 2 * (size_t)videos + 1; /* of keyframe and window, at the start and the end */
+    *tables = (struct tables){0};
+    tables->shot_counts = calloc((size_t)videos + 1, sizeof *tables->shot_counts);
+    tables->step_counts = calloc(twice, sizeof *tables->step_counts);
+    tables->image_names = calloc(twice, sizeof *tables->image_names);
+    return tables->shot_counts && tables->step_counts && tables->image_names;
+}
+
+static bool tables_close(struct tables *tables) {
+    bool failed = tables->texts.failed || tables->shots.failed || tables->images.failed ||
+                  tables->sigmas.failed;
+    free(tables->shot_counts);
+    free(tables->step_counts);
+    free(tables->image_names);
+    address_close(&tables->texts);
+    address_close(&tables->shots);
+    address_close(&tables->images);
+    address_close(&tables->sigmas);
+    return !failed;
+}
+
+static void put_sampling(struct json_writer *writer, struct tables *tables, const char *key,
                          const struct job_sampling *sampling) {
+    int list = -1;
+    if (sampling->sigmas) {
+        list = address_add(&tables->sigmas, sampling->sigmas);
+        tables->step_counts[list] = sampling->steps;
+    }
     json_begin_array(writer, key);
     json_put_text(writer, NULL, job_sampler_name(sampling->sampler));
     json_put_int(writer, NULL, sampling->steps);
     json_put_double(writer, NULL, sampling->guidance);
     json_put_double(writer, NULL, sampling->shift);
+    json_put_double(writer, NULL, sampling->guidance_low);
+    json_put_int(writer, NULL, list);
     json_end_array(writer);
 }
 
-/* Texts, shots and images that have been named so far. */
-struct tables {
-    struct address_map texts, shots, images;
-    int *shot_counts;
-    const char **image_names;
-};
-
-static bool tables_open(struct tables *tables, int videos) {
-    *tables = (struct tables){0};
-    tables->shot_counts = calloc((size_t)videos + 1, sizeof *tables->shot_counts);
-    tables->image_names = calloc((size_t)videos + 1, sizeof *tables->image_names);
-    return tables->shot_counts && tables->image_names;
-}
-
-static bool tables_close(struct tables *tables) {
-    bool failed = tables->texts.failed || tables->shots.failed || tables->images.failed;
-    free(tables->shot_counts);
-    free(tables->image_names);
-    address_close(&tables->texts);
-    address_close(&tables->shots);
-    address_close(&tables->images);
-    return !failed;
+static void put_image(struct json_writer *writer, struct tables *tables, const char *key,
+                      const struct job_file *file, const char *name) {
+    if (!file)
+        return;
+    int image = address_add(&tables->images, file);
+    tables->image_names[image] = name;
+    json_put_int(writer, key, image);
 }
 
 static void put_output(struct json_writer *writer, const struct job_output *output) {
@@ -174,11 +200,8 @@ static void put_video(struct json_writer *writer, struct tables *tables,
     json_put_text(writer, "name", video->name);
     json_put_int(writer, "shots", list);
     json_put_int(writer, "negative", address_add(&tables->texts, video->negative));
-    if (video->image) {
-        int image = address_add(&tables->images, video->image);
-        tables->image_names[image] = video->image_name;
-        json_put_int(writer, "image", image);
-    }
+    put_image(writer, tables, "image", video->image, video->image_name);
+    put_image(writer, tables, "end", video->end, video->end_name);
     json_put_int(writer, "frames", video->frames);
     json_put_int(writer, "seed", (int64_t)video->seed);
     json_put_text(writer, "noise", job_noise_name(video->noise));
@@ -186,8 +209,8 @@ static void put_video(struct json_writer *writer, struct tables *tables,
     json_put_int(writer, "overlap", video->overlap);
     if (video->limits.redraws)
         put_limits(writer, &video->limits);
-    put_sampling(writer, "keyframe", &video->keyframe);
-    put_sampling(writer, "window", &video->window);
+    put_sampling(writer, tables, "keyframe", &video->keyframe);
+    put_sampling(writer, tables, "window", &video->window);
     put_output(writer, &video->output);
     json_end_object(writer);
 }
@@ -205,6 +228,19 @@ static void put_shots(struct json_writer *writer, struct tables *tables) {
             json_put_int(writer, NULL, address_add(&tables->texts, list[j].motion));
             json_end_array(writer);
         }
+        json_end_array(writer);
+    }
+    json_end_array(writer);
+}
+
+/* Lists of noise levels without the last, which is 0. */
+static void put_sigmas(struct json_writer *writer, const struct tables *tables) {
+    json_begin_array(writer, "sigmas");
+    for (int i = 0; i < tables->sigmas.count; i++) {
+        const double *sigmas = tables->sigmas.order[i];
+        json_begin_array(writer, NULL);
+        for (int k = 0; k < tables->step_counts[i]; k++)
+            json_put_double(writer, NULL, sigmas[k]);
         json_end_array(writer);
     }
     json_end_array(writer);
@@ -242,6 +278,7 @@ void job_write(struct buffer *out, const struct job *job) {
     json_end_array(&writer);
     put_shots(&writer, &tables);
     put_images(&writer, &tables);
+    put_sigmas(&writer, &tables);
     json_begin_array(&writer, "texts");
     for (int i = 0; i < tables.texts.count; i++)
         json_put_text(&writer, NULL, tables.texts.order[i]);
@@ -264,6 +301,9 @@ struct loader {
     struct job_file *files;
     const char **file_names;
     int file_count;
+    const double **sigmas;
+    int *step_counts;
+    int sigma_list_count;
     struct error *error;
 };
 
@@ -324,11 +364,26 @@ static const char *container_name(int container) {
     return job_container_name((enum job_container)container);
 }
 
-static bool load_sampling(struct job_sampling *out, const struct json *node) {
+/* guidance_low and the place of a list of noise levels, or -1. */
+static bool load_levels(struct job_sampling *out, const struct loader *loader,
+                        const struct json *node) {
+    int64_t list;
+    if (node->type != JSON_NUMBER || !load_int(&list, node->next, -1, loader->sigma_list_count - 1))
+        return false;
+    out->guidance_low = node->number;
+    if (list < 0)
+        return true;
+    out->sigmas = loader->sigmas[list];
+    return out->steps == loader->step_counts[list];
+}
+
+static bool load_sampling(struct job_sampling *out, const struct loader *loader,
+                          const struct json *node) {
     int64_t steps;
     int sampler;
-    if (!node || node->type != JSON_ARRAY || node->length != 4)
+    if (!node || node->type != JSON_ARRAY || (node->length != 4 && node->length != 6))
         return false;
+    bool levels = node->length == 6;
     node = node->child;
     if (!load_word(&sampler, node, job_words(JOB_VALUES_SAMPLER)) ||
         !load_int(&steps, node->next, 0, LIMIT_STEPS) || node->next->next->type != JSON_NUMBER ||
@@ -338,7 +393,7 @@ static bool load_sampling(struct job_sampling *out, const struct json *node) {
                                  .steps = (int)steps,
                                  .guidance = node->next->next->number,
                                  .shift = node->next->next->next->number};
-    return true;
+    return !levels || load_levels(out, loader, node->next->next->next->next);
 }
 
 static enum error_code load_overlaps(struct loader *loader, struct model_facts *facts,
@@ -387,6 +442,10 @@ static enum error_code load_model(struct loader *loader, struct job_model *out,
     facts->sampler = (enum job_sampler)sampler;
     facts->guidance = json_double(node, "guidance", 1);
     facts->shift = json_double(node, "shift", 1);
+    facts->experts = (int)json_int(node, "experts", 1);
+    facts->guidance_low = json_double(node, "guidance_low", 0);
+    facts->window_step = (int)json_int(node, "window_step", 1);
+    facts->end = (enum job_end)json_int(node, "end", JOB_END_NONE);
     return load_overlaps(loader, facts, node);
 }
 
@@ -415,6 +474,34 @@ static enum error_code load_weights(struct loader *loader, struct job_model *out
             item->child->next->next->type != JSON_NUMBER)
             return damaged(loader, "lora");
         lora->strength = item->child->next->next->number;
+    }
+    return ERR_OK;
+}
+
+static enum error_code load_sigmas(struct loader *loader, const struct json *lists) {
+    if (!lists)
+        return ERR_OK;
+    if (lists->type != JSON_ARRAY)
+        return damaged(loader, "sigmas");
+    loader->sigmas = arena_array(&loader->scratch, lists->length, sizeof *loader->sigmas);
+    loader->step_counts = arena_array(&loader->scratch, lists->length, sizeof(int));
+    if (!loader->sigmas || !loader->step_counts)
+        return error_set(loader->error, ERR_MEMORY, "no memory for a stored job");
+    for (const struct json *list = lists->child; list; list = list->next) {
+        if (list->type != JSON_ARRAY || !list->length || list->length > LIMIT_STEP_LIST)
+            return damaged(loader, "sigmas");
+        double *made = arena_array(&loader->job->arena, list->length + 1, sizeof *made);
+        if (!made)
+            return error_set(loader->error, ERR_MEMORY, "no memory for a stored job");
+        int count = 0;
+        for (const struct json *item = list->child; item; item = item->next) {
+            if (item->type != JSON_NUMBER || !(item->number > 0 && item->number <= 1))
+                return damaged(loader, "a noise level");
+            made[count++] = item->number;
+        }
+        made[count] = 0;
+        loader->step_counts[loader->sigma_list_count] = count;
+        loader->sigmas[loader->sigma_list_count++] = made;
     }
     return ERR_OK;
 }
@@ -466,7 +553,7 @@ static enum error_code load_tables(struct loader *loader, const struct json *top
             return damaged(loader, "an image");
         loader->file_count++;
     }
-    return ERR_OK;
+    return load_sigmas(loader, json_get(top, "sigmas"));
 }
 
 static enum error_code load_output(struct loader *loader, struct job_output *out,
@@ -520,25 +607,33 @@ static enum error_code load_manner(struct loader *loader, struct job_video *out,
     return ERR_OK;
 }
 
+static bool load_image(const struct job_file **out, const char **name, const struct loader *loader,
+                       const struct json *node) {
+    int64_t image;
+    if (!node)
+        return true;
+    if (!load_int(&image, node, 0, loader->file_count - 1))
+        return false;
+    *out = &loader->files[image];
+    *name = loader->file_names[image];
+    return true;
+}
+
 static enum error_code load_video(struct loader *loader, struct job_video *out,
                                   const struct json *node) {
-    int64_t list, negative, image, seed, sum = 0;
-    const struct json *image_node = json_get(node, "image");
+    int64_t list, negative, seed, sum = 0;
     *out = (struct job_video){0};
     if (node->type != JSON_OBJECT ||
         !load_int(&list, json_get(node, "shots"), 0, loader->shot_list_count - 1) ||
         !load_int(&negative, json_get(node, "negative"), 0, loader->text_count - 1) ||
         !load_int(&out->frames, json_get(node, "frames"), 1, LIMIT_FRAMES) ||
         !load_int(&seed, json_get(node, "seed"), 0, INT64_MAX) ||
-        !load_sampling(&out->keyframe, json_get(node, "keyframe")) ||
-        !load_sampling(&out->window, json_get(node, "window")) ||
+        !load_sampling(&out->keyframe, loader, json_get(node, "keyframe")) ||
+        !load_sampling(&out->window, loader, json_get(node, "window")) ||
         !(out->name = load_text(loader, json_get(node, "name"))) ||
-        (image_node && !load_int(&image, image_node, 0, loader->file_count - 1)))
+        !load_image(&out->image, &out->image_name, loader, json_get(node, "image")) ||
+        !load_image(&out->end, &out->end_name, loader, json_get(node, "end")))
         return damaged(loader, "a video");
-    if (image_node) {
-        out->image = &loader->files[image];
-        out->image_name = loader->file_names[image];
-    }
     out->shots = loader->shots[list];
     out->shot_count = loader->shot_counts[list];
     for (int i = 0; i < out->shot_count; i++)

@@ -73,6 +73,33 @@ static enum error_code check_windows(struct reader *reader, const struct job_vid
     return ERR_OK;
 }
 
+/* The last window is as short as the video, and ends in the picture: it has to be one that the
+ * model makes. */
+static enum error_code check_end(struct reader *reader, const struct job_video *video,
+                                 const char *key, struct place at) {
+    const struct job_model *model = &reader->job->window;
+    const struct model_facts *facts = &model->facts;
+    int64_t windows = plan_windows(video->frames, facts->window_frames, video->overlap);
+    int64_t last = plan_last_window(video->frames, facts->window_frames, video->overlap);
+    int64_t over = (last - 1) % facts->window_step, least = video->overlap + 1;
+    if (windows > 1 && facts->end == JOB_END_MUST)
+        return job_fail(reader, at, ERR_UNSUPPORTED,
+                        "%s: model %s makes a window between two pictures, so a video is one "
+                        "window, of at most %d frames, not %lld",
+                        key, model->spec, facts->window_frames, (long long)video->frames);
+    if (!over && last >= least)
+        return ERR_OK;
+    int64_t below = video->frames - over, above = below + facts->window_step;
+    if (last - over >= least)
+        return job_fail(reader, at, ERR_SHAPE,
+                        "%s: a video that ends in a given picture can have %lld or %lld frames "
+                        "here, not %lld",
+                        key, (long long)below, (long long)above, (long long)video->frames);
+    return job_fail(reader, at, ERR_SHAPE,
+                    "%s: a video that ends in a given picture can have %lld frames here, not %lld",
+                    key, (long long)above, (long long)video->frames);
+}
+
 static enum error_code fill_shots(struct reader *reader, struct job_video *video,
                                   const struct settings *settings, struct place at) {
     int count = settings->shots ? settings->shot_count : 1;
@@ -114,5 +141,7 @@ enum error_code job_fill_length(struct reader *reader, struct job_video *video,
     enum error_code code = count_frames(reader, video, settings, at);
     if (!code)
         code = check_windows(reader, video, key, where);
+    if (!code && video->end)
+        code = check_end(reader, video, key, where);
     return code ? code : fill_shots(reader, video, settings, at);
 }

@@ -82,6 +82,24 @@ static enum error_code add_lora(struct reader *reader, struct job_model *model,
     return ERR_OK;
 }
 
+/* Whether the models can be opened with what is done to them so far. */
+static enum error_code check_models(struct reader *reader, bool keyframe, bool window,
+                                    struct place at, const char *key) {
+    const struct job_resolver *resolver = reader->resolver;
+    const struct job *job = reader->job;
+    enum error_code code = ERR_OK;
+    keyframe = keyframe && (job->keyframe.facts.abilities & MODEL_CAN_KEYFRAME);
+    if (!resolver->check_model)
+        return ERR_OK;
+    if (keyframe)
+        code = resolver->check_model(resolver->user, &job->keyframe, MODEL_CAN_KEYFRAME,
+                                     reader->error);
+    if (!code && window)
+        code = resolver->check_model(resolver->user, &job->window, MODEL_CAN_WINDOW, reader->error);
+    return code ? error_prefix(reader->error, "%s:%d:%d: %s: ", at.file, at.line, at.column, key)
+                : ERR_OK;
+}
+
 static enum error_code read_lora(struct reader *reader, const struct yaml *node) {
     struct job *job = reader->job;
     struct setting spec = {0}, strength = {.number = 1}, stage = {.integer = OF_BOTH};
@@ -117,7 +135,9 @@ static enum error_code read_lora(struct reader *reader, const struct yaml *node)
         code = add_lora(reader, &job->keyframe, &lora, spec.at);
     if (!code && stage.integer != OF_KEYFRAME)
         code = add_lora(reader, &job->window, &lora, spec.at);
-    return code;
+    return code ? code
+                : check_models(reader, stage.integer != OF_WINDOW, stage.integer != OF_KEYFRAME,
+                               spec.at, "lora");
 }
 
 static enum error_code read_loras(struct reader *reader, const struct yaml *node) {
@@ -137,6 +157,8 @@ enum error_code job_read_models(struct reader *reader, const struct yaml *model,
     if (!code && weights)
         code = job_read_word(reader, &held, weights, JOB_VALUES_WEIGHTS, "a type of weights");
     job->keyframe.weights = job->window.weights = (enum job_weights)(held.integer + 1);
+    if (!code && weights)
+        code = check_models(reader, true, true, held.at, "weights");
     return code || !lora ? code : read_loras(reader, lora);
 }
 

@@ -6,6 +6,7 @@
  *   job_words.c      every word of a job file
  *   job_values.c     one value: a number, a text, a size …
  *   job_settings.c   one layer of settings, and layers put together
+ *   job_sampling.c   steps, noise levels, sampler, guidance
  *   job_length.c     how long a video is, and its shots
  *   job_output.c     where a video goes: path, container, codec
  *   job_video.c      settings to videos, one for each seed
@@ -41,15 +42,31 @@ struct shot {
     struct setting prompt, motion;
 };
 
+/* How many steps, and at which noise levels. */
+enum steps_form { STEPS_NUMBER, STEPS_PUBLISHED, STEPS_SIGMAS, STEPS_TIMESTEPS };
+struct steps_setting {
+    bool set;
+    struct place at;
+    enum steps_form form;
+    int count;
+    const double *levels;     /* [count + 1] in the job's arena, falling from at most 1 to 0; of
+                                 timesteps: before they are shifted; NULL of a number */
+    enum job_sampler sampler; /* of a published list */
+};
+struct sampling_settings {
+    struct steps_setting steps;
+    struct setting sampler, guidance, guidance_low, shift;
+};
+
 /* One layer of settings: the defaults, the entry of a prompt list, a video. A video is made of up
  * to four; the nearest one that says something wins. */
 struct settings {
     struct place at;
-    struct setting name, prompt, motion, negative, image;
-    struct setting seconds, guidance, shift;
-    struct setting frames, steps, sampler, noise, seed;
-    struct setting windows, overlap;     /* overlap: 0: not said */
-    struct setting drift, seam, redraws; /* limits */
+    struct setting name, prompt, motion, negative, image, end_image;
+    struct setting seconds, frames, noise, seed;
+    struct sampling_settings both, keyframe, window; /* put together: only the last two */
+    struct setting windows, overlap;                 /* overlap: 0: not said */
+    struct setting drift, seam, redraws;             /* limits */
     struct setting path, width, height, fps_numerator, fps_denominator, codec, quality, overwrite;
     struct seed_range *seeds; /* NULL: not given */
     int seed_ranges;
@@ -71,6 +88,13 @@ struct output_at {
     struct place at;
 };
 
+/* The last list of timesteps that was shifted. */
+struct shifted {
+    const double *from;
+    double shift;
+    const double *levels;
+};
+
 struct reader {
     const char *file; /* of what is being read now */
     bool typed;       /* false in lists where everything is text */
@@ -87,6 +111,7 @@ struct reader {
     int file_count, file_capacity;
     struct name_set images;
     int lists;
+    struct shifted shifted[2]; /* for keyframes, for windows */
     struct settings defaults, top_output;
     const struct settings *list_layer; /* while a prompt list is read */
     int list_rows;
@@ -171,6 +196,20 @@ enum error_code job_read_output(struct reader *reader, struct settings *out,
 /* What `layer` says goes over what is in `out`. What says the same thing in another way goes away:
  * a seed the seeds, seconds the frames, and shots without a length the length of farther layers. */
 void job_settings_lay(struct settings *out, const struct settings *layer);
+
+/* -- job_sampling.c --------------------------------------------------------------------------- */
+
+bool job_is_sampling_key(const char *key);
+/* One of these keys, for keyframe and window. */
+enum error_code job_read_sampling_key(struct reader *reader, struct settings *out,
+                                      const struct yaml *node);
+/* The mapping `keyframe` or `window`. */
+enum error_code job_read_stage(struct reader *reader, struct settings *out,
+                               const struct yaml *node);
+/* Part of job_settings_lay. */
+void job_lay_sampling(struct settings *out, const struct settings *layer);
+enum error_code job_fill_sampling(struct reader *reader, struct job_video *video,
+                                  const struct settings *settings);
 
 /* -- job_length.c ----------------------------------------------------------------------------- */
 

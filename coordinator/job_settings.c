@@ -51,7 +51,7 @@ static enum error_code read_shots(struct reader *reader, struct settings *out,
 
 /* -- a layer ---------------------------------------------------------------------------------- */
 
-enum kind { INTEGER, NUMBER, NUMBER_ABOVE, TEXT, TEXT_OR_EMPTY, NAME, FILE_NAME, WORD, FLAG };
+enum kind { INTEGER, NUMBER_ABOVE, TEXT, TEXT_OR_EMPTY, NAME, FILE_NAME, WORD, FLAG };
 
 /* Every key of one value: what it reads, where to, its bounds, and what is expected in words. */
 static const struct row {
@@ -67,18 +67,14 @@ static const struct row {
     {"motion", TEXT_OR_EMPTY, offsetof(struct settings, motion), .what = ""},
     {"negative", TEXT_OR_EMPTY, offsetof(struct settings, negative), .what = ""},
     {"image", FILE_NAME, offsetof(struct settings, image), .what = "the name of an image file"},
+    {"end_image", FILE_NAME, offsetof(struct settings, end_image),
+     .what = "the name of an image file"},
     {"seconds", NUMBER_ABOVE, offsetof(struct settings, seconds), 0, LIMIT_SECONDS,
      .what = "seconds"},
     {"frames", INTEGER, offsetof(struct settings, frames), 1, LIMIT_FRAMES, .what = "frames"},
     {"seed", INTEGER, offsetof(struct settings, seed), 0, 0x1p63, .what = "a seed"},
-    {"steps", INTEGER, offsetof(struct settings, steps), 1, LIMIT_STEPS, .what = "steps"},
-    {"guidance", NUMBER, offsetof(struct settings, guidance), 0, LIMIT_GUIDANCE,
-     .what = "a guidance scale"},
-    {"shift", NUMBER_ABOVE, offsetof(struct settings, shift), 0, LIMIT_GUIDANCE, .what = "a shift"},
     {"noise", WORD, offsetof(struct settings, noise), .words = JOB_VALUES_NOISE,
      .what = "a generator of noise"},
-    {"sampler", WORD, offsetof(struct settings, sampler), .words = JOB_VALUES_SAMPLER,
-     .what = "a sampler"},
 };
 static const struct row limit_rows[] = {
     {"drift", NUMBER_ABOVE, offsetof(struct settings, drift), 0, 1, .what = "a measure of drift"},
@@ -111,10 +107,8 @@ static enum error_code read_row(struct reader *reader, struct settings *settings
     case INTEGER:
         return job_read_integer(reader, out, node, (int64_t)row->least,
                                 row->most < 0x1p63 ? (int64_t)row->most : INT64_MAX, row->what);
-    case NUMBER:
     case NUMBER_ABOVE:
-        return job_read_number(reader, out, node, row->least, row->kind == NUMBER_ABOVE, row->most,
-                               row->what);
+        return job_read_number(reader, out, node, row->least, true, row->most, row->what);
     case TEXT:
     case TEXT_OR_EMPTY:
         return job_read_text(reader, out, node, row->kind == TEXT_OR_EMPTY);
@@ -174,6 +168,10 @@ enum error_code job_read_settings(struct reader *reader, struct settings *out,
         const struct row *row = row_find(rows, ROWS, child->key);
         if (row)
             code = read_row(reader, out, row, child);
+        else if (job_is_sampling_key(child->key))
+            code = job_read_sampling_key(reader, out, child);
+        else if (!strcmp(child->key, "keyframe") || !strcmp(child->key, "window"))
+            code = job_read_stage(reader, out, child);
         else if (!strcmp(child->key, "seeds"))
             code = job_read_seeds(reader, out, child);
         else if (!strcmp(child->key, "windows"))
@@ -231,6 +229,7 @@ void job_settings_lay(struct settings *out, const struct settings *layer) {
         out->windows = layer->windows;
         out->overlap = layer->overlap;
     }
+    job_lay_sampling(out, layer);
     lay_rows(out, layer, rows, ROWS);
     lay_rows(out, layer, limit_rows, LIMIT_ROWS);
     lay_rows(out, layer, output_rows, OUTPUT_ROWS);

@@ -35,8 +35,10 @@ static bool images_have_room(struct reader *reader) {
     return names && files;
 }
 
-static enum error_code find_image(struct reader *reader, struct job_video *video,
-                                  const struct setting *image) {
+/* The image's index + 1: the files move as they grow, so that it stands for the address until the
+ * job is whole. */
+static enum error_code find_image(struct reader *reader, const struct job_file **out,
+                                  const char **name, const struct setting *image, const char *key) {
     if (!images_have_room(reader))
         return job_no_memory(reader);
     uint32_t index = UINT32_MAX;
@@ -51,19 +53,36 @@ static enum error_code find_image(struct reader *reader, struct job_video *video
         struct job_file *file = &reader->files[index = (uint32_t)reader->file_count];
         *file = (struct job_file){0};
         if (!reader->resolver->find_image)
-            return job_fail(reader, image->at, ERR_UNSUPPORTED,
-                            "image: images cannot be read here");
+            return job_fail(reader, image->at, ERR_UNSUPPORTED, "%s: images cannot be read here",
+                            key);
         code = reader->resolver->find_image(reader->resolver->user, file, &reader->job->arena,
                                             image->text, reader->error);
         if (code)
-            return error_prefix(reader->error, "%s:%d:%d: image: ", image->at.file, image->at.line,
-                                image->at.column);
+            return error_prefix(reader->error, "%s:%d:%d: %s: ", image->at.file, image->at.line,
+                                image->at.column, key);
         reader->file_count++;
     }
-    /* The files move as they grow: the index stands for the address until the job is whole. */
-    video->image = (const struct job_file *)(uintptr_t)(index + 1);
-    video->image_name = reader->file_names[index];
+    *out = (const struct job_file *)(uintptr_t)(index + 1);
+    *name = reader->file_names[index];
     return ERR_OK;
+}
+
+/* The picture that the video ends in. */
+static enum error_code find_end(struct reader *reader, struct job_video *video,
+                                const struct settings *settings, struct place at) {
+    const struct job_model *model = &reader->job->window;
+    enum job_end end = model->facts.end;
+    if (!settings->end_image.set && end == JOB_END_MUST)
+        return job_fail(reader, at, ERR_USAGE,
+                        "model: %s makes a window between two pictures; give the video an "
+                        "end_image, or name another model",
+                        model->spec);
+    if (!settings->end_image.set)
+        return ERR_OK;
+    if (end == JOB_END_NONE)
+        return job_fail(reader, settings->end_image.at, ERR_UNSUPPORTED,
+                        "end_image: model %s cannot end a window in a given picture", model->spec);
+    return find_image(reader, &video->end, &video->end_name, &settings->end_image, "end_image");
 }
 
 /* -- what the models can make ----------------------------------------------------------------- */
@@ -95,25 +114,16 @@ static enum error_code check_models(struct reader *reader, struct job_video *vid
     const struct job *job = reader->job;
     struct place size_at = settings->width.set ? settings->width.at : at;
     enum error_code code = check_size(reader, &job->window, &video->output, size_at);
+    if (!code)
+        code = find_end(reader, video, settings, at);
     if (code)
         return code;
     if (settings->image.set)
-        return find_image(reader, video, &settings->image);
+        return find_image(reader, &video->image, &video->image_name, &settings->image, "image");
     code = job_check_ability(reader, &job->keyframe, at,
                              MODEL_CAN_KEYFRAME | MODEL_CAN_TEXT | MODEL_CAN_VAE,
                              "make a keyframe; give the videos an image, or name a model that can");
     return code ? code : check_size(reader, &job->keyframe, &video->output, size_at);
-}
-
-static struct job_sampling sampling_of(const struct model_facts *facts,
-                                       const struct settings *settings) {
-    return (struct job_sampling){
-        .steps = settings->steps.set ? (int)settings->steps.integer : facts->steps,
-        .sampler =
-            settings->sampler.set ? (enum job_sampler)settings->sampler.integer : facts->sampler,
-        .guidance = settings->guidance.set ? settings->guidance.number : facts->guidance,
-        .shift = settings->shift.set ? settings->shift.number : facts->shift,
-    };
 }
 
 /* -- adding ----------------------------------------------------------------------------------- */
@@ -123,13 +133,11 @@ static struct job_sampling sampling_of(const struct model_facts *facts,
 static enum error_code check_provenance(struct reader *reader, const struct job_video *video,
                                         const char *name, struct place at) {
     struct job_video measured = *video;
-    struct job_file image;
+    const struct job_file some = {.bytes = 0}; /* every hash is as long; ours are indices yet */
     struct buffer text = {0};
     measured.name = name;
-    if (video->image) { /* an index until the job is whole */
-        image = reader->files[(uintptr_t)video->image - 1];
-        measured.image = &image;
-    }
+    measured.image = video->image ? &some : NULL;
+    measured.end = video->end ? &some : NULL;
     plan_mux_body(&text, reader->job, &measured);
     size_t length = text.length;
     bool failed = text.failed;
@@ -284,13 +292,13 @@ enum error_code job_add_video(struct reader *reader, const struct settings *own,
                    .seam = settings.seam.number,
                    .redraws = (int)settings.redraws.integer},
         .negative = settings.negative.set ? job_keep(reader, settings.negative.text) : "",
-        .keyframe = sampling_of(&job->keyframe.facts, &settings),
-        .window = sampling_of(&job->window.facts, &settings),
     };
     if (!video.negative)
         return job_no_memory(reader);
     job_fill_output(&video.output, &settings, &job->window.facts);
     enum error_code code = check_models(reader, &video, &settings, at);
+    if (!code)
+        code = job_fill_sampling(reader, &video, &settings);
     if (!code)
         code = job_fill_windows(reader, &video, &settings);
     if (!code)

@@ -66,9 +66,14 @@ int job_container_codecs(enum job_codec out[JOB_CODEC_COUNT], enum job_container
 
 /* What holds for every video, a video, an entry with a prompt list, whose `name` is put in front of
  * the rows' generated names, and a column of a CSV list, which can say what one field can. */
-#define TEXT_KEYS     "prompt", "motion", "negative", "image"
+#define TEXT_KEYS     "prompt", "motion", "negative", "image", "end_image"
 #define LENGTH_KEYS   "seconds", "frames"
-#define SAMPLING_KEYS "seed", "seeds", "steps", "guidance", "sampler", "shift", "noise", "windows"
+#define NOISE_KEYS    "seed", "seeds", "noise", "windows"
+#define SAMPLING_KEYS "steps", "sampler", "shift", "guidance", "guidance_low"
+#define LEVEL_KEYS    "sigmas", "timesteps"
+#define VIDEO_KEYS                                                                                 \
+    TEXT_KEYS, LENGTH_KEYS, NOISE_KEYS, SAMPLING_KEYS, LEVEL_KEYS, "keyframe", "window", "limits", \
+        "shots"
 
 static const char *const keys_top[] = {"job",    "model",    "weights", "lora",
                                        "output", "defaults", "videos",  NULL};
@@ -77,14 +82,13 @@ static const char *const keys_lora[] = {"file", "strength", "stage", NULL};
 static const char *const keys_limits[] = {"drift", "seam", "redraws", NULL};
 static const char *const keys_output[] = {"path",    "size",      "fps", "codec",
                                           "quality", "overwrite", NULL};
-static const char *const keys_defaults[] = {TEXT_KEYS, LENGTH_KEYS, SAMPLING_KEYS,
-                                            "limits",  "shots",     NULL};
-static const char *const keys_video[] = {"name",   TEXT_KEYS, LENGTH_KEYS, SAMPLING_KEYS,
-                                         "limits", "shots",   "output",    NULL};
-static const char *const keys_file[] = {"file",   "name",  TEXT_KEYS, LENGTH_KEYS, SAMPLING_KEYS,
-                                        "limits", "shots", "output",  NULL};
+static const char *const keys_stage[] = {SAMPLING_KEYS, LEVEL_KEYS, NULL};
+static const char *const keys_defaults[] = {VIDEO_KEYS, NULL};
+static const char *const keys_video[] = {"name", VIDEO_KEYS, "output", NULL};
+static const char *const keys_file[] = {"file", "name", VIDEO_KEYS, "output", NULL};
 static const char *const keys_shot[] = {"seconds", "prompt", "motion", NULL};
-static const char *const keys_csv[] = {"name", TEXT_KEYS, LENGTH_KEYS, SAMPLING_KEYS, NULL};
+static const char *const keys_csv[] = {"name",     TEXT_KEYS,     LENGTH_KEYS,
+                                       NOISE_KEYS, SAMPLING_KEYS, NULL};
 
 const char *const *job_words(enum job_words words) {
     switch (words) {
@@ -102,6 +106,8 @@ const char *const *job_words(enum job_words words) {
         return keys_file;
     case JOB_KEYS_SHOT:
         return keys_shot;
+    case JOB_KEYS_STAGE:
+        return keys_stage;
     case JOB_KEYS_CSV:
         return keys_csv;
     case JOB_VALUES_CODEC:

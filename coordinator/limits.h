@@ -13,6 +13,7 @@
 #define LIMIT_PATH_BYTES        1024          /* output path, filled in; names of files */
 #define LIMIT_SHOTS             1024          /* of a video */
 #define LIMIT_STEPS             1000          /* of a sampler */
+#define LIMIT_STEP_LIST         64            /* noise levels that a job lists */
 #define LIMIT_GUIDANCE          100           /* guidance scale; shift too */
 #define LIMIT_LORAS             8             /* of a model */
 #define LIMIT_LORA_STRENGTH     10            /* either way */

@@ -38,6 +38,10 @@ int64_t plan_windows(int64_t frames, int window_frames, int overlap) {
     return (frames - overlap + step - 1) / step;
 }
 
+int64_t plan_last_window(int64_t frames, int window_frames, int overlap) {
+    return frames - (plan_windows(frames, window_frames, overlap) - 1) * (window_frames - overlap);
+}
+
 /* The shot in which frame `at` of the video lies. */
 static int shot_at(const struct job_video *video, int64_t at) {
     int shot = 0;
@@ -120,7 +124,7 @@ static struct texts *texts_open(const struct job *job, const struct job_video *v
     texts->keyframe = texts->keyframe_negative = texts->window_negative = -1;
     if (!video->image) {
         texts->keyframe = text_add(texts, strdup(video->shots[0].prompt), &job->keyframe);
-        if (video->keyframe.guidance != 1)
+        if (job_sampling_is_guided(&video->keyframe))
             texts->keyframe_negative = text_add(texts, strdup(video->negative), &job->keyframe);
     }
     for (int i = 0; i < video->shot_count; i++)
@@ -134,7 +138,7 @@ static struct texts *texts_open(const struct job *job, const struct job_video *v
         plan_window_text(&text, video->shots[shot].prompt, video->shots[shot].motion);
         texts->shot[shot] = text_add(texts, buffer_take(&text), &job->window);
     }
-    if (video->window.guidance != 1)
+    if (job_sampling_is_guided(&video->window))
         texts->window_negative = text_add(texts, strdup(video->negative), &job->window);
     if (texts->failed) {
         texts_close(texts);
@@ -162,14 +166,19 @@ enum error_code plan_count(struct plan_counts *out, const struct job *job,
     out->texts = texts->count;
     texts_close(texts);
     out->windows = (int)windows;
-    out->tasks = out->texts + 1 + 2 * out->windows + 1;
+    out->first = out->texts + (video->end ? 1 : 0);
+    out->tasks = out->first + 1 + 2 * out->windows + 1;
     out->overlap = overlap;
     out->window_frames = facts->window_frames;
+    out->last_frames = facts->window_frames;
+    if (video->end)
+        out->last_frames = (int)plan_last_window(video->frames, facts->window_frames, overlap);
     out->frames = video->frames;
     out->steps = windows * video->window.steps + (video->image ? 0 : video->keyframe.steps);
     out->kinds = PLAN_KIND_BIT(PLAN_TEXT) | PLAN_KIND_BIT(PLAN_WINDOW) |
                  PLAN_KIND_BIT(PLAN_DECODE) | PLAN_KIND_BIT(PLAN_MUX) |
-                 PLAN_KIND_BIT(video->image ? PLAN_IMAGE : PLAN_KEYFRAME);
+                 PLAN_KIND_BIT(video->image ? PLAN_IMAGE : PLAN_KEYFRAME) |
+                 (video->end ? PLAN_KIND_BIT(PLAN_IMAGE) : 0);
     return ERR_OK;
 }
 
@@ -260,7 +269,15 @@ static void put_sampling(struct json_writer *writer, const struct job_sampling *
     json_put_text(writer, "sampler", job_sampler_name(sampling->sampler));
     json_put_int(writer, "steps", sampling->steps);
     json_put_double(writer, "guidance", sampling->guidance);
+    if (sampling->guidance_low != 0)
+        json_put_double(writer, "guidance_low", sampling->guidance_low);
     json_put_double(writer, "shift", sampling->shift);
+    if (!sampling->sigmas)
+        return;
+    json_begin_array(writer, "sigmas");
+    for (int i = 0; i <= sampling->steps; i++)
+        json_put_double(writer, NULL, sampling->sigmas[i]);
+    json_end_array(writer);
 }
 
 /* What is done to the model's weights. */
@@ -349,6 +366,11 @@ static void put_provenance(struct json_writer *writer, const struct job *job,
     } else {
         put_stage(writer, "keyframe", &job->keyframe, &video->keyframe);
     }
+    if (video->end) {
+        char hex[HASH_HEX_BYTES];
+        hash_hex(hex, &video->end->hash);
+        json_put_text(writer, "end_image", hex);
+    }
     put_stage(writer, "window", &job->window, &video->window);
     json_end_object(writer);
 }
@@ -403,6 +425,16 @@ static void plan_texts(struct planner *planner) {
     }
 }
 
+/* The picture that the last window ends in. */
+static void plan_end(struct planner *planner) {
+    const struct job_video *video = planner->plan->video;
+    struct json_writer writer;
+    struct plan_task *task = start_task(
+        planner, &writer, &(struct plan_task){.kind = PLAN_IMAGE, .index = 1, .file = video->end});
+    put_size(&writer, &video->output);
+    finish_task(planner, task);
+}
+
 /* The first frame; returns its place. */
 static int plan_start(struct planner *planner) {
     const struct job_video *video = planner->plan->video;
@@ -431,6 +463,11 @@ static int plan_start(struct planner *planner) {
     return place_of(planner, task);
 }
 
+static int frames_of(const struct planner *planner, int k) {
+    const struct plan_counts *counts = planner->counts;
+    return k + 1 == counts->windows ? counts->last_frames : counts->window_frames;
+}
+
 /* Window k, whose first new frame is `first` of the video, from what the task at `before` yields.
  */
 static int plan_window(struct planner *planner, int k, int64_t first, int before) {
@@ -442,7 +479,7 @@ static int plan_window(struct planner *planner, int k, int64_t first, int before
         &(struct plan_task){
             .kind = PLAN_WINDOW, .index = k, .model = model, .steps = video->window.steps});
     put_size(&writer, &video->output);
-    json_put_int(&writer, "frames", planner->counts->window_frames);
+    json_put_int(&writer, "frames", frames_of(planner, k));
     json_put_int(&writer, "tail", k ? planner->counts->overlap : 1);
     json_put_text(&writer, "rule", job_windows_name(video->windows));
     json_put_int(&writer, "index", k);
@@ -454,6 +491,8 @@ static int plan_window(struct planner *planner, int k, int64_t first, int before
     if (planner->texts->window_negative >= 0)
         add_input(planner, task, planner->texts->window_negative, "negative", "rows");
     add_input(planner, task, before, "tail", "frames");
+    if (video->end && k + 1 == planner->counts->windows)
+        add_input(planner, task, planner->counts->first - 1, "end", "frames");
     finish_task(planner, task);
     return place_of(planner, task);
 }
@@ -473,7 +512,7 @@ static int plan_decode(struct planner *planner, int k, int64_t keep, int window,
                                        .drop = k ? planner->counts->overlap : 0,
                                        .keep = keep});
     put_size(&writer, &video->output);
-    json_put_int(&writer, "frames", planner->counts->window_frames);
+    json_put_int(&writer, "frames", frames_of(planner, k));
     json_put_int(&writer, "drop", task->drop);
     json_put_int(&writer, "keep", keep);
     json_put_int(&writer, "tail", last ? 0 : planner->counts->overlap);
@@ -492,6 +531,8 @@ static void plan_tasks(struct planner *planner) {
     const struct plan_counts *counts = planner->counts;
     const struct job_video *video = planner->plan->video;
     plan_texts(planner);
+    if (video->end)
+        plan_end(planner);
     int start = plan_start(planner), before = start;
     int64_t done = 0;
     for (int k = 0; k < counts->windows; k++) {
@@ -523,8 +564,10 @@ static size_t plan_bytes(const struct plan_counts *counts, const struct texts *t
         spec_bytes += 6 * strlen(job->keyframe.loras[i].spec) + 256;
     for (int i = 0; i < job->window.lora_count; i++)
         spec_bytes += 6 * strlen(job->window.loras[i].spec) + 256;
-    return (size_t)counts->tasks *
-               (sizeof(struct plan_task) + 1024 + spec_bytes + 6 * sizeof(struct plan_input)) +
+    bool listed = video->keyframe.sigmas || video->window.sigmas;
+    size_t levels = listed ? (size_t)LIMIT_STEP_LIST * 64 : 0; /* provenance has two such lists */
+    return (size_t)counts->tasks * (sizeof(struct plan_task) + 1024 + levels + spec_bytes +
+                                    6 * sizeof(struct plan_input)) +
            (size_t)counts->windows + text_bytes + (64u << 10);
 }
 
@@ -548,7 +591,7 @@ static enum error_code open_drawn(struct plan **out, const struct job *job,
         *plan = (struct plan){.job = job,
                               .video = video,
                               .task_count = counts.tasks,
-                              .text_count = counts.texts,
+                              .first = counts.first,
                               .window_count = counts.windows};
         plan->tasks = arena_array(&planner.arena, (size_t)counts.tasks, sizeof *plan->tasks);
         plan->draws = arena_array(&planner.arena, (size_t)counts.windows, sizeof *plan->draws);

@@ -9,7 +9,8 @@
  * again, so it yields W-o new ones, the first of them at frame o + k(W-o) of the video. A video of
  * F frames takes n = max(1, ⌈(F-o)/(W-o)⌉) windows. Decode k throws away the first `drop` decoded
  * frames (0 for k = 0, else o) and encodes the next `keep`; only the last decode keeps fewer than
- * are there. Kept frames add up to F.
+ * are there. Kept frames add up to F. With an end picture (`end_image`) the last window has no more
+ * frames than the video needs, F - (n-1)(W-o), so that it ends in it.
  *
  * TEXT. A keyframe gets the scene (`prompt`) of the first shot. Window k gets "scene. motion" of
  * the shot in which its first new frame lies; without a motion, the scene. Equal texts are one
@@ -33,19 +34,24 @@
  *
  *   text      {"model","model_hash","text","weights"}
  *             → "rows" [n,width] f32
+ * How noise is taken away, SAMPLING below: "sampler","steps","guidance","guidance_low","shift",
+ * "sigmas". "guidance_low" is there for two experts whose guidance differs; "sigmas" ([steps+1]
+ * noise levels) where the job lists them, and then "shift" is read by nobody.
+ *
  *   keyframe  {"model","model_hash","lora_files","width","height","seed","stream","noise",
- *              "sampler","steps","guidance","shift","weights","lora"}
- *             inputs "text" (rows), and "negative" (rows) if guidance != 1
+ *              SAMPLING,"weights","lora"}
+ *             inputs "text" (rows), and "negative" (rows) if a guidance is not 1
  *             → "frames" [1,H,W,3] u8
  *   image     {"width","height"}, input file
  *             → "frames" [1,H,W,3] u8
  *   window    {"model","model_hash","lora_files","width","height","frames","tail","rule","index",
- *              "seed","stream","noise","sampler","steps","guidance","shift","weights","lora"}
- *             inputs "text", "negative" (as above), "tail" (frames [tail,H,W,3] u8)
- *             frames: W. tail: number of frames it starts from: 1 for index 0, else o. rule: how:
- *             "model" (the model's own way), "last_frame", "overlap", "prefix".
- *             → "latents" [C,T,h,w] f32
- *   decode    {"model","model_hash","width","height","frames","drop","keep","tail","codec",
+ *              "seed","stream","noise",SAMPLING,"weights","lora"}
+ *             inputs "text", "negative" (as above), "tail" (frames [tail,H,W,3] u8), and for the
+ *             last window of a video with an end picture "end" (frames [1,H,W,3] u8)
+ *             frames: W, or fewer (FRAMES). tail: number of frames it starts from: 1 for index 0,
+ * else o. rule: how: "model" (the model's own way), "last_frame", "overlap", "prefix". → "latents"
+ * [C,T,h,w] f32 decode
+ * {"model","model_hash","width","height","frames","drop","keep","tail","codec",
  *              "quality","fps":[numerator,denominator]}
  *             inputs "latents"; "start" (the video's first frame) and, but for the first window,
  *             "before" (what it started from): to measure with, see MEASURES
@@ -56,17 +62,17 @@
  *   mux       {"container","codec","quality","width","height","fps":[n,d],"frames","title",
  *              "provenance":{"vidloom","job","video","prompt","motion","negative","shots":
  *              [{"frames","prompt","motion"}…],"seed","noise","limits":{"drift","seam",
- *              "redraws"},"image","keyframe":{"model","hash","sampler","steps","guidance","shift",
- *              "weights","lora"},"window":{…}}}
+ *              "redraws"},"image","keyframe":{"model","hash",SAMPLING,"weights","lora"},
+ *              "end_image","window":{…}}}
  *             inputs "segment", one a decode, in order
  *             The worker writes the provenance object as one tag "vidloom", with the member
  *             "device" (the lease's class) added at its end. No dates, no host names: equal jobs
  *             give equal files. "shots" is there when there are several; a shot's "prompt"
  *             and "motion" are there where they differ from those of the shot before it (the first
  *             shot's are the video's own, above, so it has "frames" alone); "image" is the image's
- *             hash when there is one, and then there is no "keyframe".
- *             → the staged file; in a result as the output "file" with its hash and size
- *             (for a folder: the hash of the concatenated "name NUL hash" of its files in order)
+ *             hash when there is one, and then there is no "keyframe"; "end_image" the end
+ * picture's. → the staged file; in a result as the output "file" with its hash and size (for a
+ * folder: the hash of the concatenated "name NUL hash" of its files in order)
  *
  * NOISE. "vidloom" is random_normal(seed, stream, i); the keyframe has stream 0, window k has
  * stream k+1, plus 2^32 for each time that it is drawn again. "torch" is torch.randn with a
@@ -131,14 +137,18 @@ struct plan {
     struct plan_task
         *tasks;     /* a topological order: texts, keyframe or image, windows and decodes */
     int task_count; /* by turns, mux last */
-    int text_count, window_count;
+    int first; /* the place of the first frame's task; those before it depend on none: texts, the
+                  end picture */
+    int window_count;
     uint8_t *draws; /* [window_count]: which draw of each window this plan has; 0: the first */
     void *memory;
 };
 
 struct plan_counts {
     int texts, windows, tasks;
+    int first; /* as in the plan */
     int overlap, window_frames;
+    int last_frames; /* of the last window */
     int64_t frames;
     int64_t steps;  /* of samplers, all windows and the keyframe */
     unsigned kinds; /* PLAN_KIND_BIT of every kind that occurs */
@@ -165,6 +175,8 @@ void plan_mux_body(struct buffer *out, const struct job *job, const struct job_v
 int plan_overlap(const struct model_facts *facts);
 /* Windows that `frames` take; 0 when window_frames <= overlap. */
 int64_t plan_windows(int64_t frames, int window_frames, int overlap);
+/* Frames of the last of them if it has no more than the video needs. */
+int64_t plan_last_window(int64_t frames, int window_frames, int overlap);
 /* The text of a window: "scene. motion". A full stop that the scene ends with is not doubled. */
 void plan_window_text(struct buffer *out, const char *prompt, const char *motion);
 

@@ -86,8 +86,8 @@ static bool give_one(struct scheduler *self, struct worker *worker, bool *avoide
         if (active->job->state != JOB_RUNNING || active_entry(active)->class != worker->class)
             continue;
         for (int at = 0;; at++) {
-            /* All texts, then the one place where the chain is. */
-            if (at >= active->plan->text_count) {
+            /* All that depends on nothing, then the one place where the chain is. */
+            if (at >= active->plan->first) {
                 active_settle(self, active);
                 at = active->cursor;
             }
@@ -99,7 +99,7 @@ static bool give_one(struct scheduler *self, struct worker *worker, bool *avoide
                 return !self->actions->failed;
             }
             *avoided |= readiness == AVOIDED;
-            if (at >= active->plan->text_count && readiness != FOUND)
+            if (at >= active->plan->first && readiness != FOUND)
                 break;
         }
     }

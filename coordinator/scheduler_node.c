@@ -175,7 +175,7 @@ void node_undone(struct scheduler *self, struct node *node, uint64_t job) {
     node->looked_up = true; /* what the ledger has is what was lost */
     for (int i = 0; i < node->user_count; i++) {
         struct user *user = &node->users[i];
-        if (user->task >= user->active->plan->text_count && user->task < user->active->cursor)
+        if (user->task >= user->active->plan->first && user->task < user->active->cursor)
             user->active->cursor = user->task;
     }
 }

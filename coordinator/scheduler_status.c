@@ -24,8 +24,8 @@ static void video_windows(const struct job_entry *job, int video, int *windows, 
     *done = 0;
     if (entry->state == VIDEO_DONE || entry->state == VIDEO_PUBLISHING)
         *done = *windows;
-    else if (entry->active && entry->active->cursor > entry->active->plan->text_count)
-        *done = (entry->active->cursor - entry->active->plan->text_count - 1) / 2;
+    else if (entry->active && entry->active->cursor > entry->active->plan->first)
+        *done = (entry->active->cursor - entry->active->plan->first - 1) / 2;
 }
 
 const struct job *scheduler_job(const struct scheduler *self, uint64_t id) {
@@ -84,7 +84,7 @@ bool scheduler_video_status(const struct scheduler *self, uint64_t id, int video
     if (active) {
         const struct node *node = active->nodes[active->cursor];
         int at = active->cursor;
-        for (int i = 0; !node->lease && i < active->plan->text_count; i++) {
+        for (int i = 0; !node->lease && i < active->plan->first; i++) {
             node = active->nodes[i];
             at = i;
         }

@@ -123,7 +123,7 @@ static struct active *active_open(struct scheduler *self, struct job_entry *job,
                               .video = video,
                               .plan = plan,
                               .nodes = nodes,
-                              .cursor = plan->text_count,
+                              .cursor = plan->first,
                               .previous = self->last_active};
     if (self->last_active)
         self->last_active->next = active;

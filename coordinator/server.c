@@ -165,8 +165,10 @@ static void sweep_uploads(struct server *server) {
         uint64_t id = scheduler_job_at(server->scheduler, place);
         if (!scheduler_job_status(server->scheduler, id, &status) || status.state == JOB_DONE)
             continue;
-        for (int i = 0; i < status.job->video_count; i++) {
-            if (!status.job->videos[i].image)
+        for (int i = 0; i < 2 * status.job->video_count; i++) {
+            const struct job_video *video = &status.job->videos[i / 2];
+            const struct job_file *image = i % 2 ? video->end : video->image;
+            if (!image)
                 continue;
             if (count == capacity) {
                 capacity = capacity ? 2 * capacity : 256;
@@ -177,7 +179,7 @@ static void sweep_uploads(struct server *server) {
                 }
                 kept = larger;
             }
-            kept[count++] = status.job->videos[i].image->hash;
+            kept[count++] = image->hash;
         }
     }
     if (count)

@@ -89,6 +89,21 @@ static enum error_code read_model(void *user, struct model_facts *out, const cha
     return outer->read_model(outer->user, out, spec, error);
 }
 
+/* By an outer resolver that may not know either. */
+static enum error_code check_model(void *user, const struct job_model *model, int ability,
+                                   struct error *error) {
+    const struct job_resolver *outer = &((struct uploaded *)user)->server->config.resolver;
+    return outer->check_model ? outer->check_model(outer->user, model, ability, error) : ERR_OK;
+}
+
+static enum error_code find_steps(void *user, struct job_step_list *out, const char *name,
+                                  struct error *error) {
+    const struct job_resolver *outer = &((struct uploaded *)user)->server->config.resolver;
+    if (!outer->find_steps)
+        return error_set(error, ERR_UNSUPPORTED, "this coordinator knows no lists of steps");
+    return outer->find_steps(outer->user, out, name, error);
+}
+
 /* -- output paths ------------------------------------------------------------------------------ */
 
 /* What is at the path is what this ledger has published there, or was about to. */
@@ -347,6 +362,8 @@ enum error_code server_submit(struct server *server, struct submitted *out,
         .find_image = find_image,
         .find_lora = find_lora,
         .read_model = read_model,
+        .check_model = check_model,
+        .find_steps = find_steps,
         .find_output = find_output,
     };
     struct job *job = NULL;

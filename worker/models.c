@@ -226,7 +226,8 @@ static enum error_code entry_open(struct models *models, struct entry *entry, in
         code = check_loras(identity, error);
     if (code != ERR_OK)
         return code;
-    if (info.parameters <= SMALL_PARAMETERS)
+    /* But LoRAs may be for one of its transformers alone. */
+    if (info.parameters <= SMALL_PARAMETERS && identity->lora_count == 0)
         options.stages = info.stages;
     code = make_room(models, entry, &options, stages, error);
     if (code == ERR_OK)

@@ -172,15 +172,15 @@ enum error_code stage_artifact_path(char path[FILE_PATH_BYTES], struct stage_con
     return code;
 }
 
-static enum error_code find_input(const struct stage_artifact **out, const struct stage_task *task,
-                                  const char *name, struct error *error) {
-    for (int i = 0; i < task->input_count; i++) {
-        if (strcmp(task->inputs[i].name, name) == 0) {
-            *out = &task->inputs[i];
-            return ERR_OK;
-        }
-    }
-    return error_set(error, ERR_FORMAT, "the lease has no input \"%s\"", name);
+static const struct stage_artifact *find_input(const struct stage_task *task, const char *name) {
+    for (int i = 0; i < task->input_count; i++)
+        if (strcmp(task->inputs[i].name, name) == 0)
+            return &task->inputs[i];
+    return NULL;
+}
+
+bool stage_has_input(const struct stage_task *task, const char *name) {
+    return find_input(task, name) != NULL;
 }
 
 enum error_code stage_tensor(struct weights **file, const struct tensor **out,
@@ -189,10 +189,10 @@ enum error_code stage_tensor(struct weights **file, const struct tensor **out,
                              const int64_t *dims, struct stage_result *result,
                              struct error *error) {
     char path[FILE_PATH_BYTES];
-    const struct stage_artifact *artifact = NULL;
-    enum error_code code = find_input(&artifact, task, input, error);
-    if (code == ERR_OK)
-        code = stage_artifact_path(path, context, artifact, result, error);
+    const struct stage_artifact *artifact = find_input(task, input);
+    if (!artifact)
+        return error_set(error, ERR_FORMAT, "the lease has no input \"%s\"", input);
+    enum error_code code = stage_artifact_path(path, context, artifact, result, error);
     if (code == ERR_OK && (code = weights_open(file, path, error)) == ERR_MISSING)
         stage_object_missing(artifact, result); /* removed in this moment */
     if (code != ERR_OK)
@@ -279,6 +279,35 @@ static enum error_code read_text(struct weights **file, struct model_text *out,
     return ERR_OK;
 }
 
+/* What leases need not have: the guidance of a second expert, and noise levels. `sigmas` has room.
+ */
+static enum error_code read_levels(struct denoise_request *request, float *sigmas,
+                                   const struct stage_task *task, struct error *error) {
+    const struct json *list = json_get(task->parameters, "sigmas");
+    double low = 0;
+    enum error_code code = ERR_OK;
+    if (json_get(task->parameters, "guidance_low"))
+        code = stage_double(&low, task, "guidance_low", 0, 100, error);
+    request->guidance_low = (float)low;
+    if (code != ERR_OK || !list)
+        return code;
+    if (list->type != JSON_ARRAY || list->length != (size_t)request->steps + 1 ||
+        list->length > STAGE_SIGMAS_MAX)
+        return error_set(error, ERR_FORMAT,
+                         "the lease's parameter \"sigmas\" is not a list of %d noise levels, at "
+                         "most %d",
+                         request->steps + 1, STAGE_SIGMAS_MAX);
+    int count = 0;
+    for (const struct json *item = list->child; item; item = item->next) {
+        if (item->type != JSON_NUMBER)
+            return error_set(error, ERR_FORMAT,
+                             "the lease's parameter \"sigmas\" has something that is no number");
+        sigmas[count++] = (float)item->number;
+    }
+    request->sigmas = sigmas; /* whether they fall, the sampler looks */
+    return ERR_OK;
+}
+
 static enum error_code read_request(struct denoise_request *request, const struct stage_task *task,
                                     struct error *error) {
     static const char *const samplers[] = {"euler", "unipc", "renoise", "dpmpp", NULL};
@@ -318,9 +347,13 @@ enum error_code stage_denoise_open(struct stage_denoise *out, struct stage_conte
     request->cancel = task->cancel;
     enum error_code code = read_request(request, task, error);
     if (code == ERR_OK)
+        code = read_levels(request, out->sigmas, task, error);
+    bool guided =
+        request->guidance != 1 || (request->guidance_low != 0 && request->guidance_low != 1);
+    if (code == ERR_OK)
         code = read_text(&out->positive, &request->positive, context, task, "text", info, result,
                          error);
-    if (code == ERR_OK && request->guidance != 1.0f)
+    if (code == ERR_OK && guided)
         code = read_text(&out->negative, &request->negative, context, task, "negative", info,
                          result, error);
     if (code != ERR_OK)

@@ -24,6 +24,7 @@
 
 #define STAGE_NAME_BYTES  32
 #define STAGE_OUTPUTS_MAX 2
+#define STAGE_SIGMAS_MAX  65 /* noise levels of a lease, the last 0 included */
 
 /* One artifact that goes in or comes out: `name` says what it is to the task ("text", "negative",
  * "frames", "latents", "segment"). */
@@ -114,6 +115,7 @@ MUST_CHECK enum error_code stage_media_spec(struct media_spec *out, const struct
 MUST_CHECK enum error_code stage_artifact_path(char path[4096], struct stage_context *context,
                                                const struct stage_artifact *artifact,
                                                struct stage_result *result, struct error *error);
+bool stage_has_input(const struct stage_task *task, const char *name);
 /* What ERR_MISSING with this input means to the coordinator. */
 void stage_object_missing(const struct stage_artifact *artifact, struct stage_result *result);
 /* The input's one tensor, called `name` in its file too, of this type; dims[i] of -1 take anything.
@@ -142,6 +144,7 @@ MUST_CHECK enum error_code stage_finite(const float *values, size_t count, const
  * files stay mapped until stage_denoise_close. */
 struct stage_denoise {
     struct denoise_request request;
+    float sigmas[STAGE_SIGMAS_MAX]; /* that the request may point to */
     struct weights *positive, *negative;
 };
 MUST_CHECK enum error_code stage_denoise_open(struct stage_denoise *out,

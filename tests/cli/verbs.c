@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "cli/cli.h"
 #include "cli/config.h"
+#include "cli/job_source.h"
 #include "coordinator/job.h"
 
 static void check_option(const struct verb *verb, const struct option *option, void *values) {
@@ -160,11 +161,41 @@ static void test_example_job(void **state) {
     arena_close(&arena);
 }
 
+/* The lists that the runtime knows are those that editors and readers of the example are told of.
+ */
+static void test_published_steps(void **state) {
+    struct arena arena;
+    struct error error;
+    assert_int_equal(arena_open(&arena, 1 << 22, &error), ERR_OK);
+    const char *schema = read_text(&arena, "configs/job.schema.json");
+    const char *example = read_text(&arena, "configs/jobs/example.yaml");
+    for (const struct step_list *list = step_lists(); list->name; list++) {
+        char quoted[80];
+        snprintf(quoted, sizeof quoted, "\"%s\"", list->name);
+        assert_non_null(strstr(schema, quoted));
+        assert_non_null(strstr(example, list->name));
+    }
+    struct job_source source = {.models = "models"};
+    struct job_resolver resolver;
+    struct job_step_list steps;
+    job_source_resolver(&resolver, &source);
+    assert_int_equal(resolver.find_steps(&source, &steps, "rcm", &error), ERR_OK);
+    assert_int_equal(steps.sampler, JOB_SAMPLER_RENOISE);
+    assert_int_equal(steps.steps, 4);
+    assert_true(steps.sigmas[0] > 0.98 && steps.sigmas[0] < 0.99 && steps.sigmas[4] == 0);
+    assert_int_equal(resolver.find_steps(&source, &steps, "lightx2", &error), ERR_USAGE);
+    assert_non_null(strstr(error.detail, "did you mean \"lightx2v\"?"));
+    assert_int_equal(resolver.find_steps(&source, &steps, "turbo", &error), ERR_USAGE);
+    assert_non_null(strstr(error.detail, "causvid-4, rcm"));
+    arena_close(&arena);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tables),         cmocka_unit_test(test_words_are_quoted),
-        cmocka_unit_test(test_help_fits),      cmocka_unit_test(test_manual_page),
-        cmocka_unit_test(test_configurations), cmocka_unit_test(test_example_job),
+        cmocka_unit_test(test_tables),          cmocka_unit_test(test_words_are_quoted),
+        cmocka_unit_test(test_help_fits),       cmocka_unit_test(test_manual_page),
+        cmocka_unit_test(test_configurations),  cmocka_unit_test(test_example_job),
+        cmocka_unit_test(test_published_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

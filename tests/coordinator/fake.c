@@ -50,6 +50,7 @@ static enum error_code read_model(void *user, struct model_facts *out, const cha
                                 .height = 96,
                                 .fps = 16,
                                 .window_frames = 17,
+                                .window_step = 4,
                                 .overlaps = {1, 5},
                                 .overlap_count = 2,
                                 .windows = 1u << JOB_WINDOWS_MODEL | 1u << JOB_WINDOWS_LAST_FRAME |
@@ -57,7 +58,8 @@ static enum error_code read_model(void *user, struct model_facts *out, const cha
                                 .sampler = JOB_SAMPLER_EULER,
                                 .steps = 4,
                                 .guidance = 1,
-                                .shift = 3};
+                                .shift = 3,
+                                .experts = 1};
     hash_of(&out->hash, spec, strlen(spec));
     if (!strcmp(spec, "t2v")) {
         out->abilities &= ~MODEL_CAN_WINDOW;
@@ -65,6 +67,15 @@ static enum error_code read_model(void *user, struct model_facts *out, const cha
         out->abilities &= ~MODEL_CAN_KEYFRAME;
     } else if (!strcmp(spec, "single")) {
         out->overlap_count = 0;
+    } else if (!strcmp(spec, "experts")) {
+        out->experts = 2;
+        out->guidance = 4;
+        out->guidance_low = 3;
+    } else if (!strcmp(spec, "ends")) {
+        out->end = JOB_END_MAY;
+    } else if (!strcmp(spec, "between")) {
+        out->end = JOB_END_MUST;
+        out->overlap_count = 1;
     } else if (!strcmp(spec, "wan")) {
         out->width = 832;
         out->height = 480;
@@ -79,12 +90,37 @@ static enum error_code read_model(void *user, struct model_facts *out, const cha
     return ERR_OK;
 }
 
+/* One LoRA is for windows alone, one for no model here. */
+static enum error_code check_model(void *user, const struct job_model *model, int ability,
+                                   struct error *error) {
+    for (int i = 0; i < model->lora_count; i++) {
+        const char *spec = model->loras[i].spec;
+        if (!strcmp(spec, "other.safetensors") ||
+            (!strcmp(spec, "window.safetensors") && ability != MODEL_CAN_WINDOW))
+            return error_set(error, ERR_SHAPE, "%s: made for another model than %s", spec,
+                             model->spec);
+    }
+    if (model->weights == JOB_WEIGHTS_FP8 && !strcmp(model->spec, "pocket2"))
+        return error_set(error, ERR_UNSUPPORTED, "no fp8 here");
+    return ERR_OK;
+}
+
+static enum error_code find_steps(void *user, struct job_step_list *out, const char *name,
+                                  struct error *error) {
+    *out =
+        (struct job_step_list){.sampler = JOB_SAMPLER_RENOISE, .steps = 2, .sigmas = {1, 0.5, 0}};
+    return strcmp(name, "published") == 0 ? ERR_OK
+                                          : error_set(error, ERR_USAGE, "no list \"%s\"", name);
+}
+
 struct job_resolver fake_resolver(struct fake *fake) {
     return (struct job_resolver){.user = fake,
                                  .read_file = read_file,
                                  .find_image = find_image,
                                  .find_lora = find_lora,
-                                 .read_model = read_model};
+                                 .read_model = read_model,
+                                 .check_model = check_model,
+                                 .find_steps = find_steps};
 }
 
 struct job *fake_job(const char *yaml) {

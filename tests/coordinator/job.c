@@ -1,5 +1,6 @@
 /* The job reader: what it makes of good files, what it says to bad ones, and that
  * configs/job.schema.json says the same to editors. */
+#include <math.h>
 #include <regex.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -103,6 +104,67 @@ static void test_defaults_and_layers(void **state) {
     job_close(&job);
 }
 
+static void expect_sampling(const struct job_sampling *is, const struct job_sampling *expected) {
+    assert_int_equal(is->sampler, expected->sampler);
+    assert_int_equal(is->steps, expected->steps);
+    assert_true(is->guidance == expected->guidance && is->shift == expected->shift);
+    assert_true(is->guidance_low == expected->guidance_low);
+    assert_int_equal(is->sigmas != NULL, expected->sigmas != NULL);
+    for (int i = 0; is->sigmas && i <= is->steps; i++)
+        assert_true(fabs(is->sigmas[i] - expected->sigmas[i]) < 1e-12);
+}
+
+/* Steps in every form, for both stages or one; what is nearer wins, and within a layer the stage.
+ */
+static void test_sampling(void **state) {
+    struct job *job = fake_job(
+        "model: {keyframe: pocket, window: experts}\n"
+        "defaults: {steps: 8, guidance: 2, window: {sampler: unipc}}\n"
+        "videos:\n"
+        "  - {prompt: a, seconds: 1}\n"
+        "  - {prompt: a, seconds: 1, steps: published, keyframe: {steps: 6, guidance: 3}}\n"
+        "  - {prompt: a, seconds: 1, window: {steps: published, guidance: 1.5}, guidance: 5}\n"
+        "  - {prompt: a, seconds: 1, sigmas: [1, 0.25], guidance_low: 7}\n"
+        "  - {prompt: a, seconds: 1, timesteps: [1000, 500, 0], shift: 5, seeds: 1..2}\n"
+        "  - {prompt: a, seconds: 1, window: {guidance: 1}}\n");
+    const enum job_sampler euler = JOB_SAMPLER_EULER, unipc = JOB_SAMPLER_UNIPC,
+                           renoise = JOB_SAMPLER_RENOISE;
+    const double half[] = {1, 0.5, 0}, quarter[] = {1, 0.25, 0}, shifted[] = {1, 5.0 / 6, 0};
+    const struct job_sampling expected[][2] = {
+        {{euler, 8, 2, 0, 3, NULL}, {unipc, 8, 2, 0, 3, NULL}},
+        {{euler, 6, 3, 0, 3, NULL}, {renoise, 2, 1, 0, 3, half}},
+        {{euler, 8, 5, 0, 3, NULL}, {renoise, 2, 1.5, 0, 3, half}},
+        {{euler, 2, 2, 0, 3, quarter}, {unipc, 2, 2, 7, 3, quarter}},
+        {{euler, 2, 2, 0, 5, shifted}, {unipc, 2, 2, 0, 5, shifted}},
+        {{euler, 2, 2, 0, 5, shifted}, {unipc, 2, 2, 0, 5, shifted}},
+        {{euler, 8, 2, 0, 3, NULL}, {unipc, 8, 1, 0, 3, NULL}},
+    };
+    for (int i = 0; i < 7; i++) {
+        expect_sampling(&job->videos[i].keyframe, &expected[i][0]);
+        expect_sampling(&job->videos[i].window, &expected[i][1]);
+    }
+    assert_ptr_equal(job->videos[4].window.sigmas, job->videos[5].window.sigmas);
+    assert_true(job_sampling_is_guided(&job->videos[3].window));
+    assert_false(job_sampling_is_guided(&job->videos[6].window));
+    job_close(&job);
+    job = fake_job("model: experts\nvideos: [{prompt: a, seconds: 1}]");
+    expect_sampling(&job->videos[0].window, &(struct job_sampling){euler, 4, 4, 3, 3, NULL});
+    job_close(&job);
+}
+
+static void test_end_image(void **state) {
+    struct job *job = fake_job("model: ends\nvideos:\n"
+                               "  - {prompt: a, frames: 25, end_image: b.png, image: a.png}\n"
+                               "  - {prompt: a, frames: 9, image: b.png, end_image: b.png}\n");
+    assert_string_equal(job->videos[0].end_name, "b.png");
+    assert_ptr_equal(job->videos[0].end, job->videos[1].end);
+    assert_ptr_equal(job->videos[1].image, job->videos[1].end);
+    assert_ptr_not_equal(job->videos[0].image, job->videos[0].end);
+    job_close(&job);
+    job = fake_job("model: between\nvideos: [{prompt: a, frames: 17, end_image: b.png}]");
+    job_close(&job);
+}
+
 static void test_lists(void **state) {
     struct fake fake = {
         .files = {{"p.txt", "\xEF\xBB\xBF# comment\n\n a red ball \r\n12\n"},
@@ -163,10 +225,12 @@ static void test_names_of_files(void **state) {
 
 static void test_document(void **state) {
     struct job *job = fake_job(
-        "job: d\nmodel: {keyframe: pocket, window: wan}\nlora: [{file: l.safetensors, strength: "
+        "job: d\nmodel: {keyframe: pocket, window: ends}\nlora: [{file: l.safetensors, strength: "
         "0.5}]\noutput: {size: 320x192}\nvideos:\n"
         "  - {name: a, prompt: \"q\\\"\\u00e9\\n x\", negative: n, seconds: 3, seeds: 1..3,"
-        " noise: torch, windows: last_frame, limits: {drift: 0.25, redraws: 3}, guidance: 1.7}\n"
+        " noise: torch, windows: last_frame, limits: {drift: 0.25, redraws: 3}, guidance: 1.7,"
+        " window: {timesteps: [1000, 700, 300], shift: 2}, keyframe: {steps: published}}\n"
+        "  - {name: c, prompt: p, image: i.png, end_image: e.png, frames: 17, sigmas: [0.9, 0.3]}\n"
         "  - {name: b, prompt: p, image: i.png, shots: [{seconds: 1}, {seconds: 2, motion: m}],"
         " output: {path: b.mov, codec: prores, overwrite: true, fps: 12.5}}\n");
     struct buffer first = {0}, second = {0};
@@ -177,11 +241,18 @@ static void test_document(void **state) {
     assert_int_equal(job_load(&again, first.data, first.length, &error), ERR_OK);
     job_write(&second, again);
     assert_string_equal(first.data, second.data);
-    assert_int_equal(again->video_count, 4);
+    assert_int_equal(again->video_count, 5);
+    for (int i = 0; i < 5; i++) {
+        expect_sampling(&again->videos[i].keyframe, &job->videos[i].keyframe);
+        expect_sampling(&again->videos[i].window, &job->videos[i].window);
+    }
+    assert_string_equal(again->videos[3].end_name, "e.png");
+    assert_true(hash_equal(&again->videos[3].end->hash, &job->videos[3].end->hash));
+    assert_null(again->videos[4].end);
     assert_string_equal(again->videos[0].shots[0].prompt, job->videos[0].shots[0].prompt);
     assert_true(again->videos[2].window.guidance == 1.7);
-    assert_true(hash_equal(&again->videos[3].image->hash, &job->videos[3].image->hash));
-    assert_true(again->videos[3].output.overwrite);
+    assert_true(hash_equal(&again->videos[4].image->hash, &job->videos[4].image->hash));
+    assert_true(again->videos[4].output.overwrite);
     assert_int_equal(again->videos[0].noise, JOB_NOISE_TORCH);
     assert_int_equal(again->videos[0].overlap, 1);
     assert_true(again->videos[0].limits.drift == 0.25 && again->videos[0].limits.redraws == 3);
@@ -478,9 +549,94 @@ static const struct bad bad_files[] = {
     {VIDEO "output: {path: ~/a.mp4}}",
      "job.yaml:3:44: path: \"~\" is not the home folder here; write the folder's name out",
      ERR_USAGE, true},
+    {VIDEO "steps: unknown}", "job.yaml:3:36: steps: no list \"unknown\"", ERR_USAGE, false},
+    {VIDEO "steps: 4.5}",
+     "job.yaml:3:36: steps: expected steps, a whole number from 1 to 1000, found 4.5", ERR_USAGE,
+     false},
+    {VIDEO "steps: 4, sigmas: [1]}",
+     "job.yaml:3:39: sigmas: give one of steps, sigmas and timesteps", ERR_USAGE, false},
+    {VIDEO "sigmas: [1, 0.5], timesteps: [1000]}",
+     "job.yaml:3:47: timesteps: give one of steps, sigmas and timesteps", ERR_USAGE, false},
+    {VIDEO "sigmas: []}",
+     "job.yaml:3:37: sigmas: expected a list of 1 to 64 numbers that fall from at most 1 to above "
+     "0, found a list",
+     ERR_USAGE, false},
+    {VIDEO "sigmas: 0.5}",
+     "job.yaml:3:37: sigmas: expected a list of 1 to 64 numbers that fall from at most 1 to above "
+     "0, found 0.5",
+     ERR_USAGE, false},
+    {VIDEO "sigmas: [1, 0.5, 0.5]}",
+     "job.yaml:3:46: sigmas: expected a list of 1 to 64 numbers that fall from at most 1 to above "
+     "0, found 0.5",
+     ERR_USAGE, true},
+    {VIDEO "sigmas: [1, 0, 0]}",
+     "job.yaml:3:41: sigmas: expected a list of 1 to 64 numbers that fall from at most 1 to above "
+     "0, found 0",
+     ERR_USAGE, true},
+    {VIDEO "sigmas: [0]}",
+     "job.yaml:3:38: sigmas: expected a list of 1 to 64 numbers that fall from at most 1 to above "
+     "0, found 0",
+     ERR_USAGE, true},
+    {VIDEO "sigmas: [1.5]}",
+     "job.yaml:3:38: sigmas: expected a list of 1 to 64 numbers that fall from at most 1 to above "
+     "0, found 1.5",
+     ERR_USAGE, false},
+    {VIDEO "timesteps: [1000, many]}",
+     "job.yaml:3:47: timesteps: expected a list of 1 to 64 numbers that fall from at most 1000 to "
+     "above 0, found \"many\"",
+     ERR_USAGE, false},
+    {VIDEO "guidance_low: 3}",
+     "job.yaml:3:43: guidance_low: it is of the second of two transformers that share the steps, "
+     "and this model has one; say guidance",
+     ERR_UNSUPPORTED, true},
+    {"model: {keyframe: pocket, window: experts}\nvideos:\n  - {prompt: a, seconds: 1, keyframe: "
+     "{guidance_low: 3}}",
+     "job.yaml:3:54: guidance_low: it is of the second of two transformers that share the steps, "
+     "and this model has one; say guidance",
+     ERR_UNSUPPORTED, true},
+    {"model: experts\nvideos: [{prompt: a, seconds: 1, guidance_low: 0}]",
+     "job.yaml:2:48: guidance_low: expected a guidance scale, a number above 0, at most 100, found "
+     "0",
+     ERR_LIMIT, false},
+    {VIDEO "window: 4}",
+     "job.yaml:3:37: window: expected a mapping, e.g. {steps: 4, guidance: 1}, found 4", ERR_USAGE,
+     false},
+    {VIDEO "keyframe: {seed: 4}}",
+     "job.yaml:3:40: keyframe has no key \"seed\"; it has: steps, sampler, shift, guidance, "
+     "guidance_low, sigmas, timesteps",
+     ERR_USAGE, false},
+    {VIDEO "end_image: last.png}",
+     "job.yaml:3:40: end_image: model pocket cannot end a window in a given picture",
+     ERR_UNSUPPORTED, true},
+    {"model: ends\nvideos: [{prompt: a, frames: 17, end_image: missing.png}]",
+     "job.yaml:2:45: end_image: missing.png: no such file", ERR_MISSING, true},
+    {"model: ends\nvideos: [{prompt: a, frames: 16, end_image: last.png}]",
+     "job.yaml:2:30: frames: a video that ends in a given picture can have 13 or 17 frames here, "
+     "not 16",
+     ERR_SHAPE, true},
+    {"model: ends\nvideos: [{prompt: a, frames: 20, end_image: last.png}]",
+     "job.yaml:2:30: frames: a video that ends in a given picture can have 21 frames here, not 20",
+     ERR_SHAPE, true},
+    {"model: between\nvideos: [{prompt: a, frames: 17}]",
+     "job.yaml:2:10: model: between makes a window between two pictures; give the video an "
+     "end_image, or name another model",
+     ERR_USAGE, true},
+    {"model: between\nvideos: [{prompt: a, frames: 33, end_image: last.png}]",
+     "job.yaml:2:30: frames: model between makes a window between two pictures, so a video is one "
+     "window, of at most 17 frames, not 33",
+     ERR_UNSUPPORTED, true},
+    {"model: pocket\nlora:\n  - {file: style.safetensors}\n  - {file: other.safetensors}\n"
+     "videos: [{prompt: a, seconds: 1}]",
+     "job.yaml:4:12: lora: other.safetensors: made for another model than pocket", ERR_SHAPE, true},
+    {"model: pocket\nlora: [{file: window.safetensors}]\nvideos: [{prompt: a, seconds: 1}]",
+     "job.yaml:2:15: lora: window.safetensors: made for another model than pocket", ERR_SHAPE,
+     true},
+    {"model: pocket2\nweights: fp8\nvideos: [{prompt: a, seconds: 1}]",
+     "job.yaml:2:10: weights: no fp8 here", ERR_UNSUPPORTED, true},
     {"model: pocket\ndefaults: {name: x}\nvideos: []",
      "job.yaml:2:12: defaults has no key \"name\"; it has: prompt, motion, negative, image, "
-     "seconds, frames, seed, seeds, steps, guidance, sampler, shift, noise, windows, limits, shots",
+     "end_image, seconds, frames, seed, seeds, noise, windows, steps, sampler, shift, guidance, "
+     "guidance_low, sigmas, timesteps, keyframe, window, limits, shots",
      ERR_USAGE, false},
     {"model: pocket\nvideos: {fil: x.txt}",
      "job.yaml:2:9: videos: expected a list of videos (each starting with \"- \"), or {file: "
@@ -831,10 +987,10 @@ static void test_schema_words(void **state) {
     static const struct {
         const char *def;
         enum job_words words;
-    } pairs[] = {{"model", JOB_KEYS_MODEL},       {"output", JOB_KEYS_OUTPUT},
-                 {"defaults", JOB_KEYS_DEFAULTS}, {"video", JOB_KEYS_VIDEO},
-                 {"file", JOB_KEYS_FILE},         {"shot", JOB_KEYS_SHOT},
-                 {"lora", JOB_KEYS_LORA},         {"limits", JOB_KEYS_LIMITS}};
+    } pairs[] = {
+        {"model", JOB_KEYS_MODEL}, {"output", JOB_KEYS_OUTPUT}, {"defaults", JOB_KEYS_DEFAULTS},
+        {"video", JOB_KEYS_VIDEO}, {"file", JOB_KEYS_FILE},     {"shot", JOB_KEYS_SHOT},
+        {"lora", JOB_KEYS_LORA},   {"limits", JOB_KEYS_LIMITS}, {"stage", JOB_KEYS_STAGE}};
     same_words(json_get(schema.top, "properties"), job_words(JOB_KEYS_TOP), "job");
     for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++)
         same_words(json_get(json_get(defs, pairs[i].def), "properties"), job_words(pairs[i].words),
@@ -859,6 +1015,8 @@ static void test_schema_documents(void **state) {
         "window}]\n"
         "videos: [{prompt: a, seconds: 1, windows: overlap 5, limits: {seam: 0.1, redraws: 2}}]",
         "model: {window: a, keyframe: b}\nvideos: {file: p.csv, seeds: 1..4}",
+        "model: a\ndefaults: {steps: lightx2v, guidance_low: 2}\nvideos: [{prompt: a, frames: 17, "
+        "end_image: b.png, keyframe: {sigmas: [1, 0.5, 0]}, window: {timesteps: [1000, 500]}}]",
         "model: pocket\noutput: {size: [160, 96], fps: 12.5, codec: vp9, quality: 0, overwrite: "
         "true}\nvideos: [{prompt: a, frames: 3, motion: \"\", seeds: [1, 2..5]}]",
         "model: pocket\noutput: {size: 160x96, fps: 30000/1001}\ndefaults: {shots: [{seconds: "
@@ -887,6 +1045,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_example),
         cmocka_unit_test(test_defaults_and_layers),
+        cmocka_unit_test(test_sampling),
+        cmocka_unit_test(test_end_image),
         cmocka_unit_test(test_lists),
         cmocka_unit_test(test_names_of_files),
         cmocka_unit_test(test_document),

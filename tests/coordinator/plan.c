@@ -50,7 +50,7 @@ static void check_plan(const struct job *job, int video) {
     const struct job_video *source = &job->videos[video];
     assert_int_equal(plan_count(&counts, job, source, &error), ERR_OK);
     assert_int_equal(counts.tasks, plan->task_count);
-    assert_int_equal(counts.texts, plan->text_count);
+    assert_int_equal(counts.first, plan->first);
     assert_int_equal(counts.windows, plan->window_count);
     int64_t kept = 0, steps = 0;
     unsigned kinds = 0;
@@ -125,9 +125,9 @@ static void test_texts(void **state) {
     struct plan *plan = open_plan(job, 0);
     static const char *const motions[] = {"b", "c", "c", "b", "b"};
     assert_int_equal(plan->window_count, 5);
-    assert_int_equal(plan->text_count, 3); /* "a", "a. b", "a. c" */
+    assert_int_equal(plan->first, 3); /* "a", "a. b", "a. c" */
     for (int k = 0; k < 5; k++) {
-        const struct plan_task *window = &plan->tasks[plan->text_count + 1 + 2 * k];
+        const struct plan_task *window = &plan->tasks[plan->first + 1 + 2 * k];
         const struct plan_task *used = &plan->tasks[window->inputs[0].task];
         char expected[64];
         snprintf(expected, sizeof expected, "\"text\":\"a. %s\"", motions[k]);
@@ -139,7 +139,7 @@ static void test_texts(void **state) {
     /* Without motion and with one model, the keyframe's text is the windows'. */
     job = fake_job("model: pocket\nvideos: [{prompt: a, seconds: 1}]");
     plan = open_plan(job, 0);
-    assert_int_equal(plan->text_count, 1);
+    assert_int_equal(plan->first, 1);
     plan_close(&plan);
     job_close(&job);
 }
@@ -178,6 +178,9 @@ static void test_keys(void **state) {
         {"name: v, prompt: a, motion: b, frames: 40, seed: 1, guidance: 2", K | W | D | M},
         {"name: v, prompt: a, motion: b, frames: 40, seed: 1, shift: 2.5", K | W | D | M},
         {"name: v, prompt: a, motion: b, frames: 40, seed: 1, sampler: unipc", K | W | D | M},
+        {"name: v, prompt: a, motion: b, frames: 40, seed: 1, sigmas: [1, 0.5]", K | W | D | M},
+        {"name: v, prompt: a, motion: b, frames: 40, seed: 1, keyframe: {steps: 5}", K | W | D | M},
+        {"name: v, prompt: a, motion: b, frames: 40, seed: 1, window: {steps: 5}", W | D | M},
         {"name: v, prompt: a, motion: b, frames: 40, seed: 1, noise: torch", K | W | D | M},
         {"name: v, prompt: a, motion: b, frames: 40, seed: 1, windows: last_frame", W | D | M},
         {"name: v, prompt: a, motion: b, frames: 40, seed: 1, windows: overlap 5", W | D | M},
@@ -211,6 +214,61 @@ static void test_keys(void **state) {
     first_keys(after, "prompt: a, frames: 40, image: b.png");
     assert_false(hash_equal(&before[PLAN_IMAGE], &after[PLAN_IMAGE]));
     assert_true(hash_equal(&before[PLAN_TEXT], &after[PLAN_TEXT]));
+}
+
+static const struct plan_input *input_named(const struct plan_task *task, const char *name) {
+    for (int i = 0; i < task->input_count; i++)
+        if (!strcmp(task->inputs[i].name, name))
+            return &task->inputs[i];
+    return NULL;
+}
+
+/* A video that ends in a picture: the last window is short, has it, and keeps its end. */
+static void test_end_image(void **state) {
+    struct job *job = fake_job("model: ends\nvideos: [{prompt: a, frames: 37, image: a.png, "
+                               "end_image: b.png}, {prompt: a, frames: 9, end_image: b.png}]");
+    check_plan(job, 0);
+    check_plan(job, 1);
+    struct plan *plan = open_plan(job, 0);
+    assert_int_equal(plan->window_count, 3); /* 17, 12 and 8 new ones */
+    assert_int_equal(plan->first, 2);
+    assert_int_equal(plan->tasks[1].kind, PLAN_IMAGE);
+    assert_ptr_equal(plan->tasks[1].file, job->videos[0].end);
+    for (int k = 0; k < 3; k++) {
+        const struct plan_task *window = &plan->tasks[plan->first + 1 + 2 * k];
+        const struct plan_input *end = input_named(window, "end");
+        assert_int_equal(end != NULL, k == 2);
+        if (end)
+            assert_int_equal(end->task, 1);
+        for (int i = 0; i < 2; i++)
+            assert_non_null(
+                strstr(window[i].parameters, k == 2 ? "\"frames\":13," : "\"frames\":17,"));
+    }
+    assert_int_equal(plan->tasks[plan->task_count - 2].keep, 8);
+    assert_int_equal(plan->tasks[plan->task_count - 2].drop, 5);
+    assert_non_null(strstr(plan->tasks[plan->task_count - 1].parameters, "\"end_image\":\""));
+    struct error error = {0};
+    struct hash key = plan->tasks[1].key;
+    assert_int_equal(plan_redraw(&plan, 1, 1, &error), ERR_OK);
+    assert_true(hash_equal(&key, &plan->tasks[1].key));
+    plan_close(&plan);
+    job_close(&job);
+}
+
+/* Noise levels and the second expert's guidance are in the lease, and in the finished file. */
+static void test_levels(void **state) {
+    struct job *job = fake_job("model: experts\nvideos: [{prompt: a, seconds: 1, guidance: 1, "
+                               "guidance_low: 2.5, sigmas: [1, 0.25]}]");
+    struct plan *plan = open_plan(job, 0);
+    static const char levels[] =
+        "\"guidance\":1,\"guidance_low\":2.5,\"shift\":3,\"sigmas\":[1,0.25,0]";
+    assert_int_equal(plan->first, 2); /* the scene and, as one guidance is not 1, the negative */
+    assert_non_null(strstr(plan->tasks[plan->first].parameters, levels));
+    assert_non_null(input_named(&plan->tasks[plan->first], "negative"));
+    assert_non_null(strstr(plan->tasks[plan->first + 1].parameters, levels));
+    assert_non_null(strstr(plan->tasks[plan->task_count - 1].parameters, levels));
+    plan_close(&plan);
+    job_close(&job);
 }
 
 /* The keys of format 2, written down: a change here makes every stored result worthless, so it must
@@ -281,7 +339,7 @@ static void test_redraw(void **state) {
     struct job *job = fake_job("model: pocket\nvideos: [{prompt: a, frames: 40, seed: 1}]");
     struct plan *first = open_plan(job, 0), *plan = open_plan(job, 0);
     struct error error = {0};
-    int window = plan->text_count + 3, mux = plan->task_count - 1;
+    int window = plan->first + 3, mux = plan->task_count - 1;
     assert_int_equal(plan_redraw(&plan, 1, 2, &error), ERR_OK);
     assert_int_equal(plan->draws[1], 2);
     for (int i = 0; i < plan->task_count; i++)
@@ -396,6 +454,8 @@ int main(void) {
         cmocka_unit_test(test_frames),
         cmocka_unit_test(test_plans),
         cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_end_image),
+        cmocka_unit_test(test_levels),
         cmocka_unit_test(test_keys),
         cmocka_unit_test(test_golden),
         cmocka_unit_test(test_parameters),

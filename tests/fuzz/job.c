@@ -45,6 +45,10 @@ static enum error_code read_model(void *user, struct model_facts *out, const cha
                                 .height = 96,
                                 .fps = 16,
                                 .window_frames = 17,
+                                .window_step = 4,
+                                .end = JOB_END_MAY,
+                                .experts = 2,
+                                .guidance_low = 3,
                                 .overlaps = {1, 5},
                                 .overlap_count = 2,
                                 .sampler = JOB_SAMPLER_EULER,
@@ -54,13 +58,25 @@ static enum error_code read_model(void *user, struct model_facts *out, const cha
     return ERR_OK;
 }
 
+static enum error_code find_steps(void *user, struct job_step_list *out, const char *name,
+                                  struct error *error) {
+    *out =
+        (struct job_step_list){.sampler = JOB_SAMPLER_RENOISE, .steps = 2, .sigmas = {1, 0.5, 0}};
+    return ERR_OK;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const uint8_t *end = size ? memchr(data, 0, size) : NULL;
     size_t length = end ? (size_t)(end - data) : size;
     struct tail tail = {end ? (const char *)end + 1 : "", end ? size - length - 1 : 0};
-    struct job_resolver resolver = {&tail, read_file, find_image, find_lora, read_model, NULL};
+    struct job_resolver resolver = {.user = &tail,
+                                    .read_file = read_file,
+                                    .find_image = find_image,
+                                    .find_lora = find_lora,
+                                    .read_model = read_model,
+                                    .find_steps = find_steps};
     struct job *job = NULL;
     struct error error = {0};
     enum error_code code =

@@ -1,5 +1,6 @@
 /* Parameters that a lease must not have, one at a time, and inputs that do not fit. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -79,6 +80,28 @@ static void window(void **state) {
         {"height", "64", ERR_SHAPE}};
     REFUSE(chain, &chain->window[0], keys, sampling);
     REFUSE(chain, &chain->window[0], keys, bad);
+}
+
+static void levels(void **state) {
+    struct chain *chain = *state;
+    static const struct bad bad[] = {{"sigmas", "1", ERR_FORMAT},
+                                     {"sigmas", "[1,0.5,0]", ERR_FORMAT}, /* of three steps */
+                                     {"sigmas", "[1,0.5,\"0.2\",0]", ERR_FORMAT},
+                                     {"sigmas", "[1,0.5,0.2,0.1]", ERR_FORMAT},
+                                     {"sigmas", "[1,0.5,0.6,0]", ERR_FORMAT},
+                                     {"sigmas", "[1.5,0.5,0.2,0]", ERR_FORMAT},
+                                     {"guidance_low", "-1", ERR_FORMAT},
+                                     {"guidance_low", "\"1\"", ERR_FORMAT}};
+    static const char *const keys[] = {NULL};
+    struct task task = chain->window[0];
+    task_add(&task, "\"sigmas\":[1,0.5,0.2,0],\"guidance_low\":0");
+    REFUSE(chain, &task, keys, bad);
+    /* This model ends no window in a picture. */
+    task_input(&task, "end", &chain->keyframe_result.outputs[0]);
+    task_refused(chain, &task, ERR_UNSUPPORTED, "cannot end a window");
+    task.inputs[3] = chain->text_result.outputs[0];
+    snprintf(task.inputs[3].name, sizeof task.inputs[3].name, "end");
+    task_refused(chain, &task, ERR_SHAPE, "\"end\"");
 }
 
 static void decode(void **state) {
@@ -210,7 +233,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(text),   cmocka_unit_test(keyframe),   cmocka_unit_test(window),
         cmocka_unit_test(decode), cmocka_unit_test(mux),        cmocka_unit_test(image),
-        cmocka_unit_test(inputs), cmocka_unit_test(not_finite),
+        cmocka_unit_test(inputs), cmocka_unit_test(not_finite), cmocka_unit_test(levels),
     };
     return cmocka_run_group_tests(tests, chain_setup, chain_teardown);
 }

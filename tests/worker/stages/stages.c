@@ -101,6 +101,22 @@ static void parameters_count(void **state) {
     }
 }
 
+/* Noise levels instead of those that steps and shift make. */
+static void noise_levels(void **state) {
+    struct chain *chain = *state;
+    struct task task = chain->window[0];
+    struct stage_result levels, others;
+    task_add(&task, "\"sigmas\":[1,0.9,0.2,0]");
+    task_must(chain, &task, &levels);
+    assert_false(hash_equal(&levels.outputs[0].hash, &chain->window_result[0].outputs[0].hash));
+    same_outputs(chain, &task, &levels);
+    task_change(&task, "shift", "1"); /* which is read by nobody then */
+    same_outputs(chain, &task, &levels);
+    task_change(&task, "sigmas", "[1,0.9,0.3,0]");
+    task_must(chain, &task, &others);
+    assert_false(hash_equal(&levels.outputs[0].hash, &others.outputs[0].hash));
+}
+
 /* The tail that a decode yields is the end of what it decodes, whatever it keeps. */
 static void tails(void **state) {
     struct chain *chain = *state;
@@ -337,6 +353,7 @@ int main(void) {
         cmocka_unit_test(outputs),
         cmocka_unit_test(the_same_again),
         cmocka_unit_test(parameters_count),
+        cmocka_unit_test(noise_levels),
         cmocka_unit_test(tails),
         cmocka_unit_test(mux_to_a_file),
         cmocka_unit_test(mux_is_stopped),

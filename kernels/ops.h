@@ -77,13 +77,16 @@ struct ops {
     void (*device_info)(struct device *device, struct device_info *out);
     /* Wait for what was queued; report and clear the first failure. */
     enum error_code (*status)(struct device *device, struct error *error);
-    /* Device memory; arena_close releases it. */
+    /* Device memory; arena_close releases it. On a GPU that is short of it, linear layers' weights
+     * give way, to arenas and to each other: they move to the host's memory and come to the device
+     * when they are used, the next one beside the product of this one. ERR_MEMORY when all have
+     * gone. */
     enum error_code (*arena_open)(struct device *device, struct arena *out, size_t bytes,
                                   struct error *error);
     void (*upload)(struct device *device, void *out, const void *host, size_t bytes);
     void (*download)(struct device *device, void *host, const void *in, size_t bytes); /* waits */
-    /* Bytes of device memory that weights taken over so far occupy, and bytes of host memory (of
-     * mapped files, as a rule) that they are read from in place. */
+    /* Bytes of device memory that weights taken over so far occupy (less what gave way), and bytes
+     * of host memory (of mapped files, as a rule) that they are read from in place. */
     size_t (*weight_bytes)(struct device *device);
     size_t (*mapped_bytes)(struct device *device);
 

@@ -25,9 +25,10 @@ extern "C" {
                                           */
 #define STAGING_BYTES ((size_t)16 << 20) /* pinned host memory */
 
-struct graphs;   /* graphs.c: what repeats */
-struct matmul;   /* matmul.c: cuBLASLt */
-struct convolve; /* convolve.c: cuDNN */
+struct graphs;    /* graphs.c: what repeats */
+struct residence; /* residence.c: where weights are */
+struct matmul;    /* matmul.c: cuBLASLt */
+struct convolve;  /* convolve.c: cuDNN */
 
 struct device {
     int index;
@@ -40,6 +41,7 @@ struct device {
     size_t joined_bytes;
     const char *cache; /* folder of what was measured; NULL: none. While the device is opened */
     struct graphs *graphs;
+    struct residence *residence;
     struct matmul *matmul;
     struct convolve *convolve;
     size_t weight_bytes;
@@ -53,7 +55,12 @@ struct device {
 struct linear {
     int64_t outputs, inputs;
     enum dtype dtype; /* compute type */
-    void *weight;
+    void *weight;     /* NULL while they are on the host */
+    /* Of residence.c: */
+    struct linear *next, **place;
+    struct linear *follows; /* the layer that was used after this one; NULL: not known */
+    void *host; /* pinned memory, where the weights have moved to; NULL: they have not */
+
     float *scale;      /* of int8 weights, [blocks of K, N]; NULL: they are of the compute type */
     int64_t block;     /* columns that share a scale */
     float *bias;       /* [N]; zeros where there is none */
@@ -96,6 +103,21 @@ void graphs_forget(struct device *device);
 bool graphs_recording(const struct device *device);
 void cuda_repeat(struct device *device, const void *key, size_t bytes, bool (*queue)(void *context),
                  void *context);
+
+/* -- residence.c ------------------------------------------------------------------------------- */
+MUST_CHECK enum error_code residence_open(struct device *device, struct error *error);
+void residence_close(struct device *device);
+/* A layer that is whole, and one that is about to go. */
+void residence_add(struct device *device, struct linear *linear);
+void residence_remove(struct device *device, struct linear *linear);
+/* cudaMalloc, for which weights give way. Waits when they do. */
+cudaError_t residence_malloc(struct device *device, void **out, size_t bytes);
+/* Whether any layer has ever moved: then what is queued differs from pass to pass. */
+bool residence_moved(const struct device *device);
+/* The weights on the card for what is queued until leave. */
+const void *residence_enter(struct device *device, struct linear *linear);
+void residence_leave(struct device *device, struct linear *linear);
+size_t linear_weight_bytes(const struct linear *linear);
 
 /* -- matmul.c ---------------------------------------------------------------------------------- */
 MUST_CHECK enum error_code matmul_open(struct device *device, struct error *error);

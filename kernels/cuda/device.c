@@ -52,6 +52,7 @@ static void cuda_close(struct device **device_pointer) {
         (void)cudaStreamSynchronize(device->stream);
     }
     graphs_close(device);
+    residence_close(device);
     matmul_close(device);
     convolve_close(device);
     (void)cudaFree(device->scratch);
@@ -128,6 +129,9 @@ static enum error_code cuda_open(struct device **out, const struct device_config
         code = graphs_open(device, error);
     }
     if (code == ERR_OK) {
+        code = residence_open(device, error);
+    }
+    if (code == ERR_OK) {
         code = matmul_open(device, error);
     }
     if (code == ERR_OK) {
@@ -171,7 +175,7 @@ static enum error_code cuda_arena_open(struct device *device, struct arena *out,
     void *base = NULL;
     cudaError_t code = cudaSetDevice(device->index);
     if (code == cudaSuccess) {
-        code = cudaMalloc(&base, bytes > 0 ? bytes : ARENA_ALIGN);
+        code = residence_malloc(device, &base, bytes > 0 ? bytes : ARENA_ALIGN);
     }
     if (code != cudaSuccess) {
         (void)cudaGetLastError(); /* a refused allocation is no fault of what comes next */
@@ -228,7 +232,7 @@ void *weight_alloc(struct device *device, size_t bytes, struct error *error) {
     void *out = NULL;
     cudaError_t code = cudaSetDevice(device->index);
     if (code == cudaSuccess) {
-        code = cudaMalloc(&out, bytes);
+        code = residence_malloc(device, &out, bytes);
     }
     if (code != cudaSuccess) {
         (void)cudaGetLastError();

@@ -119,7 +119,7 @@ void cuda_repeat(struct device *device, const void *key, size_t bytes, bool (*qu
     struct record *record = record_of(device, key, bytes);
     record->used = ++device->graphs->calls;
     bool whole = true;
-    if (record->state == RECORD_MET) {
+    if (record->state == RECORD_MET && !residence_moved(device)) {
         bool good = capture(device, record, queue, context, &whole);
         if (!good) {
             (void)cudaGetLastError();

@@ -47,7 +47,7 @@ static enum error_code created(struct device *device, struct error *error) {
     return error_set(error, device->failure.code, "%s", device->failure.detail);
 }
 
-static size_t weight_size(const struct linear *linear) {
+size_t linear_weight_bytes(const struct linear *linear) {
     size_t element = linear->block > 0 ? 1 : dtype_bytes(linear->dtype);
     return (size_t)linear->outputs * (size_t)linear->inputs * element;
 }
@@ -60,7 +60,8 @@ void cuda_linear_close(struct device *device, struct linear **pointer) {
     struct linear *linear = *pointer;
     if (linear != NULL) {
         size_t outputs = (size_t)linear->outputs;
-        weight_free(device, linear->weight, weight_size(linear));
+        residence_remove(device, linear);
+        weight_free(device, linear->weight, linear_weight_bytes(linear));
         weight_free(device, linear->scale, outputs * (size_t)scale_blocks(linear) * sizeof(float));
         weight_free(device, linear->bias, outputs * sizeof(float));
         weight_free(device, linear->bias_narrow, outputs * sizeof(uint16_t));
@@ -88,7 +89,7 @@ static int64_t int8_block(const struct tensor *const *weights, int count, int64_
 
 static bool take_memory(struct device *device, struct linear *linear, struct error *error) {
     size_t outputs = (size_t)linear->outputs;
-    linear->weight = weight_alloc(device, weight_size(linear), error);
+    linear->weight = weight_alloc(device, linear_weight_bytes(linear), error);
     linear->bias =
         linear->weight != NULL ? weight_alloc(device, outputs * sizeof(float), error) : NULL;
     bool good = linear->bias != NULL;
@@ -174,6 +175,7 @@ enum error_code cuda_linear_create(struct device *device, struct linear **out,
         cuda_linear_close(device, &linear);
         return code;
     }
+    residence_add(device, linear);
     *out = linear;
     return ERR_OK;
 }
@@ -305,18 +307,9 @@ static void linear_int8(struct device *device, void *out, const void *in,
     }
 }
 
-void cuda_linear(struct device *device, void *out, const void *in, const struct linear *linear,
-                 int64_t rows, const struct linear_epilogue *epilogue) {
-    static const struct linear_epilogue none = {.out_dtype = DTYPE_F32};
-    if (epilogue == NULL) {
-        epilogue = &none;
-    }
-    assert(rows >= 0);
-    assert(epilogue->out_dtype == DTYPE_F32 || epilogue->out_dtype == linear->dtype);
-    assert(!epilogue->accumulate || epilogue->out_dtype == DTYPE_F32);
-    if (rows == 0 || !device_ready(device)) {
-        return;
-    }
+/* By whoever has a kernel for it. */
+static void multiply(struct device *device, void *out, const void *in, const struct linear *linear,
+                     int64_t rows, const struct linear_epilogue *epilogue) {
     if (linear->block > 0) {
         linear_int8(device, out, in, linear, rows, epilogue);
         return;
@@ -333,6 +326,25 @@ void cuda_linear(struct device *device, void *out, const void *in, const struct 
         }
     }
     (void)device_noted(device, product_linear(device, out, in, linear, rows, epilogue), "linear");
+}
+
+void cuda_linear(struct device *device, void *out, const void *in, const struct linear *linear,
+                 int64_t rows, const struct linear_epilogue *epilogue) {
+    static const struct linear_epilogue none = {.out_dtype = DTYPE_F32};
+    if (epilogue == NULL) {
+        epilogue = &none;
+    }
+    assert(rows >= 0);
+    assert(epilogue->out_dtype == DTYPE_F32 || epilogue->out_dtype == linear->dtype);
+    assert(!epilogue->accumulate || epilogue->out_dtype == DTYPE_F32);
+    if (rows == 0 || !device_ready(device)) {
+        return;
+    }
+    struct linear *own = (struct linear *)(uintptr_t)linear; /* where it is may change */
+    struct linear there = *linear;
+    there.weight = (void *)(uintptr_t)residence_enter(device, own);
+    multiply(device, out, in, &there, rows, epilogue);
+    residence_leave(device, own);
 }
 
 /* Room for the joined frames of a convolution. It grows when a larger one is first met, and never

@@ -14,10 +14,15 @@ static int load(void **state) {
     return ops_load(&ops, "emulated", &error) != ERR_OK;
 }
 
-static struct device *open_device(const char *cache) {
+enum {
+    USUAL = 0,
+    SMALL = 2
+}; /* devices; the small one has 128 MiB, most of them taken at opening */
+
+static struct device *open_device(int index, const char *cache) {
     struct device *device = NULL;
     struct error error;
-    const struct device_config config = {.cache = cache};
+    const struct device_config config = {.index = index, .cache = cache};
     assert_int_equal(ops->device_open(&device, &config, &error), ERR_OK);
     return device;
 }
@@ -28,7 +33,7 @@ static struct device *open_device(const char *cache) {
 /* A product that is worth measuring; the emulated library's wrong algorithm is its fastest. */
 static void multiply(const char *cache) {
     enum { ROWS = 100, OUTPUTS = 300, INPUTS = 200 };
-    struct device *device = open_device(cache);
+    struct device *device = open_device(USUAL, cache);
     struct tensor weight = tensor_of(random_buffer((int64_t)OUTPUTS * INPUTS, DTYPE_BF16, 1),
                                      DTYPE_BF16, 2, (int64_t[]){OUTPUTS, INPUTS});
     const struct tensor *weights[] = {&weight};
@@ -127,7 +132,7 @@ static void step_open(struct step *step, struct arena *arena) {
     struct tensor weight = tensor_of(random_buffer(WIDTH * WIDTH, DTYPE_F32, 1), DTYPE_F32, 2,
                                      (int64_t[]){WIDTH, WIDTH});
     const struct tensor *weights[] = {&weight};
-    *step = (struct step){.device = open_device(NULL)};
+    *step = (struct step){.device = open_device(USUAL, NULL)};
     assert_int_equal(ops->arena_open(step->device, arena, 1 << 20, &error), ERR_OK);
     assert_int_equal(
         ops->linear_create(step->device, &step->linear, weights, NULL, 1, DTYPE_BF16, &error),
@@ -256,6 +261,122 @@ static void a_cancelled_step_is_not_recorded(void **state) {
     step_close(&step, &arena);
 }
 
+/* -- weights that give way ----------------------------------------------------------------------
+ */
+
+enum { LAYERS = 7, SIDE = 1024 };
+
+/* Layers of 2 MiB, used as a model does: two of them in turns, several times over. */
+struct stack {
+    struct device *device;
+    struct linear *layer[LAYERS];
+    void *x, *y;
+};
+
+static void stack_open(struct stack *stack, int index, struct arena *arena, size_t arena_bytes,
+                       const void *weights) {
+    struct error error;
+    stack->device = open_device(index, NULL);
+    assert_int_equal(ops->arena_open(stack->device, arena, arena_bytes, &error), ERR_OK);
+    for (int i = 0; i < LAYERS; i++) {
+        struct tensor weight = tensor_of((const uint16_t *)weights + (int64_t)i * SIDE, DTYPE_BF16,
+                                         2, (int64_t[]){SIDE, SIDE});
+        assert_int_equal(ops->linear_create(stack->device, &stack->layer[i],
+                                            (const struct tensor *[]){&weight}, NULL, 1, DTYPE_BF16,
+                                            &error),
+                         ERR_OK);
+    }
+    stack->x = arena_alloc(arena, SIDE * 2);
+    stack->y = arena_alloc(arena, SIDE * 2);
+}
+
+static void use(struct stack *stack, int layer) {
+    const struct linear_epilogue narrow = {.out_dtype = DTYPE_BF16};
+    ops->linear(stack->device, stack->y, stack->x, stack->layer[layer], 1, &narrow);
+    void *swap = stack->x;
+    stack->x = stack->y;
+    stack->y = swap;
+}
+
+static bool pass(void *context) {
+    static const int order[] = {2, 3, 0, 1, 0, 1, 0, 1, 4, 5, 6};
+    for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
+        use(context, order[i]);
+    }
+    use(context, 2); /* an even number: the result is where the input was */
+    return true;
+}
+
+static void stack_run(struct stack *stack, const void *in, uint16_t out[SIDE]) {
+    const int key = 1;
+    ops->upload(stack->device, stack->x, in, SIDE * 2);
+    for (int i = 0; i < 3; i++) {
+        ops->repeat(stack->device, &key, sizeof key, pass, stack);
+    }
+    ops->download(stack->device, out, stack->x, SIDE * 2);
+}
+
+static void stack_close(struct stack *stack, struct arena *arena) {
+    struct error error;
+    assert_int_equal(ops->status(stack->device, &error), ERR_OK);
+    for (int i = 0; i < LAYERS; i++) {
+        ops->linear_close(stack->device, &stack->layer[i]);
+    }
+    assert_int_equal(ops->weight_bytes(stack->device), 0);
+    arena_close(arena);
+    ops->device_close(&stack->device);
+}
+
+/* Beside an arena for which there is room only without weights. */
+static void weights_give_way_to_work(void **state) {
+    (void)state;
+    struct stack usual, small;
+    struct arena usual_arena, small_arena, work, none;
+    struct error error;
+    uint16_t expected[SIDE], result[SIDE];
+    random_start(7);
+    const void *weights = random_buffer((int64_t)SIDE * (SIDE + LAYERS), DTYPE_BF16, 0.05);
+    const void *in = random_buffer(SIDE, DTYPE_BF16, 1);
+    stack_open(&usual, USUAL, &usual_arena, 1 << 16, weights);
+    stack_open(&small, SMALL, &small_arena, 1 << 16, weights);
+    stack_run(&usual, in, expected);
+    stack_run(&small, in, result);
+    assert_memory_equal(expected, result, sizeof result);
+    size_t before = ops->weight_bytes(small.device);
+    /* 128 MiB less the device's own 96 and the 6 that layers pass through: two can stay. */
+    assert_int_equal(ops->arena_open(small.device, &work, (size_t)24 << 20, &error), ERR_OK);
+    size_t after = ops->weight_bytes(small.device);
+    assert_true(after < before && before - after >= (size_t)6 * SIDE * SIDE * 2);
+    stack_run(&small, in, result);
+    assert_memory_equal(expected, result, sizeof result);
+    /* All have gone: what is still too large is refused, and what is there is well. */
+    assert_int_equal(ops->arena_open(small.device, &none, (size_t)40 << 20, &error), ERR_MEMORY);
+    stack_run(&small, in, result);
+    assert_memory_equal(expected, result, sizeof result);
+    arena_close(&work);
+    stack_close(&small, &small_arena);
+    stack_close(&usual, &usual_arena);
+}
+
+/* More layers than the card holds. */
+static void weights_give_way_to_weights(void **state) {
+    (void)state;
+    struct stack usual, small;
+    struct arena usual_arena, small_arena;
+    uint16_t expected[SIDE], result[SIDE];
+    random_start(8);
+    const void *weights = random_buffer((int64_t)SIDE * (SIDE + LAYERS), DTYPE_BF16, 0.05);
+    const void *in = random_buffer(SIDE, DTYPE_BF16, 1);
+    stack_open(&usual, USUAL, &usual_arena, 1 << 16, weights);
+    stack_run(&usual, in, expected);
+    stack_open(&small, SMALL, &small_arena, (size_t)21 << 20, weights); /* of 32 MiB */
+    assert_true(ops->weight_bytes(small.device) <= (size_t)3 * SIDE * SIDE * 2);
+    stack_run(&small, in, result);
+    assert_memory_equal(expected, result, sizeof result);
+    stack_close(&small, &small_arena);
+    stack_close(&usual, &usual_arena);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(the_fastest_equal_algorithm_is_kept, buffers_free),
@@ -264,6 +385,8 @@ int main(void) {
         cmocka_unit_test_teardown(more_keys_than_are_kept_are_still_right, buffers_free),
         cmocka_unit_test_teardown(what_cannot_be_recorded_still_runs, buffers_free),
         cmocka_unit_test_teardown(a_cancelled_step_is_not_recorded, buffers_free),
+        cmocka_unit_test_teardown(weights_give_way_to_work, buffers_free),
+        cmocka_unit_test_teardown(weights_give_way_to_weights, buffers_free),
     };
     return cmocka_run_group_tests(tests, load, NULL);
 }

@@ -36,21 +36,27 @@ uint8_t emulated_f8_from_float(float x) {
     return f8_e4m3_from_float(x > 448 ? 448 : x < -448 ? -448 : x);
 }
 
+/* Device 0 is of the kind of an A100, device 1 of an H100, device 2 like 0 with little memory. */
+#define DEVICES 3
+
+static const size_t total[DEVICES] = {(size_t)1 << 30, (size_t)1 << 30, (size_t)128 << 20};
+static int current;
+
 cudaError_t cudaGetDeviceCount(int *count) {
-    *count = 2;
+    *count = DEVICES;
     return cudaSuccess;
 }
 
 cudaError_t cudaSetDevice(int index) {
-    return index >= 0 && index < 2 ? cudaSuccess : cudaErrorInvalidDevice;
+    current = index >= 0 && index < DEVICES ? index : current;
+    return index == current ? cudaSuccess : cudaErrorInvalidDevice;
 }
 
-/* Device 0 is of the kind of an A100, device 1 of an H100. */
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *out, int index) {
-    *out = (struct cudaDeviceProp){.major = index == 0 ? 8 : 9,
+    *out = (struct cudaDeviceProp){.major = index == 1 ? 9 : 8,
                                    .minor = 0,
                                    .multiProcessorCount = 3,
-                                   .totalGlobalMem = (size_t)1 << 30};
+                                   .totalGlobalMem = total[index]};
     strcpy(out->name, "emulated GPU");
     return cudaSuccess;
 }
@@ -83,8 +89,19 @@ struct CUgraph_st {
     int owners;
 };
 
+/* The first of the two streams that a device of kernels/cuda makes does everything at once. The
+ * second, for copies, only what an event is waited for, and no sooner: what nobody waits for is not
+ * there. */
+struct CUstream_st {
+    bool deferred;
+    struct node *first, **end; /* queued, not done */
+    uint64_t queued, done;
+};
+
 struct CUevent_st {
     float time;
+    struct CUstream_st *stream; /* where it was recorded; NULL: nowhere */
+    uint64_t queued;            /* there by then */
 };
 
 static struct CUgraph_st *capture; /* being recorded; NULL: none */
@@ -104,16 +121,36 @@ static void *copy_of(const void *in, size_t bytes) {
     return out;
 }
 
+static struct node *node_make(void (*run)(void *context), const void *context, size_t bytes) {
+    const struct node node = {.run = run, .context = copy_of(context, bytes)};
+    return copy_of(&node, sizeof node);
+}
+
+static void node_free(struct node *node) {
+    free(node->context);
+    free(node);
+}
+
 void emulated_queue(void (*run)(void *context), const void *context, size_t bytes) {
-    void *copy = copy_of(context, bytes);
+    struct node *node = node_make(run, context, bytes);
     if (capture == NULL) {
-        run(copy);
-        free(copy);
+        run(node->context);
+        node_free(node);
         return;
     }
-    const struct node node = {.run = run, .context = copy};
-    *capture->end = copy_of(&node, sizeof node);
-    capture->end = &(*capture->end)->next;
+    *capture->end = node;
+    capture->end = &node->next;
+}
+
+static void do_until(struct CUstream_st *stream, uint64_t queued) {
+    while (stream->done < queued && stream->first != NULL) {
+        struct node *node = stream->first;
+        stream->first = node->next;
+        stream->end = stream->first == NULL ? &stream->first : stream->end;
+        stream->done++;
+        node->run(node->context);
+        node_free(node);
+    }
 }
 
 /* What no captured stream takes: it waits, allocates, or reads the host's memory later on. */
@@ -144,8 +181,7 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
     while (graph->first != NULL) {
         struct node *node = graph->first;
         graph->first = node->next;
-        free(node->context);
-        free(node);
+        node_free(node);
     }
     free(graph);
     return cudaSuccess;
@@ -188,20 +224,34 @@ cudaError_t cudaEventCreate(cudaEvent_t *out) {
     return *out != NULL ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned flags) {
+    (void)flags;
+    return cudaEventCreate(out);
+}
+
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
     free(event);
     return cudaSuccess;
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-    (void)stream;
     event->time = now;
+    event->stream = stream;
+    event->queued = stream->queued;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags) {
+    (void)stream, (void)flags;
+    if (event->stream != NULL) {
+        do_until(event->stream, event->queued);
+    }
     return cudaSuccess;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-    (void)event;
-    return outside_capture();
+    cudaError_t code = outside_capture();
+    return code == cudaSuccess ? cudaStreamWaitEvent(NULL, event, 0) : code;
 }
 
 cudaError_t cudaEventElapsedTime(float *out, cudaEvent_t begin, cudaEvent_t end) {
@@ -210,44 +260,78 @@ cudaError_t cudaEventElapsedTime(float *out, cudaEvent_t begin, cudaEvent_t end)
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags) {
-    static char stream;
+    static unsigned created;
     (void)flags;
-    *out = (cudaStream_t)(void *)&stream;
+    *out = calloc(1, sizeof **out);
+    if (*out == NULL) {
+        return cudaErrorMemoryAllocation;
+    }
+    (*out)->deferred = created++ % 2 == 1;
+    (*out)->end = &(*out)->first;
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-    (void)stream;
+    do_until(stream, stream->queued);
     return outside_capture();
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-    (void)stream;
+    do_until(stream, stream->queued);
+    free(stream);
     return cudaSuccess;
 }
 
 /* -- memory ------------------------------------------------------------------------------------ */
+
+/* Before every block. */
+struct allocation {
+    size_t bytes;
+    int device;
+};
+
+#define ALIGNMENT ((size_t)256)
+
+static size_t taken[DEVICES];
+
+static void *allocate(size_t bytes, int device) {
+    uint8_t *base = aligned_alloc(ALIGNMENT, ALIGNMENT + (bytes + 255) / ALIGNMENT * ALIGNMENT);
+    if (base == NULL) {
+        abort();
+    }
+    *(struct allocation *)(void *)base = (struct allocation){bytes, device};
+    memset(base + ALIGNMENT, 0xff, bytes < 1 << 20 ? bytes : 1 << 20);
+    return base + ALIGNMENT;
+}
 
 cudaError_t cudaMalloc(void **out, size_t bytes) {
     cudaError_t code = outside_capture();
     if (code != cudaSuccess) {
         return code;
     }
-    *out = bytes <= (size_t)1 << 30 ? aligned_alloc(256, (bytes + 255) / 256 * 256) : NULL;
-    if (*out == NULL) {
+    if (bytes > total[current] - taken[current]) {
         return cudaErrorMemoryAllocation;
     }
-    memset(*out, 0xff, bytes < 1 << 20 ? bytes : 1 << 20);
+    *out = allocate(bytes, current);
+    taken[current] += bytes;
     return cudaSuccess;
 }
 
 cudaError_t cudaFree(void *pointer) {
-    free(pointer);
+    if (pointer != NULL) {
+        uint8_t *base = (uint8_t *)pointer - ALIGNMENT;
+        const struct allocation *allocation = (struct allocation *)(void *)base;
+        if (allocation->device >= 0) {
+            taken[allocation->device] -= allocation->bytes;
+        }
+        free(base);
+    }
     return outside_capture();
 }
 
 cudaError_t cudaMallocHost(void **out, size_t bytes) {
-    return cudaMalloc(out, bytes);
+    *out = allocate(bytes, -1);
+    return outside_capture();
 }
 
 cudaError_t cudaFreeHost(void *pointer) {
@@ -277,9 +361,15 @@ cudaError_t cudaMemcpy2DAsync(void *out, size_t out_pitch, const void *in, size_
                               size_t width, size_t height, enum cudaMemcpyKind kind,
                               cudaStream_t stream) {
     const struct transfer t = {out, in, out_pitch, in_pitch, width, height, 0};
-    (void)stream;
     if (kind != cudaMemcpyDeviceToDevice && outside_capture() != cudaSuccess) {
         return cudaErrorStreamCaptureUnsupported;
+    }
+    if (stream->deferred) { /* what comes is not there yet, and what was there is gone */
+        memset(out, 0xff, width * height);
+        *stream->end = node_make(transfer, &t, sizeof t);
+        stream->end = &(*stream->end)->next;
+        stream->queued++;
+        return cudaSuccess;
     }
     emulated_queue(transfer, &t, sizeof t);
     return cudaSuccess;

@@ -48,10 +48,21 @@ static enum error_code measure_arena_open(struct device *device, struct arena *o
     return ERR_OK;
 }
 
+/* Host memory is real. */
+static enum error_code measure_staging_open(struct device *device, struct arena *out, size_t bytes,
+                                            struct error *error) {
+    return arena_open(out, bytes, error);
+}
+
 static void measure_upload(struct device *device, void *out, const void *in, size_t bytes) {}
 
 static void measure_download(struct device *device, void *host, const void *in, size_t bytes) {
     memset(host, 0, bytes); /* host memory is real, and what is read there must be defined */
+}
+
+static enum error_code measure_download_end(struct device *device, const void *host,
+                                            struct error *error) {
+    return ERR_OK;
 }
 
 static void measure_repeat(struct device *device, const void *key, size_t bytes,
@@ -188,6 +199,9 @@ const struct ops *ops_measure(void) {
         .arena_open = measure_arena_open,
         .upload = measure_upload,
         .download = measure_download,
+        .staging_open = measure_staging_open,
+        .download_begin = measure_download,
+        .download_end = measure_download_end,
         .repeat = measure_repeat,
         .weight_bytes = measure_weight_bytes,
         .mapped_bytes = measure_mapped_bytes,

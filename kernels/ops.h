@@ -61,8 +61,9 @@ struct device_info {
     size_t memory; /* bytes of device memory in all */
 };
 
-#define OPS_COMBINE_MAX 6
-#define OPS_KEY_MAX     256 /* bytes of a key of `repeat` */
+#define OPS_COMBINE_MAX   6
+#define OPS_KEY_MAX       256 /* bytes of a key of `repeat` */
+#define OPS_DOWNLOADS_MAX 4
 
 struct ops {
     const char *name; /* "cpu", "cuda", "measure" */
@@ -85,6 +86,16 @@ struct ops {
                                   struct error *error);
     void (*upload)(struct device *device, void *out, const void *host, size_t bytes);
     void (*download)(struct device *device, void *host, const void *in, size_t bytes); /* waits */
+    /* Host memory for downloads that do not wait; arena_close releases it, before the device is
+     * closed. */
+    enum error_code (*staging_open)(struct device *device, struct arena *out, size_t bytes,
+                                    struct error *error);
+    /* Queue a download into staging memory; what is queued after it may overwrite `in`. The bytes
+     * are there when download_end of the same `host` returns; it waits for no more, and reports the
+     * first failure that is known by then, as status does. At most OPS_DOWNLOADS_MAX have begun and
+     * not ended. status ends all. */
+    void (*download_begin)(struct device *device, void *host, const void *in, size_t bytes);
+    enum error_code (*download_end)(struct device *device, const void *host, struct error *error);
     /* Bytes of device memory that weights taken over so far occupy (less what gave way), and bytes
      * of host memory (of mapped files, as a rule) that they are read from in place. */
     size_t (*weight_bytes)(struct device *device);

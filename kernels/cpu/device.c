@@ -112,6 +112,11 @@ static void cpu_transfer(struct device *device, void *out, const void *in, size_
     cpu_copy(device, out, in, bytes);
 }
 
+static enum error_code cpu_download_end(struct device *device, const void *host,
+                                        struct error *error) {
+    return cpu_status(device, error);
+}
+
 static size_t cpu_weight_bytes(struct device *device) {
     return device->weight_bytes;
 }
@@ -163,6 +168,9 @@ const struct ops *ops_cpu(void) {
         .arena_open = cpu_arena_open,
         .upload = cpu_transfer,
         .download = cpu_transfer,
+        .staging_open = cpu_arena_open,
+        .download_begin = cpu_transfer,
+        .download_end = cpu_download_end,
         .repeat = cpu_repeat,
         .weight_bytes = cpu_weight_bytes,
         .mapped_bytes = cpu_mapped_bytes,

@@ -21,14 +21,21 @@ extern "C" {
  * the large cards, so that writing and reading it again costs little. */
 #define SCRATCH_BYTES ((size_t)32 << 20)
 #define WORKSPACE_BYTES                                                                            \
-    ((size_t)64 << 20)                   /* of cuBLASLt and cuDNN; Hopper's kernels ask for 32     \
-                                          */
+    ((size_t)64 << 20)  /* of cuBLASLt and cuDNN; Hopper's kernels ask for 32                      \
+                         */
+#define DOWNLOADS_MAX 4 /* OPS_DOWNLOADS_MAX: the kernel files do not see the table */
 #define STAGING_BYTES ((size_t)16 << 20) /* pinned host memory */
 
 struct graphs;    /* graphs.c: what repeats */
 struct residence; /* residence.c: where weights are */
 struct matmul;    /* matmul.c: cuBLASLt */
 struct convolve;  /* convolve.c: cuDNN */
+
+/* A download that has begun. */
+struct download {
+    const void *host; /* NULL: it has ended */
+    cudaEvent_t done;
+};
 
 struct device {
     int index;
@@ -44,6 +51,7 @@ struct device {
     struct residence *residence;
     struct matmul *matmul;
     struct convolve *convolve;
+    struct download downloads[DOWNLOADS_MAX];
     size_t weight_bytes;
     bool failed;
     struct error failure;

@@ -12,6 +12,8 @@
 /* Part of every task's key: raise it when a kernel's results change by a single bit. */
 #define KERNEL_GENERATION 2
 
+static_assert(DOWNLOADS_MAX == OPS_DOWNLOADS_MAX, "as many as the contract says");
+
 bool device_ready(struct device *device) {
     return !device->failed && device_noted(device, cudaSetDevice(device->index), "cudaSetDevice");
 }
@@ -59,6 +61,11 @@ static void cuda_close(struct device **device_pointer) {
     (void)cudaFree(device->workspace);
     (void)cudaFree(device->joined);
     (void)cudaFreeHost(device->staging);
+    for (int i = 0; i < DOWNLOADS_MAX; i++) {
+        if (device->downloads[i].done != NULL) {
+            (void)cudaEventDestroy(device->downloads[i].done);
+        }
+    }
     if (device->stream != NULL) {
         (void)cudaStreamDestroy(device->stream);
     }
@@ -110,6 +117,9 @@ static enum error_code take_memory(struct device *device, struct error *error) {
     if (code == cudaSuccess) {
         code = cudaMallocHost(&device->staging, STAGING_BYTES);
     }
+    for (int i = 0; i < DOWNLOADS_MAX && code == cudaSuccess; i++) {
+        code = cudaEventCreateWithFlags(&device->downloads[i].done, cudaEventDisableTiming);
+    }
     return code == cudaSuccess ? ERR_OK : refuse(error, device->index, code, "no stream or memory");
 }
 
@@ -154,15 +164,23 @@ static void cuda_info(struct device *device, struct device_info *out) {
     out->memory = device->properties.totalGlobalMem;
 }
 
-static enum error_code cuda_status(struct device *device, struct error *error) {
-    if (cudaSetDevice(device->index) == cudaSuccess) {
-        (void)device_noted(device, cudaStreamSynchronize(device->stream), "what was queued");
-    }
+/* The first failure, which is cleared. */
+static enum error_code report(struct device *device, struct error *error) {
     if (!device->failed) {
         return ERR_OK;
     }
     device->failed = false;
     return error_set(error, device->failure.code, "%s", device->failure.detail);
+}
+
+static enum error_code cuda_status(struct device *device, struct error *error) {
+    if (cudaSetDevice(device->index) == cudaSuccess) {
+        (void)device_noted(device, cudaStreamSynchronize(device->stream), "what was queued");
+    }
+    for (int i = 0; i < DOWNLOADS_MAX; i++) {
+        device->downloads[i].host = NULL;
+    }
+    return report(device, error);
 }
 
 static void release(void *base) {
@@ -203,6 +221,59 @@ static void cuda_download(struct device *device, void *host, const void *in, siz
                      "download")) {
         (void)device_noted(device, cudaStreamSynchronize(device->stream), "download");
     }
+}
+
+static void release_staging(void *base) {
+    (void)cudaFreeHost(base);
+}
+
+static enum error_code cuda_staging_open(struct device *device, struct arena *out, size_t bytes,
+                                         struct error *error) {
+    *out = (struct arena){0};
+    void *base = NULL;
+    size_t capacity = bytes > 0 ? bytes : ARENA_ALIGN;
+    cudaError_t code = cudaSetDevice(device->index);
+    if (code == cudaSuccess) {
+        code = cudaMallocHost(&base, capacity);
+    }
+    if (code != cudaSuccess) {
+        (void)cudaGetLastError();
+        return error_set(error, ERR_MEMORY, "GPU %d: no %zu bytes of pinned memory: %s",
+                         device->index, bytes, cudaGetErrorString(code));
+    }
+    *out = (struct arena){.base = base, .capacity = capacity, .release = release_staging};
+    return ERR_OK;
+}
+
+static struct download *download_of(struct device *device, const void *host) {
+    for (int i = 0; i < DOWNLOADS_MAX; i++) {
+        if (device->downloads[i].host == host) {
+            return &device->downloads[i];
+        }
+    }
+    return NULL;
+}
+
+static void cuda_download_begin(struct device *device, void *host, const void *in, size_t bytes) {
+    struct download *download = download_of(device, NULL);
+    assert(download != NULL && download_of(device, host) == NULL);
+    if (bytes > 0 && device_ready(device) &&
+        device_noted(device,
+                     cudaMemcpyAsync(host, in, bytes, cudaMemcpyDeviceToHost, device->stream),
+                     "download") &&
+        device_noted(device, cudaEventRecord(download->done, device->stream), "download")) {
+        download->host = host;
+    }
+}
+
+static enum error_code cuda_download_end(struct device *device, const void *host,
+                                         struct error *error) {
+    struct download *download = download_of(device, host);
+    if (download != NULL) {
+        (void)device_noted(device, cudaEventSynchronize(download->done), "download");
+        download->host = NULL;
+    }
+    return report(device, error);
 }
 
 static void cuda_copy(struct device *device, void *out, const void *x, size_t bytes) {
@@ -313,6 +384,9 @@ const struct ops vidloom_ops = {
     .arena_open = cuda_arena_open,
     .upload = cuda_upload,
     .download = cuda_download,
+    .staging_open = cuda_staging_open,
+    .download_begin = cuda_download_begin,
+    .download_end = cuda_download_end,
     .repeat = cuda_repeat,
     .weight_bytes = cuda_weight_bytes,
     .mapped_bytes = cuda_mapped_bytes,

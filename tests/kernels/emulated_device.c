@@ -261,6 +261,39 @@ static void a_cancelled_step_is_not_recorded(void **state) {
     step_close(&step, &arena);
 }
 
+/* -- downloads that do not wait -----------------------------------------------------------------
+ */
+
+static void a_download_keeps_what_was_there(void **state) {
+    (void)state;
+    struct device *device = open_device(USUAL, NULL);
+    struct arena arena, staging;
+    struct error error;
+    assert_int_equal(ops->arena_open(device, &arena, 1 << 16, &error), ERR_OK);
+    assert_int_equal(ops->staging_open(device, &staging, 1 << 16, &error), ERR_OK);
+    float *x = arena_alloc(&arena, 8 * sizeof *x), *host[OPS_DOWNLOADS_MAX];
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < OPS_DOWNLOADS_MAX; i++) {
+            float value = (float)(10 * round + i);
+            host[i] = (float *)(void *)staging.base + (ptrdiff_t)i * 64;
+            ops->upload(device, x + 7, &value, sizeof value);
+            ops->download_begin(device, host[i], x, 8 * sizeof *x);
+        }
+        /* In another order than they began; the last round by status, which ends all. */
+        for (int i = OPS_DOWNLOADS_MAX - 1; i >= 0; i--) {
+            assert_int_equal(round < 2 ? ops->download_end(device, host[i], &error)
+                                       : ops->status(device, &error),
+                             ERR_OK);
+            assert_true(host[i][7] == (float)(10 * round + i));
+        }
+    }
+    ops->download_begin(device, host[0], x, 0); /* nothing */
+    assert_int_equal(ops->download_end(device, host[0], &error), ERR_OK);
+    arena_close(&staging);
+    arena_close(&arena);
+    ops->device_close(&device);
+}
+
 /* -- weights that give way ----------------------------------------------------------------------
  */
 
@@ -385,6 +418,7 @@ int main(void) {
         cmocka_unit_test_teardown(more_keys_than_are_kept_are_still_right, buffers_free),
         cmocka_unit_test_teardown(what_cannot_be_recorded_still_runs, buffers_free),
         cmocka_unit_test_teardown(a_cancelled_step_is_not_recorded, buffers_free),
+        cmocka_unit_test(a_download_keeps_what_was_there),
         cmocka_unit_test_teardown(weights_give_way_to_work, buffers_free),
         cmocka_unit_test_teardown(weights_give_way_to_weights, buffers_free),
     };

@@ -3,9 +3,31 @@
 
 #include "worker/model/task.h"
 
-/* Download a chunk's pixels and hand them over. */
-static enum error_code emit(struct runtime *runtime, const struct decode_task *task,
-                            const void *pixels, int64_t frames, struct error *error) {
+#define PICTURES_MAX 4 /* of a latent frame */
+
+/* Chunks on their way to the sink: while it has one, the device makes the next. */
+struct chunks {
+    struct runtime *runtime;
+    const struct decode_task *task;
+    struct vae_stream stream;
+    struct arena staging; /* host: two chunks */
+    size_t chunk_bytes;   /* the most that one takes */
+    int64_t frames[2];    /* of each; 0: none is on its way there */
+};
+
+static uint8_t *staging_of(const struct chunks *chunks, int which) {
+    return chunks->staging.base + (size_t)which * chunks->chunk_bytes;
+}
+
+/* Queue the next chunk and the download of its pixels. */
+static enum error_code begin(struct chunks *chunks, int which, struct error *error) {
+    struct runtime *runtime = chunks->runtime;
+    const struct decode_task *task = chunks->task;
+    int64_t frames;
+    const void *pixels = vae_decode_next(&chunks->stream, task->latents, &frames);
+    chunks->frames[which] = pixels != NULL ? frames : 0;
+    if (pixels == NULL)
+        return ERR_OK;
     int64_t elements = frames * task->height * task->width * 3;
     size_t mark = runtime->work->used;
     uint8_t *rgb = work_alloc(runtime, elements, DTYPE_U8);
@@ -13,32 +35,47 @@ static enum error_code emit(struct runtime *runtime, const struct decode_task *t
     arena_reset(runtime->work, mark);
     if (runtime->work->measuring || task->sink == NULL)
         return ERR_OK;
-    enum error_code code = runtime->ops->status(runtime->device, error);
-    uint8_t *host = code == ERR_OK ? malloc((size_t)elements) : NULL;
-    if (code == ERR_OK && host == NULL)
-        code = error_set(error, ERR_MEMORY, "no memory for %lld frames", (long long)frames);
-    if (code == ERR_OK) {
-        runtime->ops->download(runtime->device, host, rgb, (size_t)elements);
-        code = task->sink(task->user, host, (int)frames, error);
+    if (chunks->staging.base == NULL) { /* no chunk is larger than the first two */
+        chunks->chunk_bytes =
+            (size_t)(PICTURES_MAX * chunks->stream.chunk) * (size_t)(elements / frames);
+        enum error_code code = runtime->ops->staging_open(runtime->device, &chunks->staging,
+                                                          2 * chunks->chunk_bytes, error);
+        if (code != ERR_OK)
+            return code;
     }
-    free(host);
-    return code;
+    runtime->ops->download_begin(runtime->device, staging_of(chunks, which), rgb, (size_t)elements);
+    return ERR_OK;
+}
+
+/* Wait for a chunk's pixels and hand them over. */
+static enum error_code finish(struct chunks *chunks, int which, struct error *error) {
+    struct runtime *runtime = chunks->runtime;
+    const struct decode_task *task = chunks->task;
+    if (runtime->work->measuring || task->sink == NULL)
+        return ERR_OK;
+    const uint8_t *rgb = staging_of(chunks, which);
+    enum error_code code = runtime->ops->download_end(runtime->device, rgb, error);
+    return code == ERR_OK ? task->sink(task->user, rgb, (int)chunks->frames[which], error) : code;
 }
 
 enum error_code decode_body(struct parts *parts, struct runtime *runtime, void *argument,
                             struct error *error) {
     const struct decode_task *task = argument;
-    struct vae_stream stream;
-    vae_stream_open(&stream, parts->vae, runtime, false, task->latent_frames,
+    struct chunks chunks = {.runtime = runtime, .task = task};
+    vae_stream_open(&chunks.stream, parts->vae, runtime, false, task->latent_frames,
                     task->height / task->space_stride, task->width / task->space_stride, 0);
-    int64_t frames;
-    const void *pixels = vae_decode_next(&stream, task->latents, &frames);
-    enum error_code code = ERR_OK;
-    while (pixels != NULL && code == ERR_OK) {
-        code = emit(runtime, task, pixels, frames, error);
+    enum error_code code = begin(&chunks, 0, error);
+    for (int which = 0; code == ERR_OK && chunks.frames[which] > 0; which = 1 - which) {
+        code = begin(&chunks, 1 - which, error);
         if (code == ERR_OK)
-            pixels = vae_decode_next(&stream, task->latents, &frames);
+            code = finish(&chunks, which, error);
     }
+    if (chunks.staging.base != NULL) { /* nothing may be on its way to it */
+        enum error_code status =
+            runtime->ops->status(runtime->device, code == ERR_OK ? error : NULL);
+        code = code == ERR_OK ? status : code;
+    }
+    arena_close(&chunks.staging);
     return code;
 }
 

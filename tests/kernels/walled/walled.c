@@ -180,6 +180,18 @@ static void walled_download(struct device *device, void *host, const void *in, s
     }
 }
 
+static enum error_code walled_staging_open(struct device *device, struct arena *out, size_t bytes,
+                                           struct error *error) {
+    (void)device;
+    return arena_open(out, bytes, error);
+}
+
+static enum error_code walled_download_end(struct device *device, const void *host,
+                                           struct error *error) {
+    expect_host(device, "download_end", host);
+    return walled_status(device, error);
+}
+
 static void walled_repeat(struct device *device, const void *key, size_t bytes,
                           bool (*queue)(void *context), void *context) {
     (void)device, (void)key, (void)bytes;
@@ -435,6 +447,9 @@ const struct ops vidloom_ops = {
     .arena_open = walled_arena_open,
     .upload = walled_upload,
     .download = walled_download,
+    .staging_open = walled_staging_open,
+    .download_begin = walled_download,
+    .download_end = walled_download_end,
     .repeat = walled_repeat,
     .weight_bytes = walled_weight_bytes,
     .mapped_bytes = walled_mapped_bytes,

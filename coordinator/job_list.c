@@ -101,136 +101,143 @@ struct csv_field {
     int line, column;
 };
 
-/* One record into fields[0..*count), texts in the scratch arena. *count 0 at the end of the text.
- * Columns count bytes of the line. */
-static enum error_code csv_read_record(struct list *list, struct csv_field *fields, int *count) {
-    const char *text = list->text;
-    size_t length = list->length;
-    *count = 0;
-    /* Blank lines between records are nothing. */
+/* The place is the list's; columns count bytes from the start of its line. */
+struct csv {
+    struct list *list;
+    size_t line_start;
+};
+
+static int csv_column(const struct csv *csv, size_t at) {
+    return (int)(at - csv->line_start) + 1;
+}
+
+/* The character there; -1 past the end. */
+static int csv_peek(const struct list *list, size_t at) {
+    return at < list->length ? (unsigned char)list->text[at] : -1;
+}
+
+static void csv_skip_blank_lines(struct list *list) {
     for (;;) {
         size_t at = list->at;
-        if (at < length && text[at] == '\r')
+        if (csv_peek(list, at) == '\r')
             at++;
-        if (at >= length) {
-            list->at = length;
-            return ERR_OK;
-        }
-        if (text[at] != '\n')
-            break;
+        if (at >= list->length)
+            list->at = list->length;
+        if (csv_peek(list, at) != '\n')
+            return;
         list->at = at + 1;
         list->line++;
     }
-    const size_t start = list->at;
-    size_t line_start = start;
-    for (;;) {
-        if (*count == LIMIT_CSV_COLUMNS)
-            return error_set(list->error, ERR_LIMIT, "%s:%d:%zu: more than %d columns", list->name,
-                             list->line, list->at - line_start + 1, LIMIT_CSV_COLUMNS);
-        struct csv_field *field = &fields[*count];
-        field->line = list->line;
-        field->column = (int)(list->at - line_start) + 1;
-        size_t at = list->at, used = 0, from = at;
-        bool quoted = at < length && text[at] == '"';
-        if (quoted) {
-            /* A first pass finds the end and the length, so that the copy is exact. */
-            int line = list->line;
-            size_t new_line_start = line_start;
-            for (at++;; at++) {
-                if (at >= length)
-                    return error_set(list->error, ERR_FORMAT,
-                                     "%s:%d:%d: a quote that is never closed", list->name,
-                                     field->line, field->column);
-                if (text[at] == '"') {
-                    if (at + 1 < length && text[at + 1] == '"')
-                        at++;
-                    else
-                        break;
-                } else if (text[at] == '\n') {
-                    line++;
-                    new_line_start = at + 1;
-                }
-                if (++used > LIMIT_PROMPT_LINE_BYTES)
-                    return error_set(list->error, ERR_LIMIT,
-                                     "%s:%d:%d: a field of more than %u bytes", list->name,
-                                     field->line, field->column, LIMIT_PROMPT_LINE_BYTES);
-            }
-            field->text = arena_alloc(list->scratch, used + 1);
-            if (!field->text)
-                return list_no_memory(list);
-            size_t put = 0;
-            for (size_t i = from + 1; i < at; i++) {
-                if (text[i] == '"')
-                    i++;
-                field->text[put++] = text[i];
-            }
-            field->text[put] = '\0';
-            list->line = line;
-            line_start = new_line_start;
-            at++;
-            if (at < length && text[at] != ',' && text[at] != '\n' && text[at] != '\r')
-                return error_set(
-                    list->error, ERR_FORMAT,
-                    "%s:%d:%zu: text after the closing quote; expected a comma or the end of the "
-                    "line (a quote inside a field is written twice)",
-                    list->name, list->line, at - line_start + 1);
-        } else {
-            while (at < length && text[at] != ',' && text[at] != '\n' && text[at] != '"')
-                at++;
-            if (at < length && text[at] == '"')
-                return error_set(list->error, ERR_FORMAT,
-                                 "%s:%d:%zu: a quote inside a field that does not start with one; "
-                                 "put the whole field in quotes and write the inner one twice",
-                                 list->name, list->line, at - line_start + 1);
-            used = at - from;
-            if (used && text[at - 1] == '\r' && (at >= length || text[at] == '\n'))
-                used--;
-            if (used > LIMIT_PROMPT_LINE_BYTES)
-                return error_set(list->error, ERR_LIMIT,
-                                 "%s:%d:%d: a field of %zu bytes; at most %u", list->name,
-                                 field->line, field->column, used, LIMIT_PROMPT_LINE_BYTES);
-            field->text = arena_strdup(list->scratch, text + from, used);
-            if (!field->text)
-                return list_no_memory(list);
-        }
-        field->length = used;
-        ++*count;
-        if (at < length && text[at] == '\r')
-            at++;
-        list->at = at < length ? at + 1 : length;
-        if (at >= length || text[at] == '\n') {
-            list->line++;
+}
+
+static enum error_code csv_too_long(const struct list *list, const struct csv_field *field) {
+    return error_set(list->error, ERR_LIMIT, "%s:%d:%d: a field of more than %u bytes", list->name,
+                     field->line, field->column, LIMIT_PROMPT_LINE_BYTES);
+}
+
+static enum error_code csv_read_quoted(struct csv *csv, struct csv_field *field) {
+    struct list *list = csv->list;
+    const char *text = list->text;
+    size_t from = list->at + 1, to = from;
+    /* A first pass finds the end and the length, so that the copy is exact. */
+    for (;; to++) {
+        if (to >= list->length)
+            return error_set(list->error, ERR_FORMAT, "%s:%d:%d: a quote that is never closed",
+                             list->name, field->line, field->column);
+        if (text[to] == '"' && csv_peek(list, ++to) != '"')
             break;
-        }
-        if (text[at] != ',')
-            return error_set(list->error, ERR_FORMAT, "%s:%d:%zu: a carriage return inside a line",
-                             list->name, list->line, at - line_start);
-        if (list->at - start > 16u * LIMIT_PROMPT_LINE_BYTES)
-            return error_set(list->error, ERR_LIMIT, "%s:%d:1: a record of more than %u bytes",
-                             list->name, list->line, 16u * LIMIT_PROMPT_LINE_BYTES);
-        if (list->at == length) { /* "a,b," ends with an empty field */
-            if (*count == LIMIT_CSV_COLUMNS)
-                return error_set(list->error, ERR_LIMIT, "%s:%d:1: more than %d columns",
-                                 list->name, list->line, LIMIT_CSV_COLUMNS);
-            fields[*count] = (struct csv_field){arena_strdup(list->scratch, "", 0), 0, list->line,
-                                                (int)(list->at - line_start) + 1};
-            if (!fields[*count].text)
-                return list_no_memory(list);
-            ++*count;
+        if (text[to] == '\n') {
             list->line++;
-            break;
+            csv->line_start = to + 1;
         }
+        if (++field->length > LIMIT_PROMPT_LINE_BYTES)
+            return csv_too_long(list, field);
     }
+    if (!(field->text = arena_alloc(list->scratch, field->length + 1)))
+        return list_no_memory(list);
+    for (size_t put = 0; put < field->length; from++) {
+        if (text[from] == '"')
+            from++;
+        field->text[put++] = text[from];
+    }
+    field->text[field->length] = '\0';
+    list->at = to;
+    int next = csv_peek(list, to);
+    if (next >= 0 && next != ',' && next != '\n' && next != '\r')
+        return error_set(list->error, ERR_FORMAT,
+                         "%s:%d:%d: text after the closing quote; expected a comma or the end of "
+                         "the line (a quote inside a field is written twice)",
+                         list->name, list->line, csv_column(csv, to));
     return ERR_OK;
 }
 
-static enum error_code list_read_csv(struct list *list) {
-    struct csv_field header[LIMIT_CSV_COLUMNS], fields[LIMIT_CSV_COLUMNS];
-    int columns, count;
-    list->line = 1;
-    enum error_code code = csv_read_record(list, header, &columns);
-    if (code)
-        return code;
+static enum error_code csv_read_plain(struct csv *csv, struct csv_field *field) {
+    struct list *list = csv->list;
+    const char *text = list->text + list->at;
+    size_t left = list->length - list->at, used = 0;
+    while (used < left && text[used] != ',' && text[used] != '\n' && text[used] != '"')
+        used++;
+    if (used < left && text[used] == '"')
+        return error_set(list->error, ERR_FORMAT,
+                         "%s:%d:%d: a quote inside a field that does not start with one; put the "
+                         "whole field in quotes and write the inner one twice",
+                         list->name, list->line, csv_column(csv, list->at + used));
+    list->at += used;
+    if (used && text[used - 1] == '\r' && csv_peek(list, list->at) != ',')
+        used--;
+    if (used > LIMIT_PROMPT_LINE_BYTES)
+        return csv_too_long(list, field);
+    field->length = used;
+    field->text = arena_strdup(list->scratch, text, used);
+    return field->text ? ERR_OK : list_no_memory(list);
+}
+
+/* Past what ends a field; *more: the record has another one. */
+static enum error_code csv_read_separator(struct csv *csv, bool *more) {
+    struct list *list = csv->list;
+    if (csv_peek(list, list->at) == '\r')
+        list->at++;
+    int next = csv_peek(list, list->at);
+    if (next >= 0 && next != ',' && next != '\n')
+        return error_set(list->error, ERR_FORMAT, "%s:%d:%d: a carriage return inside a line",
+                         list->name, list->line, csv_column(csv, list->at) - 1);
+    *more = next == ',';
+    if (next >= 0)
+        list->at++;
+    if (!*more)
+        list->line++;
+    return ERR_OK;
+}
+
+/* One record into fields[0..*count), texts in the scratch arena. *count 0 at the end of the text.
+ */
+static enum error_code csv_read_record(struct list *list, struct csv_field *fields, int *count) {
+    csv_skip_blank_lines(list);
+    struct csv csv = {list, list->at};
+    const size_t start = list->at;
+    enum error_code code = ERR_OK;
+    bool more = start < list->length;
+    *count = 0;
+    while (more && !code) {
+        if (*count == LIMIT_CSV_COLUMNS)
+            return error_set(list->error, ERR_LIMIT, "%s:%d:%d: more than %d columns", list->name,
+                             list->line, csv_column(&csv, list->at), LIMIT_CSV_COLUMNS);
+        if (list->at - start > 16U * LIMIT_PROMPT_LINE_BYTES)
+            return error_set(list->error, ERR_LIMIT, "%s:%d:1: a record of more than %u bytes",
+                             list->name, list->line, 16U * LIMIT_PROMPT_LINE_BYTES);
+        struct csv_field *field = &fields[(*count)++];
+        *field = (struct csv_field){.line = list->line, .column = csv_column(&csv, list->at)};
+        code = csv_peek(list, list->at) == '"' ? csv_read_quoted(&csv, field)
+                                               : csv_read_plain(&csv, field);
+        if (!code)
+            code = csv_read_separator(&csv, &more);
+    }
+    return code;
+}
+
+/* The keys that the columns are: known ones, each once. */
+static enum error_code csv_check_header(const struct list *list, const struct csv_field *header,
+                                        int columns) {
     if (!columns)
         return error_set(list->error, ERR_FORMAT,
                          "%s:1:1: an empty list; expected a header that names the keys, e.g. "
@@ -253,41 +260,56 @@ static enum error_code list_read_csv(struct list *list) {
                 return error_set(list->error, ERR_FORMAT, "%s:%d:%d: two columns are called \"%s\"",
                                  list->name, header[i].line, header[i].column, header[i].text);
     }
-    size_t mark = list->scratch->used;
-    for (;;) {
+    return ERR_OK;
+}
+
+/* A record as a mapping of what is not empty. */
+static enum error_code csv_give(struct list *list, const struct csv_field *header,
+                                const struct csv_field *fields, int count) {
+    struct yaml *row = list_node(list, YAML_MAPPING, fields[0].line, 1);
+    if (!row)
+        return list_no_memory(list);
+    const struct yaml **link = &row->child;
+    for (int i = 0; i < count; i++) {
+        if (!fields[i].length)
+            continue;
+        struct yaml *node = list_node(list, YAML_SCALAR, fields[i].line, fields[i].column);
+        if (!node)
+            return list_no_memory(list);
+        node->key = header[i].text;
+        node->key_line = fields[i].line;
+        node->key_column = fields[i].column;
+        node->text = fields[i].text;
+        node->length = fields[i].length;
+        *link = node;
+        link = &node->next;
+        row->length++;
+    }
+    return list->sink(list->user, row, false, list->error);
+}
+
+static enum error_code list_read_csv(struct list *list) {
+    struct csv_field header[LIMIT_CSV_COLUMNS], fields[LIMIT_CSV_COLUMNS];
+    int columns, count;
+    list->line = 1;
+    enum error_code code = csv_read_record(list, header, &columns);
+    if (!code)
+        code = csv_check_header(list, header, columns);
+    const size_t mark = list->scratch->used;
+    while (!code) {
+        arena_reset(list->scratch, mark);
         code = csv_read_record(list, fields, &count);
         if (code || !count)
-            return code;
+            break;
         if (count != columns)
             return error_set(list->error, ERR_FORMAT,
                              "%s:%d:1: %d field%s; the header names %d column%s%s", list->name,
                              fields[0].line, count, count == 1 ? "" : "s", columns,
                              columns == 1 ? "" : "s",
                              count > columns ? " (a field with a comma in it needs quotes)" : "");
-        struct yaml *row = list_node(list, YAML_MAPPING, fields[0].line, 1);
-        if (!row)
-            return list_no_memory(list);
-        const struct yaml **link = &row->child;
-        for (int i = 0; i < count; i++) {
-            if (!fields[i].length)
-                continue;
-            struct yaml *node = list_node(list, YAML_SCALAR, fields[i].line, fields[i].column);
-            if (!node)
-                return list_no_memory(list);
-            node->key = header[i].text;
-            node->key_line = fields[i].line;
-            node->key_column = fields[i].column;
-            node->text = fields[i].text;
-            node->length = fields[i].length;
-            *link = node;
-            link = &node->next;
-            row->length++;
-        }
-        code = list->sink(list->user, row, false, list->error);
-        if (code)
-            return code;
-        arena_reset(list->scratch, mark);
+        code = csv_give(list, header, fields, count);
     }
+    return code;
 }
 
 /* -- JSON lines ------------------------------------------------------------------------------- */

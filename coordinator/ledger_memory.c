@@ -143,84 +143,101 @@ static struct publication_row *find_publication(const struct ledger_memory *self
     return NULL;
 }
 
+static bool add_job(struct ledger_memory *self, const struct ledger_job *job) {
+    struct job_row *row = table_add(&self->jobs, sizeof *row);
+    if (!row)
+        return false;
+    row->row = *job;
+    row->row.name = row->name = copy(job->name);
+    row->row.yaml = row->yaml = copy_bytes(job->yaml, job->yaml_length);
+    row->row.document = row->document = copy_bytes(job->document, job->document_length);
+    row->row.submission = row->submission = copy(job->submission);
+    return row->name && row->yaml && row->document && row->submission;
+}
+
+static void set_job_state(struct ledger_memory *self, const struct ledger_job *job) {
+    struct job_row *row = find_job(self, job->id);
+    if (row)
+        row->row.state = job->state;
+}
+
+static bool put_video(struct ledger_memory *self, const struct ledger_video *video) {
+    struct video_row *rows = self->videos.rows, *row = NULL;
+    for (size_t i = 0; i < self->videos.count && !row; i++)
+        if (rows[i].row.job == video->job && rows[i].row.video == video->video)
+            row = &rows[i];
+    if (!row && !(row = table_add(&self->videos, sizeof *row)))
+        return false;
+    free(row->class);
+    free(row->detail);
+    row->row = *video;
+    row->row.class = row->class = copy(video->class);
+    row->row.detail = row->detail = copy(video->detail);
+    return row->class && row->detail;
+}
+
+static void set_result_gone(struct ledger_memory *self, const struct ledger_result *result) {
+    struct result_row *row = find_result(self, &result->key, result->class);
+    if (row)
+        row->gone = true;
+}
+
+static bool add_attempt(struct ledger_memory *self, const struct ledger_attempt *attempt) {
+    struct attempt_row *row = table_add(&self->attempts, sizeof *row);
+    if (!row)
+        return false;
+    row->row = *attempt;
+    row->row.worker = row->worker = copy(attempt->worker);
+    row->row.class = row->class = copy(attempt->class);
+    row->row.detail = row->detail = copy(attempt->detail);
+    return row->worker && row->class && row->detail;
+}
+
+static bool put_publication(struct ledger_memory *self,
+                            const struct ledger_publication *publication) {
+    struct publication_row *row = find_publication(self, publication->path);
+    if (!row && !(row = table_add(&self->publications, sizeof *row)))
+        return false;
+    char *path = copy(publication->path), *staged = copy(publication->staged);
+    bool replaces = row->path && (row->row.done || row->row.replaces);
+    free(row->path);
+    free(row->staged);
+    row->row = *publication;
+    row->row.replaces = replaces || row->row.done;
+    row->row.path = row->path = path;
+    row->row.staged = row->staged = staged;
+    return path && staged;
+}
+
+static bool add_event(struct ledger_memory *self, const struct ledger_event *event) {
+    struct event_row *row = table_add(&self->events, sizeof *row);
+    if (!row)
+        return false;
+    row->row = *event;
+    row->row.text = row->text = copy(event->text);
+    return row->text != NULL;
+}
+
 static bool apply_one(struct ledger_memory *self, const struct ledger_record *record) {
     switch (record->kind) {
-    case LEDGER_JOB: {
-        struct job_row *row = table_add(&self->jobs, sizeof *row);
-        if (!row)
-            return false;
-        row->row = record->job;
-        row->row.name = row->name = copy(record->job.name);
-        row->row.yaml = row->yaml = copy_bytes(record->job.yaml, record->job.yaml_length);
-        row->row.document = row->document =
-            copy_bytes(record->job.document, record->job.document_length);
-        row->row.submission = row->submission = copy(record->job.submission);
-        return row->name && row->yaml && row->document && row->submission;
-    }
-    case LEDGER_JOB_STATE: {
-        struct job_row *row = find_job(self, record->job.id);
-        if (row)
-            row->row.state = record->job.state;
+    case LEDGER_JOB:
+        return add_job(self, &record->job);
+    case LEDGER_JOB_STATE:
+        set_job_state(self, &record->job);
         return true;
-    }
-    case LEDGER_VIDEO: {
-        struct video_row *rows = self->videos.rows, *row = NULL;
-        for (size_t i = 0; i < self->videos.count && !row; i++)
-            if (rows[i].row.job == record->video.job && rows[i].row.video == record->video.video)
-                row = &rows[i];
-        if (!row)
-            row = table_add(&self->videos, sizeof *row);
-        if (!row)
-            return false;
-        free(row->class);
-        free(row->detail);
-        row->row = record->video;
-        row->row.class = row->class = copy(record->video.class);
-        row->row.detail = row->detail = copy(record->video.detail);
-        return row->class && row->detail;
-    }
+    case LEDGER_VIDEO:
+        return put_video(self, &record->video);
     case LEDGER_RESULT:
         return add_result(self, &record->result);
-    case LEDGER_RESULT_GONE: {
-        struct result_row *row = find_result(self, &record->result.key, record->result.class);
-        if (row)
-            row->gone = true;
+    case LEDGER_RESULT_GONE:
+        set_result_gone(self, &record->result);
         return true;
-    }
-    case LEDGER_ATTEMPT: {
-        struct attempt_row *row = table_add(&self->attempts, sizeof *row);
-        if (!row)
-            return false;
-        row->row = record->attempt;
-        row->row.worker = row->worker = copy(record->attempt.worker);
-        row->row.class = row->class = copy(record->attempt.class);
-        row->row.detail = row->detail = copy(record->attempt.detail);
-        return row->worker && row->class && row->detail;
-    }
-    case LEDGER_PUBLICATION: {
-        struct publication_row *row = find_publication(self, record->publication.path);
-        if (!row)
-            row = table_add(&self->publications, sizeof *row);
-        if (!row)
-            return false;
-        char *path = copy(record->publication.path), *staged = copy(record->publication.staged);
-        bool replaces = row->path && (row->row.done || row->row.replaces);
-        free(row->path);
-        free(row->staged);
-        row->row = record->publication;
-        row->row.replaces = replaces || row->row.done;
-        row->row.path = row->path = path;
-        row->row.staged = row->staged = staged;
-        return path && staged;
-    }
-    case LEDGER_EVENT: {
-        struct event_row *row = table_add(&self->events, sizeof *row);
-        if (!row)
-            return false;
-        row->row = record->event;
-        row->row.text = row->text = copy(record->event.text);
-        return row->text != NULL;
-    }
+    case LEDGER_ATTEMPT:
+        return add_attempt(self, &record->attempt);
+    case LEDGER_PUBLICATION:
+        return put_publication(self, &record->publication);
+    case LEDGER_EVENT:
+        return add_event(self, &record->event);
     }
     return false;
 }

@@ -216,6 +216,7 @@ static enum error_code entry_open(struct models *models, struct entry *entry, in
     struct model_options options = {.stages = entry->stages | stages,
                                     .dtype = models->config.dtype,
                                     .weights = identity->weights,
+                                    .info = &info,
                                     .loras = loras,
                                     .lora_count = identity->lora_count};
     entry_close(entry);

@@ -166,7 +166,11 @@ enum error_code model_open(struct model **out, const struct ops *ops, struct dev
                                       .made = &model->made,
                                       .work = &model->work};
     /* Of the whole folder, whatever is opened of it: the hash must not depend on the stages. */
-    enum error_code code = model_read_info(&model->info, folder, error);
+    enum error_code code = ERR_OK;
+    if (options->info != NULL)
+        model->info = *options->info;
+    else
+        code = model_read_info(&model->info, folder, error);
     if (code == ERR_OK)
         code = streamer_open(&model->runtime.streamer, error);
     if (code == ERR_OK)

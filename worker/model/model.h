@@ -93,7 +93,10 @@ struct model_options {
     /* Called when a task begins that reads weights in every pass, and it is not as it was the last
      * time; may be NULL. */
     stream_notice streaming;
-    void *user;                     /* its */
+    void *user; /* its */
+    /* What model_read_info has just said of the folder: hashing its files once more takes most of
+     * the time of an opening. NULL: read it. */
+    const struct model_info *info;
     const struct model_lora *loras; /* [lora_count], in the order in which they are added */
     int lora_count;
 };

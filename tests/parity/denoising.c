@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "tests/parity/parity.h"
 #include "worker/model/model.h"
 
@@ -57,14 +58,54 @@ static enum error_code run_pass(struct parity_result *result, struct parity_benc
     return code;
 }
 
+#define LORAS_MAX 4
+
+struct loras {
+    char path[LORAS_MAX][FILE_PATH_BYTES];
+    struct model_lora lora[LORAS_MAX];
+    int count;
+};
+
+/* lora_files: names with a NUL after each, of files in the model's loras/; lora_strengths. */
+static enum error_code read_loras(struct loras *out, const struct parity_given *given,
+                                  struct error *error) {
+    const struct tensor *files = parity_find(given->tensors, "lora_files");
+    const char *name = files != NULL ? files->data : NULL, *end = name;
+    enum error_code code = ERR_OK;
+    out->count = 0;
+    if (files != NULL)
+        end += tensor_elements(files);
+    if (files != NULL && (files->dtype != DTYPE_U8 || name == end || end[-1] != 0))
+        return error_set(error, ERR_FORMAT, "the case's names of LoRA files do not end");
+    for (; name != end && code == ERR_OK; name += strlen(name) + 1) {
+        int i = out->count++;
+        char folder[FILE_PATH_BYTES];
+        if (i == LORAS_MAX)
+            return error_set(error, ERR_LIMIT, "a case of more than %d LoRAs", LORAS_MAX);
+        code = file_join(folder, given->folder, "loras", error);
+        if (code == ERR_OK)
+            code = file_join(out->path[i], folder, name, error);
+        out->lora[i].path = out->path[i];
+        out->lora[i].strength = (float)parity_number(given->tensors, "lora_strengths", i, 1);
+    }
+    return code;
+}
+
 enum error_code parity_transformer(struct parity_result *result, const struct parity_given *given,
                                    struct error *error) {
     struct parity_bench bench;
     struct model_config config;
     struct denoiser denoiser = {.alone = false};
+    struct loras loras;
     enum error_code code = parity_bench_open(&bench, given, error);
     if (code == ERR_OK)
         code = config_read_model(&config, given->folder, error);
+    if (code == ERR_OK)
+        code = read_loras(&loras, given, error);
+    if (code == ERR_OK) {
+        config.window.loras = loras.lora;
+        config.window.lora_count = loras.count;
+    }
     if (code == ERR_OK)
         code =
             denoiser_open(&denoiser, &bench.runtime, given->folder, &config.window, false, error);

@@ -6,7 +6,7 @@
 # Makes random models of every published kind at these shapes with the pinned reference (in a virtual environment
 # of its own, which the first run installs: some GB), runs our code over them in f32 and bf16, prints a line a
 # case with its relative error and bound, and exits 1 if one is over. NAME is a model (umt5, clip, t2v, i2v, flf2v,
-# ti2v, t2v-a14b, i2v-a14b) or a part of a case's name (transformer, trajectory, decode, euler, …).
+# ti2v, t2v-a14b, i2v-a14b) or a part of a case's name (transformer, lora, trajectory, decode, euler, …).
 # Everything it makes is under build/. With --golden it makes the committed cases again instead.
 set -eu
 cd "$(dirname "$0")/../.."

@@ -8,6 +8,7 @@ import transformers
 
 import autoencoder
 import clip
+import lora
 import models
 import text
 import trajectory
@@ -53,6 +54,7 @@ def main():
         pipelines = models.make(a.out, shapes, kind)
         usual = pipelines[0] or pipelines[1]
         transformer.make(a.out, shapes, kind, usual)
+        lora.make(a.out, shapes, kind, usual)
         trajectory.make(a.out, shapes, kind, *pipelines)
         if a.golden and not kind.image and not kind.prefix:
             shutil.rmtree(a.out / kind.name / "vae")  # nothing of it is run

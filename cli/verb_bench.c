@@ -13,6 +13,7 @@
 #include "cli/job_source.h"
 #include "cli/report.h"
 #include "kernels/bench.h"
+#include "worker/model/speed_models.h"
 
 #define REPORT_BYTES_MAX (1u << 20)
 
@@ -46,12 +47,35 @@ static enum error_code bench_kernels(struct report *report, const struct bench_v
     return code;
 }
 
+/* -- a GPU: the figures of ops/gpu/figures.txt ------------------------------------------------- */
+
+static void add_figure(void *user, const struct figure *figure) {
+    struct report_row *row = report_add(user, figure->value, figure->unit, "%s", figure->what);
+    if (row)
+        row->lower_better = strcmp(figure->unit, "s") == 0;
+}
+
+static enum error_code bench_device(struct report *report, const struct bench_values *values,
+                                    const struct ops *ops, const struct device_config *device,
+                                    struct error *error) {
+    const struct speed_config config = {
+        .ops = ops, .device = *device, .small = values->quick, .put = add_figure, .user = report};
+    enum error_code code = ERR_OK;
+    if (values->what == WHAT_ALL || values->what == WHAT_KERNELS)
+        code = speed_kernels(&config, error);
+    if (code == ERR_OK && (values->what == WHAT_ALL || values->what == WHAT_WAN))
+        code = speed_models(&config, error);
+    return code;
+}
+
 /* -- the whole way
  * --------------------------------------------------------------------------------- */
 
 /* Become `vidloom run` in `folder`, silently. Never returns. */
-static void become_run(const char *folder, const char *program, const char *threads) {
-    const char *arguments[] = {"vidloom", "run", "--quiet", "--threads", threads, "job.yaml", NULL};
+static void become_run(const char *folder, const char *program, const char *threads,
+                       const char *device) {
+    const char *arguments[] = {"vidloom",  "run",  "--quiet",  "--threads", threads,
+                               "--device", device, "job.yaml", NULL};
     if (chdir(folder) == 0)
         execv(program, (char *const *)arguments);
     _exit(127);
@@ -59,7 +83,7 @@ static void become_run(const char *folder, const char *program, const char *thre
 
 /* A fresh process, so that its peak memory is its own. */
 static enum error_code time_run(double *seconds, double *peak_mib, const char *folder,
-                                int64_t threads, struct error *error) {
+                                int64_t threads, const char *device, struct error *error) {
     char program[FILE_PATH_BYTES], count[24];
     struct rusage usage;
     int status;
@@ -71,7 +95,7 @@ static enum error_code time_run(double *seconds, double *peak_mib, const char *f
     int64_t start = clock_monotonic_ns();
     pid_t child = fork();
     if (child == 0)
-        become_run(folder, program, count);
+        become_run(folder, program, count, device);
     if (child < 0 || wait4(child, &status, 0, &usage) != child)
         return error_set(error, ERR_MEMORY, "no process for the benchmark");
     *seconds = (double)(clock_monotonic_ns() - start) / 1e9;
@@ -94,7 +118,7 @@ static enum error_code write_job(const char *folder, const char *model, double s
 }
 
 static enum error_code bench_model(struct report *report, const struct bench_values *values,
-                                   struct error *error) {
+                                   const char *device, struct error *error) {
     char models[FILE_PATH_BYTES], model[FILE_PATH_BYTES], absolute[PATH_MAX];
     char folder[] = "/tmp/vidloom-bench-XXXXXX";
     double took = 0, peak = 0;
@@ -106,7 +130,7 @@ static enum error_code bench_model(struct report *report, const struct bench_val
         return error_set(error, ERR_IO, "no folder for the benchmark");
     code = write_job(folder, absolute, values->seconds, error);
     if (code == ERR_OK)
-        code = time_run(&took, &peak, folder, values->backend.threads, error);
+        code = time_run(&took, &peak, folder, values->backend.threads, device, error);
     struct error ignored;
     if (file_remove_tree(folder, &ignored) != ERR_OK && code == ERR_OK)
         code = error_set(error, ERR_IO, "%s", ignored.detail);
@@ -143,12 +167,15 @@ static enum error_code measure(struct report *report, const struct bench_values 
     snprintf(report->device, sizeof report->device, "%s", info.name);
     snprintf(report->class, sizeof report->class, "%s", info.class);
     ops->device_close(&device);
-    if (values->what == WHAT_ALL || values->what == WHAT_KERNELS)
+    bool on_cpu = ops == ops_cpu();
+    if (!on_cpu)
+        code = bench_device(report, values, ops, &config, error);
+    if (on_cpu && (values->what == WHAT_ALL || values->what == WHAT_KERNELS))
         code = bench_kernels(report, values, error);
-    if (code == ERR_OK && (values->what == WHAT_ALL || values->what == WHAT_WAN))
+    if (on_cpu && code == ERR_OK && (values->what == WHAT_ALL || values->what == WHAT_WAN))
         code = bench_wan(report, &config, values->quick, error);
     if (code == ERR_OK && (values->what == WHAT_ALL || values->what == WHAT_VIDEO))
-        code = bench_model(report, values, error);
+        code = bench_model(report, values, devices.items[0].name, error);
     return code;
 }
 
@@ -280,8 +307,10 @@ const struct verb verb_bench = {
                "step of Wan2.1's 1.3B transformer, in bf16 and with int8 weights, and its VAE's "
                "decode, full width, random weights, with their shares of oneDNN's large bf16 "
                "product and convolution; then a model from job file to finished video, with its "
-               "peak memory. For "
-               "numbers worth keeping nothing else should run meanwhile.",
+               "peak memory. On a GPU: attention, linear layers, convolutions and elementwise "
+               "operations at Wan2.1's shapes, its decoder and four steps of its 1.3B transformer "
+               "on 81 frames of 480x832, then the model to the video. For numbers worth keeping "
+               "nothing else should run meanwhile.",
     .options = options,
     .option_count = sizeof options / sizeof *options,
     .values_bytes = sizeof(struct bench_values),

@@ -1,41 +1,68 @@
 #!/bin/sh
-# The CUDA table against plain C: sh ops/gpu/check.sh [--table NAME:INDEX] [--only PART]
+# The CUDA table against plain C and against what is asked of it:
+#
+#     sh ops/gpu/check.sh [--table NAME:INDEX] [--only PART,...] [--size full|small]
+#                         [--report FILE] [--commit ID]
+#
 # Needs nvcc, CMake, ninja or make, a C++ compiler; no network and none of the worker's libraries.
-# PART, with the time to expect on 16 cores:
+# PART, with the time to expect on 16 cores and one H200:
 #   build      the bare build with the CUDA table and its tests; 2 minutes
 #   resources  registers and spills of attention against ops/gpu/resources.txt; 20 seconds
 #   vectors    every operation's tests over the table; 1 minute
 #   models     text encoder, transformer, VAE, samplers and whole requests against the tensors that the
 #              published classes gave; 1 minute
+#   bench      speed at Wan2.1's shapes with random weights beside the machine's ceilings, and PyTorch
+#              on the same shapes where it is installed; 2 minutes
 #   memory     the operations' tests under compute-sanitizer's memcheck, where it is installed; 4 minutes
+# --report puts the figures into FILE, between its two marks (ops/gpu/RESULTS.md); a figure that was not
+# measured is "compiled, not yet run" there. --commit: where there is no git to ask.
 # Tables for machines without a GPU, so that this script is tested too: cpu:0 and walled:0 (neither
-# needs nvcc), emulated:0 and emulated:1 (of Hopper's kind; slow). Ends with "N passed, N failed"; the exit status is 1 when one
-# failed.
+# needs nvcc; bench with --size small), emulated:0 and emulated:1 (of Hopper's kind; slow).
+# Ends with one table and "N passed, N failed"; the exit status is 1 when one failed.
 set -eu
 cd "$(dirname "$0")/../.."
 PATH=$PATH:/usr/local/cuda/bin
 table=cuda:0
 only=all
+size=full
+report=
+commit=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
 while [ $# -gt 1 ]; do
     case $1 in
         --table) table=$2 ;;
         --only) only=$2 ;;
+        --size) size=$2 ;;
+        --report) report=$2 ;;
+        --commit) commit=$2 ;;
         *) echo "check.sh: what is $1?" >&2; exit 2 ;;
     esac
     shift 2
 done
 [ $# -eq 0 ] || { echo "check.sh: $1 wants a value" >&2; exit 2; }
-case $only in
-    all | build | resources | vectors | models | memory) ;;
-    *) echo "check.sh: there is no part '$only'" >&2; exit 2 ;;
+for name in $(echo "$only" | tr , ' '); do
+    case $name in
+        all | build | resources | vectors | models | bench | memory) ;;
+        *) echo "check.sh: there is no part '$name'" >&2; exit 2 ;;
+    esac
+done
+case $size in
+    full | small) ;;
+    *) echo "check.sh: there is no size '$size': full or small" >&2; exit 2 ;;
 esac
 case ${table%%:*} in
     cpu | walled) build=build-bare cuda=OFF ;;
     *) build=build-cuda-bare cuda=ON ;;
 esac
+operations="rows layout linear int8 conv attention attention8"
 jobs=$(nproc)
 passed=0
 failed=0
+lines=$build/check-figures.txt # "key<TAB>value<TAB>unit<TAB>what"
+parts=$build/check-parts.txt   # what was done, for the table at the end
+
+say() {
+    echo "$1" | tee -a "$parts"
+}
 
 # step NAME COMMAND...: run, count, show the end of a failure's output.
 step() {
@@ -44,16 +71,19 @@ step() {
     begun=$(date +%s)
     if "$@" >"$build/check.log" 2>&1; then
         passed=$((passed + 1))
-        echo "$title: passed, $(($(date +%s) - begun)) s"
+        say "$title: passed, $(($(date +%s) - begun)) s"
     else
         failed=$((failed + 1))
         tail -n 30 "$build/check.log"
-        echo "$title: FAILED, $(($(date +%s) - begun)) s"
+        say "$title: FAILED, $(($(date +%s) - begun)) s"
     fi
 }
 
 part() {
-    [ "$only" = all ] || [ "$only" = "$1" ]
+    case ,$only, in
+        *,all,* | *,"$1",*) return 0 ;;
+    esac
+    return 1
 }
 
 # The table is looked for beside the program that loads it.
@@ -62,7 +92,7 @@ place_table() {
     [ "$library" != libvidloom_cpu.so ] || return 0
     from=$build/$library
     [ -f "$from" ] || from=$build/tests/kernels/$library
-    for folder in tests/kernels tests/worker/model tests/parity; do
+    for folder in tests/kernels tests/worker/model tests/parity worker/model; do
         [ "$from" = "$build/$folder/$library" ] || cp "$from" "$build/$folder/" || return 1
     done
 }
@@ -72,30 +102,84 @@ build_all() {
         cmake --build "$build" -j "$jobs" && place_table
 }
 
+# What is printed before a failure counts.
+measure_ours() {
+    timeout 300 "$build/worker/model/vidloom_speed" --table "$table" --size "$size" >>"$lines"
+}
+
+measure_torch() {
+    timeout 240 python3 ops/gpu/torch_bench.py --size "$size" >>"$lines"
+}
+
+# Clocks and power while it measures: they explain a slow run.
+watch_card() {
+    command -v nvidia-smi >/dev/null || return 0
+    nvidia-smi --id="${table##*:}" --query-gpu=clocks.sm,power.draw,temperature.gpu \
+        --format=csv,noheader,nounits --loop-ms=500 >"$build/check-clocks.txt" 2>/dev/null &
+    watcher=$!
+}
+
+say_clocks() {
+    [ -n "${watcher:-}" ] || return 0
+    kill "$watcher" 2>/dev/null || true
+    wait "$watcher" 2>/dev/null || true
+    sort -n "$build/check-clocks.txt" | awk -F', ' '
+        { clock[NR] = $1; power = $2 > power ? $2 : power; heat = $3 > heat ? $3 : heat }
+        END {
+            if (NR > 0)
+                printf "clocks while measuring: %s to %s MHz, median %s; at most %s W, %s C\n",
+                    clock[1], clock[NR], clock[int((NR + 1) / 2)], power, heat
+        }' | tee -a "$parts"
+}
+
+show_figures() {
+    sh ops/gpu/table.sh "$lines"
+}
+
+# "card, driver; date, commit" of the report.
+stamp() {
+    card=$(awk -F '\t' '$1 == "device" { print $4 }' "$lines")
+    if [ "${table%%:*}" = cuda ] && command -v nvidia-smi >/dev/null; then
+        card=$(nvidia-smi --id="${table##*:}" --query-gpu=name,driver_version \
+            --format=csv,noheader | sed 's/, /, driver /')
+    fi
+    echo "$card; $(date -u +%F), commit $commit"
+}
+
+# The lines between the marks of $report are replaced; a new file has nothing else.
+write_report() {
+    [ -f "$report" ] || printf '<!-- figures -->\n<!-- end of figures -->\n' >"$report"
+    sh ops/gpu/table.sh "$lines" "$(stamp)" >"$build/check-report.txt" || true
+    awk -v table="$build/check-report.txt" '
+        /^<!-- end of figures -->/ { within = 0; marks++ }
+        !within { print }
+        /^<!-- figures -->/ {
+            within = 1
+            marks++
+            while ((getline line < table) > 0) print line
+        }
+        END { exit marks != 2 }
+    ' "$report" >"$report.new" && mv "$report.new" "$report"
+}
+
 mkdir -p "$build"
+: >"$parts"
+: >"$lines"
 if command -v nvidia-smi >/dev/null; then
-    nvidia-smi --query-gpu=name,driver_version,clocks.sm,power.limit --format=csv,noheader || true
+    say "$(nvidia-smi --query-gpu=name,driver_version,clocks.sm,power.limit --format=csv,noheader || true)"
 fi
-echo "commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown), $(date -u +%F), table $table"
+say "commit $commit, $(date -u +%F), table $table"
 if part build; then
     step build build_all
 fi
 if part resources && [ "$cuda" = ON ]; then
     step resources sh ops/gpu/resources.sh
 fi
-for name in rows layout linear int8 conv attention; do
-    program=$build/tests/kernels/test_kernels_$name
-    if part vectors; then
-        step "vectors: $name" timeout 300 "$program" "$table"
-    fi
-    if part memory; then
-        if command -v compute-sanitizer >/dev/null && [ "${table%%:*}" = cuda ]; then
-            step "memory: $name" timeout 300 compute-sanitizer --error-exitcode 9 "$program" "$table"
-        else
-            echo "memory: $name: skipped: no compute-sanitizer, or a table without a GPU"
-        fi
-    fi
-done
+if part vectors; then
+    for name in $operations; do
+        step "vectors: $name" timeout 300 "$build/tests/kernels/test_kernels_$name" "$table"
+    done
+fi
 if part models; then
     for name in parity vae sampler; do
         step "models: $name" timeout 600 "$build/tests/worker/model/test_model_$name" \
@@ -104,5 +188,28 @@ if part models; then
     step "models: golden" timeout 600 "$build/tests/parity/parity" tests/parity/golden \
         --table "$table"
 fi
+if part bench; then
+    watch_card
+    step "bench: ours" measure_ours
+    step "bench: PyTorch" measure_torch
+    say_clocks
+fi
+if part memory; then
+    for name in $operations; do
+        if command -v compute-sanitizer >/dev/null && [ "${table%%:*}" = cuda ]; then
+            step "memory: $name" timeout 300 compute-sanitizer --error-exitcode 9 \
+                "$build/tests/kernels/test_kernels_$name" "$table"
+        else
+            say "memory: $name: skipped: no compute-sanitizer, or a table without a GPU"
+        fi
+    done
+fi
+[ -z "$report" ] || step "report: $report" write_report
+if [ -s "$lines" ]; then
+    step "figures: at least what is asked" show_figures
+fi
+echo
+cat "$parts"
+[ ! -s "$lines" ] || show_figures || true
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

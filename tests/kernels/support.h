@@ -1,5 +1,5 @@
 /* One harness for every operation: run it in plain C, then on every level this machine has and on
- * 1, 2 and 3 threads, and on every backend named on the command line ("cuda:0"), into poisoned
+ * 1, 2 and 3 threads, or, where the command line names backends ("cuda:0"), on those, into poisoned
  * memory with guards around it. All must agree with plain C within the tolerance, threads with each
  * other and a backend's second run with its first to the bit. */
 #ifndef VIDLOOM_TESTS_KERNELS_SUPPORT_H
@@ -19,9 +19,9 @@
 #include "kernels/cpu/float.h"
 #include "kernels/ops.h"
 
-/* The test program's arguments: backends to check besides the CPU's levels, as libvidloom_NAME.so
- * beside the program, each NAME or NAME:INDEX. Ends the process when one cannot be opened. Returns
- * how many there are. */
+/* The test program's arguments: backends to check instead of the CPU's levels, as
+ * libvidloom_NAME.so beside the program, each NAME or NAME:INDEX. Ends the process when one cannot
+ * be opened. Returns how many there are. */
 int support_open(int argc, char **argv);
 /* Run the tests over what was opened, then close it. */
 #define support_run(argc, argv, tests)                                                             \

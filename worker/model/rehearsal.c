@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "worker/model/task.h"
 
 #define TEXT_LENGTH 512
 #define TEXT_WIDTH  4096
@@ -91,39 +92,31 @@ enum error_code rehearsal_steps(struct rehearsal *r, int steps, struct error *er
     return code;
 }
 
-/* As a worker's decode does. */
-static void fetch_pixels(struct runtime *runtime, uint8_t *host, const void *pixels,
-                         int64_t elements) {
-    size_t mark = runtime->work->used;
-    uint8_t *rgb = work_alloc(runtime, elements, DTYPE_U8);
-    runtime->ops->to_pixels(runtime->device, rgb, pixels, elements, runtime->dtype);
-    if (!runtime->work->measuring)
-        runtime->ops->download(runtime->device, host, rgb, (size_t)elements);
-    arena_reset(runtime->work, mark);
+static enum error_code count_pixels(void *user, const uint8_t *rgb, int count,
+                                    struct error *error) {
+    struct rehearsal *r = user;
+    r->voxels += 64 * r->height * r->width * count;
+    return ERR_OK;
 }
 
 enum error_code rehearsal_decode(struct rehearsal *r, struct error *error) {
-    struct runtime *runtime = &r->runtime;
-    struct vae_stream stream;
-    int64_t plane = 64 * r->height * r->width, most = (4 * r->frames - 3) * plane * 3, count = 0;
-    uint8_t *host = malloc((size_t)most);
-    if (host == NULL)
-        return error_set(error, ERR_MEMORY, "no memory for %lld frames",
-                         (long long)(4 * r->frames - 3));
-    int64_t before = clock_monotonic_ns();
-    const void *pixels;
-    runtime->flops = 0;
+    struct parts parts = {.vae = r->vae};
+    struct decode_task task = {.latents = r->latents,
+                               .latent_frames = (int)r->frames,
+                               .width = 8 * (int)r->width,
+                               .height = 8 * (int)r->height,
+                               .space_stride = 8,
+                               .sink = count_pixels,
+                               .user = r};
+    r->runtime.flops = 0;
     r->voxels = 0;
-    vae_stream_open(&stream, r->vae, runtime, false, r->frames, r->height, r->width, 0);
-    while ((pixels = vae_decode_next(&stream, r->latents, &count)) != NULL) {
-        fetch_pixels(runtime, host + r->voxels * 3, pixels, count * plane * 3);
-        r->voxels += count * plane;
-    }
-    enum error_code code = runtime->ops->status(runtime->device, error);
+    int64_t before = clock_monotonic_ns();
+    enum error_code code = decode_body(&parts, &r->runtime, &task, error);
+    enum error_code status =
+        r->runtime.ops->status(r->runtime.device, code == ERR_OK ? error : NULL);
     r->ns = clock_monotonic_ns() - before;
-    arena_reset(runtime->work, 0);
-    free(host);
-    return code;
+    arena_reset(&r->work, 0);
+    return code == ERR_OK ? status : code;
 }
 
 /* -- opening ------------------------------------------------------------------------------------
@@ -138,6 +131,7 @@ static enum error_code begin(struct rehearsal *r, const struct rehearsal_config 
     r->runtime = (struct runtime){.ops = ops,
                                   .dtype = DTYPE_BF16,
                                   .narrow = config->narrow,
+                                  .attention8 = config->attention8,
                                   .params = &r->params,
                                   .made = &r->made,
                                   .work = &r->work};

@@ -23,6 +23,7 @@ struct rehearsal_config {
     bool decoder;                  /* the VAE's; else the 1.3B transformer */
     int layers;                    /* of the transformer's 30 */
     enum dtype narrow;             /* as in struct runtime */
+    bool attention8;               /* likewise */
     int64_t frames, height, width; /* latents */
 };
 

@@ -158,6 +158,30 @@ bool text_to_double(const char *text, double *out) {
     return true;
 }
 
+bool text_to_bytes(const char *text, uint64_t *out) {
+    static const struct {
+        const char *name;
+        double bytes;
+    } units[] = {{"", 1},         {"B", 1},    {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30},
+                 {"TiB", 0x1p40}, {"kB", 1e3}, {"MB", 1e6},     {"GB", 1e9},     {"TB", 1e12}};
+    char number[32];
+    double value;
+    size_t length = strspn(text, "0123456789."), unit = 0;
+    if (length == 0 || length >= sizeof number)
+        return false;
+    memcpy(number, text, length);
+    number[length] = '\0';
+    text += length;
+    text += *text == ' ' && text[1] != '\0';
+    while (unit < sizeof units / sizeof *units && strcmp(units[unit].name, text) != 0)
+        unit++;
+    if (unit == sizeof units / sizeof *units || !text_to_double(number, &value) ||
+        value * units[unit].bytes >= 0x1p63)
+        return false;
+    *out = (uint64_t)(value * units[unit].bytes);
+    return true;
+}
+
 char *text_bytes(char out[32], uint64_t bytes) {
     static const char *const units[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
     if (bytes < 1024) {

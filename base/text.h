@@ -27,6 +27,10 @@ bool text_ends_with(const char *text, const char *end);
 bool text_to_int(const char *text, int64_t *out);
 bool text_to_double(const char *text, double *out);
 
+/* "6GiB", "1.5 GB", "4096": a number that is not below 0 and, if it is not of bytes, its unit: KiB
+ * to TiB of 1024, kB to TB of 1000. Rounded down. */
+bool text_to_bytes(const char *text, uint64_t *out);
+
 /* "1.5 GiB", "12 KiB"; "1 h 02 min", "12.3 s". Returns `out`. */
 char *text_bytes(char out[32], uint64_t bytes);
 char *text_duration(char out[32], double seconds);

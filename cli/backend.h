@@ -13,6 +13,7 @@ struct backend_values {
     const char *models, *device;
     int dtype;
     int64_t threads;
+    uint64_t memory;
 };
 extern const char *const backend_dtypes[];
 extern const char *const backend_log_levels[];
@@ -43,6 +44,10 @@ enum dtype backend_dtype(const struct backend_values *values);
 MUST_CHECK enum error_code backend_log(struct log **out, struct cli *cli, int level,
                                        struct error *error);
 
+#define MEMORY_HELP                                                                                \
+    "The memory that each worker may take for weights and work, e.g. 6GiB. Weights that do not "   \
+    "fit are read from their files ahead of use, again in every pass. Without it: no limit."
+
 #define BACKEND_OPTIONS(values_type)                                                               \
     {.letter = 'm',                                                                                \
      .name = "models",                                                                             \
@@ -67,6 +72,11 @@ MUST_CHECK enum error_code backend_log(struct log **out, struct cli *cli, int le
          .max = 1024,                                                                              \
          .fallback = "0",                                                                          \
          .help = "Threads of a CPU; 0: one for each core. Files do not depend on it."},            \
+        {.name = "memory",                                                                         \
+         .value = "SIZE",                                                                          \
+         .type = OPTION_SIZE,                                                                      \
+         .offset = offsetof(values_type, backend.memory),                                          \
+         .help = MEMORY_HELP},                                                                     \
     {                                                                                              \
         .name = "dtype", .value = "TYPE", .type = OPTION_CHOICE,                                   \
         .offset = offsetof(values_type, backend.dtype), .choices = backend_dtypes,                 \

@@ -19,7 +19,7 @@
  */
 
 struct cost_key {
-    const char *spec;
+    const struct job_model *model; /* of the job: one of two */
     enum model_stage stage;
     int width, height;
 };
@@ -31,11 +31,12 @@ struct cost_table {
     int count;
     const struct job_source *source;
     enum dtype dtype;
+    size_t memory;
 };
 
 static bool same_cost(const struct cost_key *a, const struct cost_key *b) {
     return a->stage == b->stage && a->width == b->width && a->height == b->height &&
-           strcmp(a->spec, b->spec) == 0;
+           a->model == b->model;
 }
 
 /* The cost of a task, planned once for each model, stage and size. When the table is full, the cost
@@ -57,16 +58,26 @@ static enum error_code find_cost(struct model_cost *out, struct cost_table *tabl
         out->flops_forward *= scale;
         return ERR_OK;
     }
-    const char *folder;
-    const struct model_info *info = job_source_model(table->source, key->spec, &folder);
+    const char *folder, *spec = key->model->spec;
+    char paths[LIMIT_LORAS][FILE_PATH_BYTES];
+    struct model_lora loras[LIMIT_LORAS];
+    struct model_options options;
+    const struct model_info *info = job_source_model(table->source, spec, &folder);
     if (!info)
-        return error_set(error, ERR_INTERNAL, "no model %.128s in this job", key->spec);
+        return error_set(error, ERR_INTERNAL, "no model %.128s in this job", spec);
+    enum error_code code =
+        job_source_options(&options, loras, paths, table->source, key->model, error);
+    if (code != ERR_OK)
+        return code;
+    options.dtype = table->dtype;
+    options.memory = table->memory;
+    if (key->stage == STAGE_TEXT || key->stage == STAGE_VAE)
+        options.lora_count = 0;
     struct model_size size = {key->width ? key->width : info->width,
                               key->height ? key->height : info->height, frames};
-    enum error_code code = model_plan(out, folder, key->stage, &size,
-                                      &(struct model_options){.dtype = table->dtype}, error);
+    code = model_plan(out, folder, key->stage, &size, &options, error);
     if (code != ERR_OK)
-        return error_prefix(error, "model %.128s: ", key->spec);
+        return error_prefix(error, "model %.128s: ", spec);
     table->rows[table->count].key = *key;
     table->rows[table->count++].cost = *out;
     return ERR_OK;
@@ -87,6 +98,8 @@ static enum error_code add_stage(struct estimate *estimate, struct cost_table *t
     if (sampling) {
         int forwards = sampling->steps * (job_sampling_is_guided(sampling) ? 2 : 1);
         cost.flops += cost.flops_forward * (forwards - cost.forwards);
+        if (cost.forwards > 0)
+            cost.read_bytes = (size_t)((double)cost.read_bytes * forwards / (double)cost.forwards);
     }
     stage->tasks += tasks;
     stage->flops += cost.flops * (double)tasks;
@@ -94,6 +107,10 @@ static enum error_code add_stage(struct estimate *estimate, struct cost_table *t
         stage->cost.work_bytes = cost.work_bytes;
     if (cost.weight_bytes > stage->cost.weight_bytes)
         stage->cost.weight_bytes = cost.weight_bytes;
+    if (cost.held_bytes > stage->cost.held_bytes)
+        stage->cost.held_bytes = cost.held_bytes;
+    if (cost.read_bytes > stage->cost.read_bytes)
+        stage->cost.read_bytes = cost.read_bytes;
     if (cost.flops > stage->cost.flops)
         stage->cost.flops = cost.flops;
     return ERR_OK;
@@ -107,13 +124,13 @@ static enum error_code add_video(struct estimate *estimate, struct cost_table *t
     if (code != ERR_OK)
         return code;
     const struct job_output *output = &video->output;
-    const char *window = job->window.spec, *keyframe = job->keyframe.spec;
+    const struct job_model *window = &job->window, *keyframe = &job->keyframe;
     int frames = counts.window_frames;
     bool image = video->image != NULL;
     struct {
         enum plan_kind kind;
         enum model_stage stage;
-        const char *spec;
+        const struct job_model *model;
         int64_t tasks;
         int frames;
         const struct job_sampling *sampling;
@@ -124,7 +141,7 @@ static enum error_code add_video(struct estimate *estimate, struct cost_table *t
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         /* Text does not depend on the size of the picture. */
         bool text = rows[i].kind == PLAN_TEXT;
-        struct cost_key key = {rows[i].spec, rows[i].stage, text ? 0 : output->width,
+        struct cost_key key = {rows[i].model, rows[i].stage, text ? 0 : output->width,
                                text ? 0 : output->height};
         code = add_stage(estimate, table, rows[i].kind, rows[i].tasks, &key, rows[i].frames,
                          rows[i].sampling, error);
@@ -142,7 +159,7 @@ static enum error_code add_video(struct estimate *estimate, struct cost_table *t
 }
 
 enum error_code estimate_job(struct estimate *out, const struct job *job,
-                             const struct job_source *source, enum dtype dtype,
+                             const struct job_source *source, enum dtype dtype, size_t memory,
                              struct error *error) {
     struct cost_table *table = calloc(1, sizeof *table);
     enum error_code code = ERR_OK;
@@ -151,14 +168,17 @@ enum error_code estimate_job(struct estimate *out, const struct job *job,
     memset(out, 0, sizeof *out);
     table->source = source;
     table->dtype = dtype;
+    table->memory = memory;
     out->videos = job->video_count;
     for (int i = 0; i < job->video_count && code == ERR_OK; i++)
         code = add_video(out, table, job, &job->videos[i], error);
     for (int i = 0; i < PLAN_KIND_COUNT; i++) {
-        out->weight_bytes += out->stages[i].cost.weight_bytes;
+        out->weight_bytes += out->stages[i].cost.held_bytes;
         if (out->stages[i].cost.work_bytes > out->work_bytes)
             out->work_bytes = out->stages[i].cost.work_bytes;
     }
+    if (memory > 0 && out->weight_bytes + out->work_bytes > memory)
+        out->weight_bytes = memory > out->work_bytes ? memory - out->work_bytes : 0;
     free(table);
     return code;
 }

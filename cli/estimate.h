@@ -27,17 +27,20 @@ struct estimate_stage {
 struct estimate {
     struct estimate_stage stages[PLAN_KIND_COUNT];
     int64_t videos, windows, tasks, frames;
-    double video_seconds;            /* length of all videos */
-    double seconds;                  /* that the job will take on this machine */
-    bool measured;                   /* from an earlier job; else from the arithmetic */
-    double flops_per_second;         /* that was reckoned with; 0 when measured */
-    size_t weight_bytes, work_bytes; /* one worker that does everything: weights, largest work */
+    double video_seconds;    /* length of all videos */
+    double seconds;          /* that the job will take on this machine */
+    bool measured;           /* from an earlier job; else from the arithmetic */
+    double flops_per_second; /* that was reckoned with; 0 when measured */
+    /* One worker that does everything: weights at once, the largest work; together within the
+     * memory that there is. */
+    size_t weight_bytes, work_bytes;
 };
 
-/* Count tasks and plan memory and arithmetic. Errors: plan_count's and model_plan's. */
+/* Count tasks and plan memory and arithmetic, computing in `dtype` within `memory` bytes (0: no
+ * limit). Errors: plan_count's and model_plan's. */
 MUST_CHECK enum error_code estimate_job(struct estimate *out, const struct job *job,
                                         const struct job_source *source, enum dtype dtype,
-                                        struct error *error);
+                                        size_t memory, struct error *error);
 
 /* Set the times from the latest job in the ledger that used the same model and size; leaves the
  * estimate alone when there is none. */

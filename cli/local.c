@@ -117,6 +117,7 @@ enum error_code local_start_workers(struct local *local, struct error *error) {
                   .models = config->models,
                   .device = {.threads = config->threads, .cache = config->state},
                   .dtype = config->dtype,
+                  .memory = config->memory,
                   .log = config->log,
                   .stop = &local->stop_agents,
                   .cancel = &local->stop_agents},

@@ -21,6 +21,7 @@ struct local_config {
     int workers;                           /* on each device */
     int threads; /* of each worker on a CPU; 0: the machine's cores shared among them */
     enum dtype dtype;
+    size_t memory; /* of each worker; 0: no limit */
     bool overwrite;
     struct log *log; /* may be NULL */
     /* Set when the coordinator or the last worker has failed: whoever waits for news looks at it.

@@ -91,6 +91,15 @@ static enum error_code set_choice(void *member, const struct option *option, con
     return ERR_USAGE;
 }
 
+static enum error_code set_size(void *member, const char *text, struct error *error) {
+    uint64_t bytes;
+    if (!text_to_bytes(text, &bytes))
+        return error_set(error, ERR_USAGE, "expected a size such as 6GiB or 500MB, not '%.64s'",
+                         text);
+    memcpy(member, &bytes, sizeof bytes);
+    return ERR_OK;
+}
+
 static enum error_code set_flag(void *member, const char *text, struct error *error) {
     bool value = !text || strcmp(text, "true") == 0;
     if (text && !value && strcmp(text, "false") != 0)
@@ -109,6 +118,8 @@ enum error_code options_set(void *values, const struct option *option, const cha
         return set_int(member, option, text, error);
     case OPTION_NUMBER:
         return set_number(member, option, text, error);
+    case OPTION_SIZE:
+        return set_size(member, text, error);
     case OPTION_CHOICE:
         return set_choice(member, option, text, error);
     case OPTION_TEXT:

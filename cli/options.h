@@ -16,6 +16,7 @@ enum option_type {
     OPTION_FLAG,   /* bool; takes no value */
     OPTION_INT,    /* int64_t, min..max */
     OPTION_NUMBER, /* double, min..max */
+    OPTION_SIZE,   /* uint64_t, bytes; as "6GiB" */
     OPTION_TEXT,   /* const char *, not empty; points into argv, the table or the config's arena */
     OPTION_CHOICE, /* int, the index in `choices` */
 };

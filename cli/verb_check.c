@@ -18,6 +18,7 @@
 struct check_values {
     const char *state, *models;
     int dtype;
+    uint64_t memory;
     bool all, json;
 };
 
@@ -141,17 +142,23 @@ static void put_videos(struct buffer *out, const struct check *check) {
 }
 
 static void put_stages(struct buffer *out, const struct check *check) {
-    char weights[32], work[32];
-    buffer_printf(out, "\n%-9s %8s  %10s  %10s  %s\n", "stage", "tasks", "weights", "work",
-                  "GFLOP a task");
+    char weights[32], work[32], again[32];
+    bool limited = check->values->memory > 0;
+    buffer_printf(out, "\n%-9s %8s  %10s  %10s  %s%s\n", "stage", "tasks", "weights", "work",
+                  limited ? "read again  " : "", "GFLOP a task");
     for (int i = 0; i < PLAN_KIND_COUNT; i++) {
         const struct estimate_stage *stage = &check->estimate.stages[i];
         if (stage->tasks == 0)
             continue;
         buffer_printf(out, "%-9s %8" PRId64, plan_kind_name((enum plan_kind)i), stage->tasks);
         if (stage->cost.flops > 0)
-            buffer_printf(out, "  %10s  %10s  %.2f", text_bytes(weights, stage->cost.weight_bytes),
-                          text_bytes(work, stage->cost.work_bytes), stage->cost.flops / 1e9);
+            buffer_printf(out, "  %10s  %10s", text_bytes(weights, stage->cost.held_bytes),
+                          text_bytes(work, stage->cost.work_bytes));
+        if (stage->cost.flops > 0 && limited)
+            buffer_printf(out, "  %10s",
+                          stage->cost.read_bytes ? text_bytes(again, stage->cost.read_bytes) : "-");
+        if (stage->cost.flops > 0)
+            buffer_printf(out, "  %.2f", stage->cost.flops / 1e9);
         buffer_add_text(out, "\n");
     }
 }
@@ -207,6 +214,8 @@ static void put_json_stages(struct json_writer *writer, const struct check *chec
         json_put_text(writer, "stage", plan_kind_name((enum plan_kind)i));
         json_put_int(writer, "tasks", stage->tasks);
         json_put_int(writer, "weight_bytes", (int64_t)stage->cost.weight_bytes);
+        json_put_int(writer, "held_bytes", (int64_t)stage->cost.held_bytes);
+        json_put_int(writer, "read_bytes", (int64_t)stage->cost.read_bytes);
         json_put_int(writer, "work_bytes", (int64_t)stage->cost.work_bytes);
         json_put_double(writer, "flops", stage->cost.flops);
         json_end_object(writer);
@@ -249,7 +258,8 @@ static enum error_code look(struct check *check, const char *path, struct cli *c
     check->published = calloc((size_t)check->job->video_count + 1, 1);
     if (!check->published)
         return error_set(error, ERR_MEMORY, "no memory for %d videos", check->job->video_count);
-    code = estimate_job(&check->estimate, check->job, &check->source, dtype, error);
+    code = estimate_job(&check->estimate, check->job, &check->source, dtype, check->values->memory,
+                        error);
     if (code != ERR_OK)
         return code;
     find_published(check);
@@ -307,6 +317,13 @@ static const struct option options[] = {
      .fallback = "bf16",
      .choices = dtypes,
      .help = "The type to compute in, for the memory and time."},
+    {.name = "memory",
+     .value = "SIZE",
+     .type = OPTION_SIZE,
+     .offset = offsetof(struct check_values, memory),
+     .help =
+         "The memory that a worker may take, as 'vidloom run --memory' is told: the weights that "
+         "are held at once, and what each task reads again from their files."},
     {.letter = 'a',
      .name = "all",
      .type = OPTION_FLAG,

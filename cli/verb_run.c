@@ -2,8 +2,10 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "base/text.h"
 #include "cli/backend.h"
 #include "cli/crew.h"
+#include "cli/estimate.h"
 #include "cli/follow.h"
 #include "cli/interrupt.h"
 #include "cli/job_source.h"
@@ -31,12 +33,33 @@ struct run {
     uint64_t submitted; /* job number */
 };
 
+/* What the limit of memory costs, or that nothing fits in it. */
+static enum error_code plan_memory(struct run *run, const struct job *job, struct error *error) {
+    const struct backend_values *backend = &run->values->backend;
+    struct estimate estimate;
+    char all[32], held[32], read[32];
+    enum error_code code =
+        estimate_job(&estimate, job, &run->source, backend_dtype(backend), backend->memory, error);
+    for (int i = 0; i < PLAN_KIND_COUNT && code == ERR_OK && !run->values->follow.quiet; i++) {
+        const struct model_cost *cost = &estimate.stages[i].cost;
+        if (cost->read_bytes > 0)
+            (void)fprintf(run->cli->err,
+                          "%s: of %s of weights %s are held at once; each task reads %s again from "
+                          "their files\n",
+                          plan_kind_name((enum plan_kind)i), text_bytes(all, cost->weight_bytes),
+                          text_bytes(held, cost->held_bytes), text_bytes(read, cost->read_bytes));
+    }
+    return code;
+}
+
 /* Mistakes in the job file are told before anything is made or opened. */
 static enum error_code check_job(struct run *run, struct error *error) {
     struct job *job = NULL;
     models_folder(run->models, run->values->backend.models);
     enum error_code code = job_source_open(&job, &run->source, run->path, run->models,
                                            run->values->state, &run->cli->arena, error);
+    if (code == ERR_OK && run->values->backend.memory > 0)
+        code = plan_memory(run, job, error);
     job_close(&job);
     return code;
 }
@@ -60,6 +83,7 @@ static enum error_code start(struct run *run, struct error *error) {
         .workers = (int)values->workers,
         .threads = (int)values->backend.threads,
         .dtype = backend_dtype(&values->backend),
+        .memory = values->backend.memory,
         .overwrite = values->overwrite,
         .log = run->log,
         .failed = interrupt_ask,

@@ -81,6 +81,7 @@ static enum error_code serve(const struct worker_values *values, struct agent_co
     agent->device.threads = (int)values->backend.threads;
     agent->device.cache = values->store;
     agent->dtype = backend_dtype(&values->backend);
+    agent->memory = values->backend.memory;
     agent->stop = agent->cancel = interrupt_flag();
     agent->connect_timeout_ms = (int)(values->patience * 1000);
     enum error_code code = parse_kinds(&agent->kinds, values->kinds, error);

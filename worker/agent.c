@@ -597,7 +597,9 @@ static enum error_code open_parts(struct agent *agent, struct error *error) {
     struct compute_config compute = {.ops = config->ops,
                                      .device = config->device,
                                      .dtype = config->dtype,
+                                     .memory = config->memory,
                                      .models = config->models,
+                                     .log = config->log,
                                      .wake = wake,
                                      .user = agent};
     code = compute_open(&agent->compute, &compute, error);

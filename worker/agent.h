@@ -34,6 +34,7 @@ struct agent_config {
     const struct ops *ops;
     struct device_config device;
     enum dtype dtype;          /* compute type: DTYPE_BF16 or DTYPE_F32 */
+    size_t memory;             /* bytes that weights and work may take: models.h; 0: no limit */
     unsigned kinds;            /* task kinds to take: bits 1 << enum work_kind; 0: all */
     struct log *log;           /* may be NULL */
     const atomic_bool *stop;   /* finish the task at hand, say bye, return */

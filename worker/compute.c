@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/text.h"
 
 /* Address space for one task's own buffers (latents, frames of a tail); pages are touched as used.
  */
@@ -71,6 +72,17 @@ static void on_progress(void *user, int step, int steps) {
     compute->config.wake(compute->config.user);
 }
 
+static void on_streaming(void *user, const struct stream_cost *cost) {
+    const struct compute *compute = user;
+    char all[32], pass[32], rate[32], time[32];
+    double seconds =
+        cost->bytes_per_second > 0 ? (double)cost->pass_bytes / cost->bytes_per_second : 0;
+    log_line(compute->config.log, LOG_INFO, "worker",
+             "of %s of weights every pass reads %s from the files: %s at %s a second",
+             text_bytes(all, cost->bytes), text_bytes(pass, cost->pass_bytes),
+             text_duration(time, seconds), text_bytes(rate, (uint64_t)cost->bytes_per_second));
+}
+
 static enum error_code run_stage(struct compute *compute, struct work *work) {
     const struct json *parameters;
     struct arena *arena = &compute->context.arena;
@@ -79,6 +91,7 @@ static enum error_code run_stage(struct compute *compute, struct work *work) {
         json_parse(&parameters, arena, work->parameters, work->parameters_length, &work->error);
     if (code != ERR_OK)
         return error_prefix(&work->error, "the lease's parameters: ");
+    size_t mark = arena->used;
     if (!compute->context.store)
         return error_set(&work->error, ERR_INTERNAL, "a task came before the store was named");
     struct stage_task task = {
@@ -95,6 +108,11 @@ static enum error_code run_stage(struct compute *compute, struct work *work) {
         .user = compute,
         .cancel = &compute->cancel,
     };
+    code = stages[work->kind](&compute->context, &task, &work->result, &work->error);
+    if (code != ERR_MEMORY || !models_shed(compute->context.models))
+        return code;
+    arena_reset(arena, mark);
+    work->result = (struct stage_result){.output_count = 0};
     return stages[work->kind](&compute->context, &task, &work->result, &work->error);
 }
 
@@ -186,7 +204,10 @@ static enum error_code open_parts(struct compute *compute, struct error *error) 
     struct models_config models = {.ops = config->ops,
                                    .device = compute->device,
                                    .folder = config->models,
-                                   .dtype = config->dtype};
+                                   .dtype = config->dtype,
+                                   .memory = config->memory,
+                                   .streaming = on_streaming,
+                                   .user = compute};
     code = models_open(&compute->context.models, &models, error);
     if (code == ERR_OK)
         code = arena_open(&compute->context.arena, TASK_ARENA_BYTES, error);

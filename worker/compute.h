@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "worker/stage.h"
 
 enum work_kind {
@@ -54,7 +55,9 @@ struct compute_config {
     const struct ops *ops;
     struct device_config device;
     enum dtype dtype;
+    size_t memory;      /* bytes; 0: no limit */
     const char *models; /* folder */
+    struct log *log;    /* may be NULL */
     void (*wake)(void *user);
     void *user;
 };

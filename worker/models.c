@@ -38,6 +38,7 @@ struct models {
     struct identity wanted; /* by the request at hand */
     int count;
     uint64_t clock;
+    bool frugal; /* what one task needs and no more */
 };
 
 enum error_code models_open(struct models **out, const struct models_config *config,
@@ -106,14 +107,18 @@ static bool is_alike(const struct identity *a, const struct identity *b, int sta
            ((stages & (STAGE_KEYFRAME | STAGE_WINDOW)) == 0 || same_loras(a, b));
 }
 
+static bool has_stages(const struct models *models, const struct entry *entry, int stages) {
+    return entry->model && (entry->stages & stages) == stages &&
+           (!models->frugal || entry->stages == stages);
+}
+
 /* The open model that can do it, else the entry that it is to be opened in; NULL: there is none. */
 static struct entry *entry_find(struct models *models, int stages) {
     const struct identity *wanted = &models->wanted;
     struct entry *same = NULL;
     for (int i = 0; i < models->count; i++) {
         struct entry *entry = &models->entries[i];
-        if (entry->model && (entry->stages & stages) == stages &&
-            is_alike(&entry->identity, wanted, stages))
+        if (has_stages(models, entry, stages) && is_alike(&entry->identity, wanted, stages))
             return entry;
         if (is_alike(&entry->identity, wanted, -1))
             same = entry;
@@ -183,15 +188,24 @@ static size_t bytes_open(const struct models *models) {
     return sum;
 }
 
-/* Within the limit: fewer stages if they do not fit by themselves, then fewer other models. The
- * entry is closed. */
+bool models_shed(struct models *models) {
+    bool helps = models->config.memory > 0 && !models->frugal;
+    models->frugal = helps || models->frugal;
+    for (int i = 0; i < models->count && helps; i++)
+        entry_close(&models->entries[i]);
+    return helps;
+}
+
+/* Half of the limit for weights, the rest for work: fewer stages if they do not fit by themselves,
+ * then fewer other models. The entry is closed. */
 static enum error_code make_room(struct models *models, struct entry *entry,
                                  struct model_options *options, int stages, struct error *error) {
     size_t limit = models->config.memory, bytes = 0;
     if (limit == 0)
         return ERR_OK;
+    size_t room = models->frugal ? 0 : limit / 2;
     enum error_code code = model_measure(&bytes, entry->identity.path, options, error);
-    if (code == ERR_OK && bytes > limit && options->stages != stages) {
+    if (code == ERR_OK && bytes > room && options->stages != stages) {
         options->stages = stages;
         code = model_measure(&bytes, entry->identity.path, options, error);
     }
@@ -199,7 +213,7 @@ static enum error_code make_room(struct models *models, struct entry *entry,
         return code;
     bytes = bytes < limit ? bytes : limit;
     struct entry *oldest;
-    while (bytes + bytes_open(models) > limit && (oldest = entry_oldest(models, entry, true)))
+    while (bytes + bytes_open(models) > room && (oldest = entry_oldest(models, entry, true)))
         entry_close(oldest);
     options->memory = limit - bytes_open(models);
     entry->bytes = bytes;
@@ -217,6 +231,8 @@ static enum error_code entry_open(struct models *models, struct entry *entry, in
                                     .dtype = models->config.dtype,
                                     .weights = identity->weights,
                                     .info = &info,
+                                    .streaming = models->config.streaming,
+                                    .user = models->config.user,
                                     .loras = loras,
                                     .lora_count = identity->lora_count};
     entry_close(entry);
@@ -250,7 +266,7 @@ enum error_code models_get(struct models *models, struct model **out,
     if (!entry)
         entry = entry_make(models);
     entry->used = ++models->clock;
-    bool ready = entry->model && (entry->stages & request->stages) == request->stages;
+    bool ready = has_stages(models, entry, request->stages);
     /* The files may have been replaced since it was opened. */
     if (!ready || !hash_equal(&model_get_info(entry->model)->hash, &request->hash))
         code = entry_open(models, entry, request->stages, error);

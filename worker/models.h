@@ -18,16 +18,22 @@ struct models_config {
     struct device *device; /* outlives the models */
     const char *folder;    /* where bare names are looked up: "pocket", "style.safetensors" */
     enum dtype dtype;      /* compute type */
-    /* Bytes that the weights of all that is open and the work of a task may take; 0: no limit. To
-     * make room for weights the models used longest ago are closed, and stages that the task does
-     * not need; what is then still too large is read from its files as model.h says. */
+    /* Bytes that the weights of all that is open and the work of a task may take; 0: no limit.
+     * Where half of it is too little for the weights, the models used longest ago are closed, and
+     * stages that the task does not need; what is then still too large is read from its files as
+     * model.h says, and `streaming` is told. */
     size_t memory;
+    stream_notice streaming; /* may be NULL */
+    void *user;
     int open_max; /* 0: 4. The one used longest ago is closed to make room. */
 };
 
 MUST_CHECK enum error_code models_open(struct models **out, const struct models_config *config,
                                        struct error *error);
 void models_close(struct models **models); /* NULL is fine */
+/* A task was ERR_MEMORY: close everything, and hold from now on what one task needs and no more.
+ * False where that can't help: there is no limit, or it is so already. */
+bool models_shed(struct models *models);
 
 struct models_lora {
     const char *spec;

@@ -141,6 +141,35 @@ static void test_double(void **state) {
     }
 }
 
+static void test_bytes(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        uint64_t bytes;
+    } good[] = {{"0", 0},
+                {"4096", 4096},
+                {"7B", 7},
+                {"6GiB", UINT64_C(6) << 30},
+                {"1.5 MiB", 3 << 19},
+                {"0.5kB", 500},
+                {"2 GB", 2000000000},
+                {"8388607TiB", UINT64_C(8388607) << 40}};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        uint64_t bytes = 1;
+        assert_true(text_to_bytes(good[i].text, &bytes));
+        assert_int_equal(bytes, good[i].bytes);
+    }
+    static const char *const bad[] = {
+        "",      " 6GiB",      "6 ",    "6GiB ",   "6G",
+        "6gib",  "-1GiB",      "1e3MB", "1.2.3MB", "GiB",
+        "6  GB", "8388608TiB", ".",     "1 B B",   "99999999999999999999999999999999999999"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        uint64_t bytes = 5;
+        assert_false(text_to_bytes(bad[i], &bytes));
+        assert_int_equal(bytes, 5);
+    }
+}
+
 static void test_sizes_and_times(void **state) {
     (void)state;
     char out[32];
@@ -168,12 +197,10 @@ static void test_sizes_and_times(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_utf8),
-                                       cmocka_unit_test(test_points),
-                                       cmocka_unit_test(test_nearest),
-                                       cmocka_unit_test(test_ends_with),
-                                       cmocka_unit_test(test_int),
-                                       cmocka_unit_test(test_double),
-                                       cmocka_unit_test(test_sizes_and_times)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_utf8),    cmocka_unit_test(test_points),
+        cmocka_unit_test(test_nearest), cmocka_unit_test(test_ends_with),
+        cmocka_unit_test(test_int),     cmocka_unit_test(test_double),
+        cmocka_unit_test(test_bytes),   cmocka_unit_test(test_sizes_and_times)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -17,6 +17,7 @@ struct values {
     bool json, quiet;
     int64_t threads;
     double speed;
+    uint64_t memory;
     const char *state, *config;
     int codec;
 };
@@ -43,6 +44,11 @@ static const struct option options[] = {
      .max = 64,
      .fallback = "2",
      .help = "Threads."},
+    {.name = "memory",
+     .value = "SIZE",
+     .type = OPTION_SIZE,
+     .offset = offsetof(struct values, memory),
+     .help = "Memory."},
     {.name = "speed",
      .value = "X",
      .type = OPTION_NUMBER,
@@ -113,6 +119,15 @@ static void test_defaults(void **state) {
     assert_string_equal(values.state, ".vidloom");
     assert_int_equal(values.codec, 0);
     assert_null(values.config);
+    assert_int_equal(values.memory, 0);
+}
+
+static void test_size(void **state) {
+    struct values values;
+    struct invocation invocation;
+    struct error error;
+    assert_int_equal(parse(&values, &invocation, "a --memory 1.5GiB", &error), ERR_OK);
+    assert_int_equal(values.memory, UINT64_C(3) << 29);
 }
 
 static void test_forms(void **state) {
@@ -189,6 +204,8 @@ static void test_mistakes(void **state) {
         {"a -t 1.5", "whole number"},
         {"a -t 8x", "whole number"},
         {"a -t 99999999999999999999", "whole number"},
+        {"a --memory 6G", "--memory: expected a size such as 6GiB or 500MB, not '6G'"},
+        {"a --memory -1", "expected a size"},
         {"a --speed nan", "expected a number from 0.5 to 4, not 'nan'"},
         {"a --speed inf", "expected a number"},
         {"a --speed 1e999", "expected a number"},
@@ -300,15 +317,11 @@ static void test_help_text(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),
-        cmocka_unit_test(test_forms),
-        cmocka_unit_test(test_last_counts),
-        cmocka_unit_test(test_arguments),
-        cmocka_unit_test(test_help),
-        cmocka_unit_test(test_mistakes),
-        cmocka_unit_test(test_verbs),
-        cmocka_unit_test(test_config),
-        cmocka_unit_test(test_config_mistakes),
+        cmocka_unit_test(test_defaults),  cmocka_unit_test(test_size),
+        cmocka_unit_test(test_forms),     cmocka_unit_test(test_last_counts),
+        cmocka_unit_test(test_arguments), cmocka_unit_test(test_help),
+        cmocka_unit_test(test_mistakes),  cmocka_unit_test(test_verbs),
+        cmocka_unit_test(test_config),    cmocka_unit_test(test_config_mistakes),
         cmocka_unit_test(test_help_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

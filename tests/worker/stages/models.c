@@ -227,7 +227,16 @@ static void little_memory(void **state) {
         assert_true(gives(chain, &chain->keyframe, &chain->keyframe_result));
         assert_true(gives(chain, &chain->decode[0], &chain->decode_result[0]));
     }
+    /* What one task needs and no more: a decode does not go on beside a transformer. */
+    assert_true(models_shed(models));
+    assert_false(models_shed(models));
+    assert_int_equal(ops_cpu()->weight_bytes(chain->device), others);
+    assert_true(gives(chain, &window, &chain->window_result[0]));
+    size_t with_transformer = ops_cpu()->weight_bytes(chain->device);
+    assert_true(gives(chain, &chain->decode[0], &chain->decode_result[0]));
+    assert_true(ops_cpu()->weight_bytes(chain->device) < with_transformer);
     models_close(&models);
+    assert_false(models_shed(before)); /* without a limit there is nothing to gain */
     config.memory = 1000;
     must(models_open(&models, &config, &error), &error);
     chain->context.models = models;

@@ -12,6 +12,7 @@
 #include "cli/inspect_weights.h"
 #include "cli/job_source.h"
 #include "worker/media/media.h"
+#include "worker/model/missing.h"
 
 #define PROVENANCE_ARENA ((size_t)16 << 20)
 
@@ -56,6 +57,29 @@ static enum error_code plan_stages(struct stage_row rows[4], const struct model_
     return ERR_OK;
 }
 
+/* A list of what is not there, under a heading; nothing when all is. */
+static void put_missing(struct buffer *out, const char *folder) {
+    struct buffer list = {0};
+    if (missing_list(&list, folder) > 0)
+        buffer_printf(out, "\nNot in this folder, but in one of its kind:\n");
+    for (char *line = list.data, *end; line && (end = strchr(line, '\n')); line = end + 1)
+        buffer_printf(out, "  %.*s\n", (int)(end - line), line);
+    out->failed = out->failed || list.failed;
+    buffer_close(&list);
+}
+
+static void put_missing_json(struct json_writer *writer, const char *folder) {
+    struct buffer list = {0};
+    (void)missing_list(&list, folder);
+    json_begin_array(writer, "missing");
+    for (char *line = list.data, *end; line && (end = strchr(line, '\n')); line = end + 1) {
+        *end = '\0';
+        json_put_text(writer, NULL, line);
+    }
+    json_end_array(writer);
+    buffer_close(&list);
+}
+
 static void put_model(struct buffer *out, const char *folder, const struct model_info *info,
                       const struct stage_row rows[4], enum dtype dtype) {
     char hex[HASH_HEX_BYTES], weights[32], work[32];
@@ -85,6 +109,7 @@ static void put_model(struct buffer *out, const char *folder, const struct model
                       text_bytes(work, rows[i].cost.work_bytes), rows[i].cost.flops / 1e9);
     }
     inspect_put_components(out, folder);
+    put_missing(out, folder);
     buffer_printf(out, "\nMemory as computed in %s at the size it was made for.\n",
                   dtype == DTYPE_F32 ? "f32" : "bf16");
 }
@@ -123,8 +148,29 @@ static void put_model_json(struct buffer *out, const char *folder, const struct 
     }
     json_end_array(&writer);
     inspect_put_components_json(&writer, folder);
+    put_missing_json(&writer, folder);
     json_end_object(&writer);
     buffer_add_text(out, "\n");
+}
+
+/* It cannot be opened: say why, and what else is not there. */
+static int inspect_part(struct cli *cli, const struct inspect_values *values, const char *folder,
+                        const struct error *error) {
+    struct buffer text = {0};
+    struct json_writer writer = {.buffer = &text};
+    if (error->code == ERR_MISSING && values->json) {
+        json_begin_object(&writer, NULL);
+        json_put_text(&writer, "folder", folder);
+        put_missing_json(&writer, folder);
+        json_end_object(&writer);
+        buffer_add_text(&text, "\n");
+    } else if (error->code == ERR_MISSING) {
+        put_missing(&text, folder);
+    }
+    if (text.length > 0)
+        (void)cli_put(cli, &text);
+    buffer_close(&text);
+    return cli_fail(cli, error);
 }
 
 static int inspect_model(struct cli *cli, const struct inspect_values *values, const char *folder) {
@@ -135,7 +181,7 @@ static int inspect_model(struct cli *cli, const struct inspect_values *values, c
     enum dtype dtype = values->dtype == 1 ? DTYPE_F32 : DTYPE_BF16;
     if (model_read_info(&info, folder, &error) != ERR_OK ||
         plan_stages(rows, &info, folder, dtype, &error) != ERR_OK)
-        return cli_fail(cli, &error);
+        return inspect_part(cli, values, folder, &error);
     if (values->json)
         put_model_json(&text, folder, &info, rows);
     else

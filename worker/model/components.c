@@ -148,7 +148,7 @@ static enum error_code find_file(char out[FILE_PATH_BYTES], const char *folder,
     return ERR_MISSING;
 }
 
-static enum error_code missing(const char *folder, const char *component, struct error *error) {
+enum error_code component_missing(const char *folder, const char *component, struct error *error) {
     char looked[512] = "";
     size_t used = 0;
     for (size_t i = 0; i < PLACES && used < sizeof looked; i++)
@@ -244,17 +244,26 @@ bool component_is_there(const char *folder, const char *component) {
     return find_file(path, folder, component, NULL) != ERR_MISSING;
 }
 
+bool component_find(char out[FILE_PATH_BYTES], const char *folder, const char *component) {
+    if (strcmp(component, ".") == 0)
+        component = "transformer";
+    if (is_listed(component))
+        return find_file(out, folder, component, NULL) == ERR_OK;
+    const struct place plain = {component, component, STEM ".safetensors"};
+    return find_plain(out, folder, &plain);
+}
+
 /* A component that has no file of its own may be in the transformer's, under its prefix. */
 static enum error_code open_part(struct weights **out, const char *folder, const char *component,
                                  struct error *error) {
     char path[FILE_PATH_BYTES];
     if (strcmp(component, "transformer_2") == 0 ||
         find_file(path, folder, "transformer", error) != ERR_OK)
-        return missing(folder, component, error);
+        return component_missing(folder, component, error);
     enum error_code code = weights_open(out, path, error);
     if (code == ERR_OK && weights_select(*out, prefixes_of(component)) == NULL) {
         weights_close(out);
-        code = missing(folder, component, error);
+        code = component_missing(folder, component, error);
     }
     return code;
 }

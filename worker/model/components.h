@@ -29,6 +29,13 @@
 /* Whether the folder has a file for one of the listed components. */
 bool component_is_there(const char *folder, const char *component);
 
+/* ERR_MISSING: the folder has no such component; says what was looked for. */
+enum error_code component_missing(const char *folder, const char *component, struct error *error);
+
+/* The file of its own that it has, or its index, whose shards may be missing; false: none, or
+ * several that may be it. */
+bool component_find(char out[FILE_PATH_BYTES], const char *folder, const char *component);
+
 /* Errors: ERR_MISSING (names what was looked for), ERR_USAGE (two files may be it: names both), and
  * those of weights_open. */
 MUST_CHECK enum error_code component_open(struct weights **out, const char *folder,

@@ -6,7 +6,9 @@
 
 #include "base/buffer.h"
 #include "base/file.h"
+#include "tests/worker/model/holes.h"
 #include "tests/worker/model/model_test.h"
+#include "worker/model/missing.h"
 #include "worker/model/names.h"
 #include "worker/model/safetensors.h"
 
@@ -313,6 +315,45 @@ static void missing_files(void **state) {
     ok(model_read_info(&info, folder, &error), &error);
 }
 
+/* All that is not there is listed at once, shards too. */
+static void lists_what_is_missing(void **state) {
+    static const char folder[] = "tests/parity/golden/t2v-a14b"; /* whole but for text and VAE */
+    static const char index[] =
+        "{\"weight_map\": {\"a\": \"x-1.safetensors\", \"b\": \"x-2.safetensors\", "
+        "\"c\": \"x-1.safetensors\", \"d\": \"x-3.safetensors\", \"e\": \"../x\"}}";
+    static const char *const lines[] = {
+        "scheduler: scheduler/scheduler_config.json\n",
+        "transformer: x-1.safetensors, which",
+        "transformer: x-3.safetensors, which",
+        "transformer_2: ",
+        "text_encoder: ",
+        "tokenizer: ",
+        "vae: ",
+    };
+    char here[FILE_PATH_BYTES], path[FILE_PATH_BYTES];
+    struct error error = {0};
+    struct buffer list = {0};
+    assert_int_equal(missing_list(&list, *state), 0);
+    assert_int_equal(missing_list(&list, "/nowhere"), 0);
+    assert_int_equal(missing_list(&list, folder), 3);
+    buffer_close(&list);
+    ok(file_join(here, *state, "partly", &error), &error);
+    ok(file_join(path, here, "transformer", &error), &error);
+    ok(file_make_folders(path, &error), &error);
+    copy_file(folder, here, "model_index.json");
+    write_text(here, "transformer/diffusion_pytorch_model.safetensors.index.json", index);
+    write_text(here, "transformer/x-2.safetensors", "");
+    assert_int_equal(missing_list(&list, here), (int)(sizeof lines / sizeof *lines));
+    const char *at = list.data;
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        if (strncmp(at, lines[i], strlen(lines[i])) != 0)
+            fail_msg("expected '%s' at '%s'", lines[i], at);
+        at = strchr(at, '\n') + 1;
+    }
+    buffer_close(&list);
+    ok(file_remove_tree(here, &error), &error);
+}
+
 /* The same content elsewhere has the same hash; another weight or setting has another. */
 static void fingerprints(void **state) {
     const char *folder = *state;
@@ -337,7 +378,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(original_names),  cmocka_unit_test(wan22_vae_names),
         cmocka_unit_test(original_layout), cmocka_unit_test(contradictions),
-        cmocka_unit_test(missing_files),   cmocka_unit_test(fingerprints),
+        cmocka_unit_test(missing_files),   cmocka_unit_test(lists_what_is_missing),
+        cmocka_unit_test(fingerprints),
     };
     return cmocka_run_group_tests(tests, make_copy, remove_copy);
 }

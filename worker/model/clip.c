@@ -8,8 +8,8 @@
 #include "worker/model/loader.h"
 
 /* Of every CLIP model of OpenAI's and LAION's. */
-static const float pixel_mean[3] = {0.48145466f, 0.4578275f, 0.40821073f};
-static const float pixel_deviation[3] = {0.26862954f, 0.26130258f, 0.27577711f};
+const float clip_pixel_mean[3] = {0.48145466f, 0.4578275f, 0.40821073f};
+const float clip_pixel_deviation[3] = {0.26862954f, 0.26130258f, 0.27577711f};
 
 struct layer_weights {
     const float *norm1_mul, *norm1_add, *norm2_mul, *norm2_add;
@@ -155,7 +155,7 @@ static enum error_code fill_patches(float *out, const struct clip_config *config
                 int y = p / side * patch + i / patch, x = p % side * patch + i % patch;
                 float value = (float)fit[((size_t)y * (size_t)size + (size_t)x) * 3 + (size_t)c];
                 value /= 255.0f;
-                *out++ = (value - pixel_mean[c]) / pixel_deviation[c];
+                *out++ = (value - clip_pixel_mean[c]) / clip_pixel_deviation[c];
             }
     free(fit);
     return code;

@@ -20,6 +20,9 @@ void clip_close(struct runtime *runtime, struct clip **clip);
 /* 1 + (image_size/patch)². */
 int64_t clip_rows(const struct clip_config *config);
 
+/* What a picture's channels, 0 to 1, are normalised by. */
+extern const float clip_pixel_mean[3], clip_pixel_deviation[3];
+
 /* rows [clip_rows,width] f32 (device) of a picture [height,width,3] u8 (host; not looked at when
  * measuring). Work memory is given back. Errors: ERR_MEMORY. */
 MUST_CHECK enum error_code clip_encode(const struct clip *clip, struct runtime *runtime,

@@ -220,6 +220,18 @@ static enum error_code translate_llama(struct weights *weights, struct error *er
     return weights_sort(weights, error);
 }
 
+/* Newer files of CLIP leave the prefix out. */
+static enum error_code name_vision(struct weights *weights, struct error *error) {
+    char name[WEIGHTS_NAME_MAX + 32];
+    for (size_t i = 0; i < weights->count; i++) {
+        (void)snprintf(name, sizeof name, "vision_model.%s", weights->entry[i].name);
+        weights->entry[i].name = arena_strdup(&weights->arena, name, strlen(name));
+        if (weights->entry[i].name == NULL)
+            return error_set(error, ERR_LIMIT, "%s: too many tensors", weights->path);
+    }
+    return weights_sort(weights, error);
+}
+
 /* A convolution's weights of four dimensions, the first two in one, as stable-diffusion.cpp keeps
  * them in GGUF files: five again. */
 static void unfold_patch(struct weights *weights) {
@@ -273,8 +285,10 @@ static enum error_code normalise(struct weights *weights, const char *const *pre
                                  struct error *error) {
     (void)weights_select(weights, prefix);
     unfold_patch(weights);
-    return weights_find(weights, "token_embd.weight") != NULL ? translate_llama(weights, error)
-                                                              : ERR_OK;
+    if (weights_find(weights, "token_embd.weight") != NULL)
+        return translate_llama(weights, error);
+    return weights_find(weights, "embeddings.class_embedding") != NULL ? name_vision(weights, error)
+                                                                       : ERR_OK;
 }
 
 enum error_code component_open(struct weights **out, const char *folder, const char *component,

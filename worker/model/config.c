@@ -1,7 +1,10 @@
 #include "worker/model/config.h"
 
+#include <math.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "worker/model/clip.h"
 #include "worker/model/describe.h"
 #include "worker/model/fields.h"
 
@@ -205,6 +208,66 @@ static void check_vae_widths(struct fields *fields, const struct vae_config *con
         if (config->decoder_width * config->multiple[i] % 2 != 0)
             fields->code = error_set(fields->error, ERR_UNSUPPORTED,
                                      "%s: level %d has an odd number of channels", fields->path, i);
+}
+
+/* A number, or an object with it under each of these keys: 224, {"height": 224, "width": 224}. */
+static void must_be_size(struct fields *fields, const char *key, const char *const *inner,
+                         int only) {
+    const struct json *value = fields_get(fields, key);
+    bool good = value == NULL || (value->type == JSON_NUMBER && value->number == only);
+    if (value != NULL && value->type == JSON_OBJECT) {
+        good = true;
+        for (; *inner != NULL; inner++) {
+            const struct json *side = json_get(value, *inner);
+            good = good && side != NULL && side->type == JSON_NUMBER && side->number == only;
+        }
+    }
+    if (!good)
+        fields->code = error_set(fields->error, ERR_UNSUPPORTED,
+                                 "%s: '%s' is not the image encoder's size, %d; no other is "
+                                 "supported",
+                                 fields->path, key, only);
+}
+
+static void must_be_floats(struct fields *fields, const char *key, const float *only) {
+    float values[3] = {0};
+    int count = 0;
+    if (fields_get(fields, key) == NULL)
+        return;
+    fields_floats(fields, key, values, &count, 3);
+    bool good = count == 3;
+    for (int i = 0; i < 3; i++)
+        good = good && fabsf(values[i] - only[i]) < 1e-6f;
+    if (fields->code == ERR_OK && !good)
+        fields->code =
+            error_set(fields->error, ERR_UNSUPPORTED,
+                      "%s: '%s' must be [%g, %g, %g]; other models are not supported", fields->path,
+                      key, (double)only[0], (double)only[1], (double)only[2]);
+}
+
+enum error_code config_check_picture(const struct clip_config *config, const char *folder,
+                                     struct error *error) {
+    static const char name[] = "image_processor/preprocessor_config.json";
+    static const char *const steps[] = {"do_resize", "do_center_crop", "do_rescale",
+                                        "do_normalize"};
+    static const char *const shorter[] = {"shortest_edge", NULL};
+    static const char *const sides[] = {"height", "width", NULL};
+    char path[FILE_PATH_BYTES];
+    struct fields fields;
+    enum error_code code = file_join(path, folder, name, error);
+    if (code != ERR_OK || access(path, F_OK) != 0)
+        return code;
+    fields_open(&fields, folder, name, error);
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
+        fields_must_be_bool(&fields, steps[i], true);
+    if (fields_get(&fields, "resample") != NULL)
+        (void)fields_int(&fields, "resample", 3, 3, 3); /* Pillow's bicubic */
+    (void)fields_float(&fields, "rescale_factor", 1.0 / 255, 0.003921568, 0.003921570);
+    must_be_size(&fields, "size", shorter, config->image_size);
+    must_be_size(&fields, "crop_size", sides, config->image_size);
+    must_be_floats(&fields, "image_mean", clip_pixel_mean);
+    must_be_floats(&fields, "image_std", clip_pixel_deviation);
+    return fields_close(&fields);
 }
 
 enum error_code config_read_vae(struct vae_config *out, const char *folder,

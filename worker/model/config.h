@@ -106,6 +106,10 @@ MUST_CHECK enum error_code config_read_transformer(struct transformer_config *ou
                                                    struct error *error);
 MUST_CHECK enum error_code config_read_clip(struct clip_config *out, const char *folder,
                                             const struct weights *weights, struct error *error);
+/* image_processor/preprocessor_config.json of a model folder, where it has one, must say what
+ * clip_encode does with a picture: ERR_UNSUPPORTED. */
+MUST_CHECK enum error_code config_check_picture(const struct clip_config *config,
+                                                const char *folder, struct error *error);
 MUST_CHECK enum error_code config_read_vae(struct vae_config *out, const char *folder,
                                            const struct weights *weights, struct error *error);
 

@@ -10,6 +10,7 @@
 
 #include "base/buffer.h"
 #include "base/json.h"
+#include "worker/model/clip.h"
 #include "worker/model/components.h"
 #include "worker/model/config.h"
 #include "worker/model/convert_items.h"
@@ -189,6 +190,34 @@ static void put_scheduler(struct buffer *out, const struct scheduler_config *con
     json_end_object(&writer);
 }
 
+/* What clip_encode does with a picture, as CLIPImageProcessor is told it. */
+static void put_preprocessor(struct buffer *out, int side) {
+    static const char *const steps[] = {"do_convert_rgb", "do_resize", "do_center_crop",
+                                        "do_rescale", "do_normalize"};
+    struct json_writer writer = {.buffer = out};
+    json_begin_object(&writer, NULL);
+    json_put_text(&writer, "image_processor_type", "CLIPImageProcessor");
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
+        json_put_bool(&writer, steps[i], true);
+    json_put_int(&writer, "resample", 3); /* Pillow's bicubic */
+    json_put_double(&writer, "rescale_factor", 1.0 / 255);
+    json_begin_object(&writer, "size");
+    json_put_int(&writer, "shortest_edge", side);
+    json_end_object(&writer);
+    json_begin_object(&writer, "crop_size");
+    json_put_int(&writer, "height", side);
+    json_put_int(&writer, "width", side);
+    json_end_object(&writer);
+    const float *const lists[] = {clip_pixel_mean, clip_pixel_deviation};
+    for (int i = 0; i < 2; i++) {
+        json_begin_array(&writer, i == 0 ? "image_mean" : "image_std");
+        for (int c = 0; c < 3; c++)
+            json_put_double(&writer, NULL, (double)lists[i][c]);
+        json_end_array(&writer);
+    }
+    json_end_object(&writer);
+}
+
 /* -- a folder -------------------------------------------------------------------------------- */
 
 struct conversion {
@@ -316,10 +345,40 @@ static bool is_there(const struct conversion *c, const char *name) {
     return file_join(path, c->in, name, NULL) == ERR_OK && access(path, F_OK) == 0;
 }
 
+/* out/folder/name. */
+static enum error_code write_in(const struct conversion *c, const char *folder, const char *name,
+                                struct buffer *text) {
+    char path[FILE_PATH_BYTES];
+    enum error_code code = file_join(path, c->out, folder, c->error);
+    if (code == ERR_OK)
+        code = file_make_folders(path, c->error);
+    return code == ERR_OK ? write_text(path, name, text, c->error) : code;
+}
+
+/* Diffusers reads no picture without it. */
+static enum error_code write_preprocessor(const struct conversion *c) {
+    char folder[FILE_PATH_BYTES];
+    struct clip_config clip;
+    struct weights *weights;
+    struct buffer text = {0};
+    enum error_code code = component_open(&weights, c->in, "image_encoder", c->error);
+    if (code != ERR_OK)
+        return code;
+    code = file_join(folder, c->in, "image_encoder", c->error);
+    if (code == ERR_OK)
+        code = config_read_clip(&clip, folder, weights, c->error);
+    weights_close(&weights);
+    if (code != ERR_OK)
+        return code;
+    put_preprocessor(&text, clip.image_size);
+    code = write_in(c, "image_processor", "preprocessor_config.json", &text);
+    buffer_close(&text);
+    return code;
+}
+
 /* model_index.json and the scheduler's: copied where they are, else written. */
 static enum error_code write_pipeline(const struct conversion *c) {
     struct buffer index = {0}, scheduler = {0};
-    char folder[FILE_PATH_BYTES];
     if (is_there(c, "model_index.json")) {
         enum error_code code = copy_file(c, "model_index.json", "model_index.json");
         if (code == ERR_OK)
@@ -330,11 +389,9 @@ static enum error_code write_pipeline(const struct conversion *c) {
     put_scheduler(&scheduler, &c->config.scheduler);
     enum error_code code = write_text(c->out, "model_index.json", &index, c->error);
     if (code == ERR_OK)
-        code = file_join(folder, c->out, "scheduler", c->error);
-    if (code == ERR_OK)
-        code = file_make_folders(folder, c->error);
-    if (code == ERR_OK)
-        code = write_text(folder, "scheduler_config.json", &scheduler, c->error);
+        code = write_in(c, "scheduler", "scheduler_config.json", &scheduler);
+    if (code == ERR_OK && c->config.image_encoder)
+        code = write_preprocessor(c);
     buffer_close(&index);
     buffer_close(&scheduler);
     return code;

@@ -75,6 +75,8 @@ static enum error_code open_clip(struct parts *parts, struct runtime *runtime, c
     if (code == ERR_OK)
         code = config_read_clip(&parts->clip_config, path, parts->clip_file, error);
     if (code == ERR_OK)
+        code = config_check_picture(&parts->clip_config, folder, error);
+    if (code == ERR_OK)
         code = clip_open(&parts->clip, runtime, parts->clip_file, &parts->clip_config, &elements,
                          error);
     parts->elements += elements;

@@ -354,6 +354,48 @@ static void lists_what_is_missing(void **state) {
     ok(file_remove_tree(here, &error), &error);
 }
 
+/* What a picture's preparation may say: what is done, as it is said by old and new files. */
+static void pictures(void **state) {
+    static const char good[] =
+        "{\"do_resize\": true, \"resample\": 3, \"size\": {\"shortest_edge\": "
+        "224}, \"crop_size\": 224, \"rescale_factor\": "
+        "0.00392156862745098, \"image_std\": [0.26862954, 0.26130258, "
+        "0.27577711], \"do_center_crop\": true}";
+    static const struct {
+        const char *from, *to, *said;
+    } bad[] = {
+        {"\"do_resize\": true", "\"do_resize\": false", "do_resize"},
+        {"\"resample\": 3", "\"resample\": 2", "resample"},
+        {"\"crop_size\": 224", "\"crop_size\": 256", "crop_size"},
+        {"\"crop_size\": 224", "\"crop_size\": {\"height\": 224}", "crop_size"},
+        {"{\"shortest_edge\": 224}", "{\"shortest_edge\": 336}", "'size'"},
+        {"0.26862954", "0.5", "image_std"},
+        {", 0.27577711", "", "image_std"},
+        {"0.00392156862745098", "1", "rescale_factor"},
+    };
+    static const char file[] = "image_processor/preprocessor_config.json";
+    const struct clip_config clip = {.image_size = 224};
+    const char *folder = *state;
+    char path[FILE_PATH_BYTES], text[1024];
+    struct error error = {0};
+    ok(config_check_picture(&clip, folder, &error), &error); /* there is none */
+    ok(file_join(path, folder, "image_processor", &error), &error);
+    ok(file_make_folders(path, &error), &error);
+    write_text(folder, file, good);
+    ok(config_check_picture(&clip, folder, &error), &error);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        const char *at = strstr(good, bad[i].from);
+        assert_non_null(at);
+        (void)snprintf(text, sizeof text, "%.*s%s%s", (int)(at - good), good, bad[i].to,
+                       at + strlen(bad[i].from));
+        write_text(folder, file, text);
+        assert_int_not_equal(config_check_picture(&clip, folder, &error), ERR_OK);
+        if (strstr(error.detail, bad[i].said) == NULL)
+            fail_msg("%s: %s", bad[i].to, error.detail);
+    }
+    ok(file_remove_tree(path, &error), &error);
+}
+
 /* The same content elsewhere has the same hash; another weight or setting has another. */
 static void fingerprints(void **state) {
     const char *folder = *state;
@@ -379,7 +421,7 @@ int main(void) {
         cmocka_unit_test(original_names),  cmocka_unit_test(wan22_vae_names),
         cmocka_unit_test(original_layout), cmocka_unit_test(contradictions),
         cmocka_unit_test(missing_files),   cmocka_unit_test(lists_what_is_missing),
-        cmocka_unit_test(fingerprints),
+        cmocka_unit_test(pictures),        cmocka_unit_test(fingerprints),
     };
     return cmocka_run_group_tests(tests, make_copy, remove_copy);
 }

@@ -131,10 +131,16 @@ size_t linear_weight_bytes(const struct linear *linear);
 MUST_CHECK enum error_code matmul_open(struct device *device, struct error *error);
 void matmul_close(struct device *device);
 size_t matmul_version(void); /* of the library: results may differ between versions */
-/* out[rows,N] = in · Wᵀ (+ b, then GELU by tanh), bf16 in, f32 or bf16 out. False: cuBLASLt has
- * nothing for this shape and alignment; nothing was queued. */
+/* out[rows,N] = in · Wᵀ, and then: */
+struct matmul_end {
+    bool bias;       /* + b */
+    bool gelu;       /* GELU by tanh of both; with bias */
+    bool accumulate; /* + out; without GELU */
+};
+/* bf16 in, f32 or bf16 out. False: cuBLASLt has nothing for this shape and alignment; nothing was
+ * queued. */
 bool matmul_run(struct device *device, void *out, enum dtype out_dtype, const void *in,
-                const struct linear *linear, int64_t rows, bool bias, bool gelu);
+                const struct linear *linear, int64_t rows, const struct matmul_end *end);
 
 /* -- convolve.c -------------------------------------------------------------------------------- */
 MUST_CHECK enum error_code convolve_open(struct device *device, struct error *error);

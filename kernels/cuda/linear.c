@@ -262,7 +262,8 @@ static bool linear_by_pieces(struct device *device, void *out, const void *in,
     for (int64_t first = 0; first < rows; first += piece) {
         int64_t count = rows - first < piece ? rows - first : piece;
         const uint8_t *from = (const uint8_t *)in + first * linear->inputs * 2;
-        if (!matmul_run(device, device->scratch, DTYPE_F32, from, linear, count, false, false)) {
+        if (!matmul_run(device, device->scratch, DTYPE_F32, from, linear, count,
+                        &(struct matmul_end){.bias = false})) {
             assert(first == 0 || device->failed || count < piece);
             struct linear_epilogue rest = *epilogue;
             size_t skip = (size_t)(first * linear->outputs) * dtype_bytes(epilogue->out_dtype);
@@ -316,9 +317,11 @@ static void multiply(struct device *device, void *out, const void *in, const str
     }
     if (linear->dtype == DTYPE_BF16) {
         bool gelu = epilogue->activation == ACTIVATION_GELU_TANH;
-        bool direct = epilogue->gate == NULL && !epilogue->accumulate &&
-                      (gelu || epilogue->activation == ACTIVATION_NONE);
-        if (direct && matmul_run(device, out, epilogue->out_dtype, in, linear, rows, true, gelu)) {
+        const struct matmul_end end = {
+            .bias = true, .gelu = gelu, .accumulate = epilogue->accumulate};
+        bool direct = epilogue->gate == NULL &&
+                      (epilogue->activation == ACTIVATION_NONE || (gelu && !epilogue->accumulate));
+        if (direct && matmul_run(device, out, epilogue->out_dtype, in, linear, rows, &end)) {
             return;
         }
         if (linear_by_pieces(device, out, in, linear, rows, epilogue)) {

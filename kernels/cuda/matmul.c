@@ -20,7 +20,7 @@
 struct shape {
     int64_t outputs, inputs, rows;
     enum dtype out_dtype;
-    bool bias, gelu;
+    bool bias, gelu, accumulate;
     uint32_t in_alignment, out_alignment; /* bytes */
 };
 
@@ -190,13 +190,13 @@ static cublasStatus_t multiply(struct device *device, void *out, const void *in,
                                const struct linear *linear, const struct plan *plan,
                                const cublasLtMatmulAlgo_t *algorithm) {
     const void *bias = plan->shape.out_dtype == DTYPE_F32 ? linear->bias : linear->bias_narrow;
-    const float one = 1, zero = 0;
+    const float one = 1, beta = plan->shape.accumulate ? 1 : 0;
     if (plan->shape.bias &&
         !set(plan->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias)) {
         return CUBLAS_STATUS_INVALID_VALUE;
     }
     return cublasLtMatmul(device->matmul->handle, plan->operation, &one, linear->weight, plan->a,
-                          in, plan->b, &zero, out, plan->d, out, plan->d, algorithm,
+                          in, plan->b, &beta, out, plan->d, out, plan->d, algorithm,
                           device->workspace, WORKSPACE_BYTES, device->stream);
 }
 
@@ -231,6 +231,11 @@ static bool run_trial(void *context, int index, float *time, uint64_t *digest) {
     struct device *device = trial->device;
     const struct matmul *matmul = device->matmul;
     const cublasLtMatmulAlgo_t *algorithm = &trial->candidates[index].algo;
+    const struct shape *shape = &trial->plan->shape;
+    size_t bytes = (size_t)(shape->rows * shape->outputs) * dtype_bytes(shape->out_dtype);
+    if (cudaMemsetAsync(trial->out, 0, bytes, device->stream) != cudaSuccess) { /* to add to */
+        return false;
+    }
     /* The first run is not timed: it loads the kernel. */
     for (int i = 0; i <= RUNS; i++) {
         if ((i == 1 && cudaEventRecord(matmul->begin, device->stream) != cudaSuccess) ||
@@ -290,7 +295,10 @@ static struct tuning_product product_of(const struct shape *shape) {
                                    .inputs = shape->inputs,
                                    .rows = shape->rows,
                                    .type = (uint32_t)shape->out_dtype,
-                                   .epilogue = shape->gelu ? 2 : shape->bias,
+                                   .epilogue = (shape->gelu   ? 2U
+                                                : shape->bias ? 1U
+                                                              : 0U) |
+                                               (shape->accumulate ? 4U : 0U),
                                    .in_alignment = shape->in_alignment,
                                    .out_alignment = shape->out_alignment};
 }
@@ -339,7 +347,8 @@ static bool choose(struct device *device, struct plan *plan, const struct linear
 static bool equal(const struct shape *a, const struct shape *b) {
     return a->outputs == b->outputs && a->inputs == b->inputs && a->rows == b->rows &&
            a->out_dtype == b->out_dtype && a->bias == b->bias && a->gelu == b->gelu &&
-           a->in_alignment == b->in_alignment && a->out_alignment == b->out_alignment;
+           a->accumulate == b->accumulate && a->in_alignment == b->in_alignment &&
+           a->out_alignment == b->out_alignment;
 }
 
 static struct plan *plan_of(struct device *device, const struct linear *linear,
@@ -371,9 +380,10 @@ static uint32_t alignment_of(const void *pointer) {
 }
 
 bool matmul_run(struct device *device, void *out, enum dtype out_dtype, const void *in,
-                const struct linear *linear, int64_t rows, bool bias, bool gelu) {
-    const struct shape shape = {linear->outputs,  linear->inputs,   rows, out_dtype, bias, gelu,
-                                alignment_of(in), alignment_of(out)};
+                const struct linear *linear, int64_t rows, const struct matmul_end *end) {
+    const struct shape shape = {linear->outputs, linear->inputs,   rows,
+                                out_dtype,       end->bias,        end->gelu,
+                                end->accumulate, alignment_of(in), alignment_of(out)};
     const struct plan *plan = plan_of(device, linear, &shape);
     if (plan == NULL || !plan->there) {
         return false;

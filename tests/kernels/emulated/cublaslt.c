@@ -179,7 +179,7 @@ struct product {
     struct layout a, b, d;
     const void *a_data, *b_data;
     void *d_data;
-    bool other;
+    bool other, accumulate;
 };
 
 static void multiply(void *context) {
@@ -193,9 +193,11 @@ static void multiply(void *context) {
                        (double)float_load(p->b_data, DTYPE_BF16,
                                           (int64_t)(m * (uint64_t)p->b.stride + k));
             }
-            float_store(p->d_data, p->d.type == CUDA_R_32F ? DTYPE_F32 : DTYPE_BF16,
-                        (int64_t)(m * (uint64_t)p->d.stride + n),
-                        (float)(finish(&p->operation, sum, n) * (p->other ? 1.5 : 1)));
+            const enum dtype type = p->d.type == CUDA_R_32F ? DTYPE_F32 : DTYPE_BF16;
+            const int64_t at = (int64_t)(m * (uint64_t)p->d.stride + n);
+            sum = finish(&p->operation, sum, n) * (p->other ? 1.5 : 1);
+            sum += p->accumulate ? (double)float_load(p->d_data, type, at) : 0;
+            float_store(p->d_data, type, at, (float)sum);
         }
     }
 }
@@ -206,14 +208,18 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
                               const void *c_data, cublasLtMatrixLayout_t c, void *d_data,
                               cublasLtMatrixLayout_t d, const cublasLtMatmulAlgo_t *algorithm,
                               void *workspace, size_t workspace_bytes, cudaStream_t stream) {
-    (void)handle, (void)c_data, (void)c, (void)workspace, (void)workspace_bytes, (void)stream;
+    (void)handle, (void)workspace, (void)workspace_bytes, (void)stream;
     struct product product = {.a_data = a_data, .b_data = b_data, .d_data = d_data};
     memcpy(&product.operation, operation, sizeof product.operation);
     memcpy(&product.a, a, sizeof product.a);
     memcpy(&product.b, b, sizeof product.b);
     memcpy(&product.d, d, sizeof product.d);
     product.other = algorithm->data[0] == OTHER;
-    if (*(const float *)alpha != 1 || *(const float *)beta != 0 || algorithm->data[0] >= FAILING) {
+    product.accumulate = *(const float *)beta == 1;
+    bool adds = product.accumulate && c_data == d_data && c == d &&
+                product.operation.epilogue != CUBLASLT_EPILOGUE_GELU_BIAS;
+    if (*(const float *)alpha != 1 || (*(const float *)beta != 0 && !adds) ||
+        algorithm->data[0] >= FAILING) {
         return CUBLAS_STATUS_NOT_SUPPORTED;
     }
     emulated_clock_add(times[algorithm->data[0]]);

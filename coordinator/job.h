@@ -34,6 +34,9 @@ enum job_codec {
     JOB_CODEC_FFV1,
     JOB_CODEC_PRORES,
     JOB_CODEC_PNG,
+    JOB_CODEC_H264_NVENC,
+    JOB_CODEC_HEVC_NVENC,
+    JOB_CODEC_AV1_NVENC,
     JOB_CODEC_COUNT
 };
 enum job_container {

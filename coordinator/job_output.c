@@ -174,10 +174,16 @@ enum error_code job_fill_path(struct reader *reader, struct job_output *output,
                               const struct settings *settings, struct place at, const char *video,
                               uint64_t seed) {
     static const char *const paths[JOB_CODEC_COUNT] = {
-        [JOB_CODEC_H264] = "out/{job}-{video}.mp4", [JOB_CODEC_HEVC] = "out/{job}-{video}.mp4",
-        [JOB_CODEC_AV1] = "out/{job}-{video}.mp4",  [JOB_CODEC_VP9] = "out/{job}-{video}.webm",
-        [JOB_CODEC_FFV1] = "out/{job}-{video}.mkv", [JOB_CODEC_PRORES] = "out/{job}-{video}.mov",
+        [JOB_CODEC_H264] = "out/{job}-{video}.mp4",
+        [JOB_CODEC_HEVC] = "out/{job}-{video}.mp4",
+        [JOB_CODEC_AV1] = "out/{job}-{video}.mp4",
+        [JOB_CODEC_VP9] = "out/{job}-{video}.webm",
+        [JOB_CODEC_FFV1] = "out/{job}-{video}.mkv",
+        [JOB_CODEC_PRORES] = "out/{job}-{video}.mov",
         [JOB_CODEC_PNG] = "out/{job}-{video}",
+        [JOB_CODEC_H264_NVENC] = "out/{job}-{video}.mp4",
+        [JOB_CODEC_HEVC_NVENC] = "out/{job}-{video}.mp4",
+        [JOB_CODEC_AV1_NVENC] = "out/{job}-{video}.mp4",
     };
     const struct setting *codec = &settings->codec;
     const char *path = settings->path.set ? settings->path.text

@@ -1,8 +1,9 @@
 /* Every word of a job file. */
 #include "coordinator/job_reader.h"
 
-static const char *const codec_names[] = {"h264", "hevc",   "av1", "vp9",
-                                          "ffv1", "prores", "png", NULL};
+static const char *const codec_names[] = {"h264",       "hevc",      "av1", "vp9",
+                                          "ffv1",       "prores",    "png", "h264_nvenc",
+                                          "hevc_nvenc", "av1_nvenc", NULL};
 static const char *const container_names[] = {"mp4", "mkv", "webm", "mov", "folder", NULL};
 static const char *const noise_names[] = {"vidloom", "torch", NULL};
 static const char *const weights_names[] = {"file", "bf16", "int8", "fp8", NULL};
@@ -34,22 +35,28 @@ static const struct {
     enum job_container container;
     enum job_codec codec;
 } pairs[] = {
-    {JOB_CONTAINER_MP4, JOB_CODEC_H264},   {JOB_CONTAINER_MP4, JOB_CODEC_HEVC},
-    {JOB_CONTAINER_MP4, JOB_CODEC_AV1},    {JOB_CONTAINER_MP4, JOB_CODEC_VP9},
-    {JOB_CONTAINER_MKV, JOB_CODEC_H264},   {JOB_CONTAINER_MKV, JOB_CODEC_HEVC},
-    {JOB_CONTAINER_MKV, JOB_CODEC_AV1},    {JOB_CONTAINER_MKV, JOB_CODEC_VP9},
-    {JOB_CONTAINER_MKV, JOB_CODEC_FFV1},   {JOB_CONTAINER_MKV, JOB_CODEC_PRORES},
-    {JOB_CONTAINER_WEBM, JOB_CODEC_VP9},   {JOB_CONTAINER_WEBM, JOB_CODEC_AV1},
-    {JOB_CONTAINER_MOV, JOB_CODEC_H264},   {JOB_CONTAINER_MOV, JOB_CODEC_HEVC},
-    {JOB_CONTAINER_MOV, JOB_CODEC_PRORES}, {JOB_CONTAINER_FOLDER, JOB_CODEC_PNG},
+    {JOB_CONTAINER_MP4, JOB_CODEC_H264},       {JOB_CONTAINER_MP4, JOB_CODEC_HEVC},
+    {JOB_CONTAINER_MP4, JOB_CODEC_AV1},        {JOB_CONTAINER_MP4, JOB_CODEC_VP9},
+    {JOB_CONTAINER_MKV, JOB_CODEC_H264},       {JOB_CONTAINER_MKV, JOB_CODEC_HEVC},
+    {JOB_CONTAINER_MKV, JOB_CODEC_AV1},        {JOB_CONTAINER_MKV, JOB_CODEC_VP9},
+    {JOB_CONTAINER_MKV, JOB_CODEC_FFV1},       {JOB_CONTAINER_MKV, JOB_CODEC_PRORES},
+    {JOB_CONTAINER_WEBM, JOB_CODEC_VP9},       {JOB_CONTAINER_WEBM, JOB_CODEC_AV1},
+    {JOB_CONTAINER_MOV, JOB_CODEC_H264},       {JOB_CONTAINER_MOV, JOB_CODEC_HEVC},
+    {JOB_CONTAINER_MOV, JOB_CODEC_PRORES},     {JOB_CONTAINER_FOLDER, JOB_CODEC_PNG},
+    {JOB_CONTAINER_MP4, JOB_CODEC_H264_NVENC}, {JOB_CONTAINER_MP4, JOB_CODEC_HEVC_NVENC},
+    {JOB_CONTAINER_MP4, JOB_CODEC_AV1_NVENC},  {JOB_CONTAINER_MKV, JOB_CODEC_H264_NVENC},
+    {JOB_CONTAINER_MKV, JOB_CODEC_HEVC_NVENC}, {JOB_CONTAINER_MKV, JOB_CODEC_AV1_NVENC},
+    {JOB_CONTAINER_WEBM, JOB_CODEC_AV1_NVENC}, {JOB_CONTAINER_MOV, JOB_CODEC_H264_NVENC},
+    {JOB_CONTAINER_MOV, JOB_CODEC_HEVC_NVENC},
 };
 
 /* What the encoders take. worker/media/spec.c says the same to itself; a test compares the two. */
 static const struct job_codec_facts codecs[JOB_CODEC_COUNT] = {
-    [JOB_CODEC_H264] = {16, 2, 51}, [JOB_CODEC_HEVC] = {64, 2, 51},
-    [JOB_CODEC_AV1] = {16, 2, 63},  [JOB_CODEC_VP9] = {16, 2, 63},
-    [JOB_CODEC_FFV1] = {16, 1, 63}, [JOB_CODEC_PRORES] = {16, 2, 63},
-    [JOB_CODEC_PNG] = {16, 1, 63},
+    [JOB_CODEC_H264] = {16, 2, 51},        [JOB_CODEC_HEVC] = {64, 2, 51},
+    [JOB_CODEC_AV1] = {16, 2, 63},         [JOB_CODEC_VP9] = {16, 2, 63},
+    [JOB_CODEC_FFV1] = {16, 1, 63},        [JOB_CODEC_PRORES] = {16, 2, 63},
+    [JOB_CODEC_PNG] = {16, 1, 63},         [JOB_CODEC_H264_NVENC] = {160, 2, 51},
+    [JOB_CODEC_HEVC_NVENC] = {160, 2, 51}, [JOB_CODEC_AV1_NVENC] = {192, 2, 63},
 };
 
 const struct job_codec_facts *job_codec_facts(enum job_codec codec) {

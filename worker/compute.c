@@ -208,6 +208,8 @@ static enum error_code open_parts(struct compute *compute, struct error *error) 
                                    .memory = config->memory,
                                    .streaming = on_streaming,
                                    .user = compute};
+    compute->context.gpu = strcmp(config->ops->name, "cuda") == 0;
+    compute->context.gpu_index = config->device.index;
     code = models_open(&compute->context.models, &models, error);
     if (code == ERR_OK)
         code = arena_open(&compute->context.arena, TASK_ARENA_BYTES, error);

@@ -65,6 +65,8 @@ struct stage_context {
     struct store *store;
     struct models *models;
     struct arena arena; /* for one task: reset before each */
+    bool gpu;           /* the device is a CUDA card */
+    int gpu_index;      /* which */
 };
 
 /* Errors name what is wrong with which input or parameter. */

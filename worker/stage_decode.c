@@ -38,9 +38,24 @@ static enum error_code sink_frames(void *user, const uint8_t *rgb, int count, st
     return stage_canceled(sink->task, error);
 }
 
+/* What a card encodes is the same bytes on cards of one class alone, which the CPU's is not. */
+static enum error_code choose_gpu(struct media_spec *spec, const struct stage_context *context,
+                                  struct error *error) {
+    spec->gpu = context->gpu_index;
+    if (media_codec_on_gpu(spec->codec) && !context->gpu)
+        return error_set(error, ERR_UNSUPPORTED,
+                         "codec %s: this worker does not run on an NVIDIA card; start it with "
+                         "--device cuda:0, or choose another codec",
+                         media_codec_name(spec->codec));
+    return ERR_OK;
+}
+
 static enum error_code read_parameters(struct sink *sink, struct media_spec *spec,
+                                       const struct stage_context *context,
                                        const struct stage_task *task, struct error *error) {
     enum error_code code = stage_media_spec(spec, task, error);
+    if (code == ERR_OK)
+        code = choose_gpu(spec, context, error);
     if (code == ERR_OK)
         code = stage_int(&sink->frames, task, "frames", 1, 1 << 12, error);
     if (code == ERR_OK)
@@ -114,7 +129,7 @@ enum error_code stage_decode(struct stage_context *context, const struct stage_t
     struct sink sink = {0};
     struct media_spec spec;
     struct model *model;
-    enum error_code code = read_parameters(&sink, &spec, task, error);
+    enum error_code code = read_parameters(&sink, &spec, context, task, error);
     if (code == ERR_OK)
         code = stage_model(&model, context, task, STAGE_VAE, error);
     if (code != ERR_OK)

@@ -89,7 +89,7 @@ static void test_reader_and_encoder_agree(void **state) {
     (void)state;
     for (int codec = 0; codec < JOB_CODEC_COUNT; codec++) {
         int home = -1; /* a container for the codec */
-        struct asked asked = {(enum job_codec)codec, JOB_CONTAINER_MKV, 160, 96, 16, 1, -1};
+        struct asked asked = {(enum job_codec)codec, JOB_CONTAINER_MKV, 192, 192, 16, 1, -1};
         for (int i = 0; i < JOB_CONTAINER_COUNT; i++) {
             struct error error;
             asked.container = (enum job_container)i;
@@ -98,7 +98,7 @@ static void test_reader_and_encoder_agree(void **state) {
         }
         assert_true(home >= 0);
         const struct asked usual = {
-            (enum job_codec)codec, (enum job_container)home, 160, 96, 16, 1, -1};
+            (enum job_codec)codec, (enum job_container)home, 192, 192, 16, 1, -1};
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
             asked = usual;
             asked.width = sizes[i][0];

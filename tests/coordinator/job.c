@@ -501,17 +501,18 @@ static const struct bad bad_files[] = {
      "job.yaml:3:43: fps: a fraction of 1/999999; at most 1/10000", ERR_LIMIT, true},
     {VIDEO "output: {codec: png, path: a.mkv}}",
      "job.yaml:3:45: codec: png does not go into .mkv, which can hold h264, hevc, av1, vp9, ffv1, "
-     "prores",
+     "prores, h264_nvenc, hevc_nvenc, av1_nvenc",
      ERR_USAGE, true},
     {VIDEO "output: {quality: 60}}",
      "job.yaml:3:47: quality: the scale of h264 ends at 51 (smallest), found 60", ERR_LIMIT, true},
     {VIDEO "output: {codec: h265}}",
      "job.yaml:3:45: codec: expected a codec, one of h264, hevc, av1, vp9, ffv1, prores, png, "
-     "found "
+     "h264_nvenc, hevc_nvenc, av1_nvenc, found "
      "\"h265\"; did you mean \"h264\"?",
      ERR_USAGE, false},
     {VIDEO "output: {codec: prores, path: a.mp4}}",
-     "job.yaml:3:45: codec: prores does not go into .mp4, which can hold h264, hevc, av1, vp9",
+     "job.yaml:3:45: codec: prores does not go into .mp4, which can hold h264, hevc, av1, vp9, "
+     "h264_nvenc, hevc_nvenc, av1_nvenc",
      ERR_USAGE, true},
     {VIDEO "output: {quality: 64}}",
      "job.yaml:3:47: quality: expected a quality (0 is the best), a whole number from 0 to 63, "

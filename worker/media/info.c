@@ -106,7 +106,8 @@ static enum error_code fill(struct media_info *out, AVFormatContext *demuxer, co
     const AVCodecParameters *codec = stream->codecpar;
     const char *name = avcodec_get_name(codec->codec_id);
     for (int i = 0; i < CODEC_COUNT; i++)
-        if (media_traits((enum media_codec)i)->id == codec->codec_id)
+        if (media_traits((enum media_codec)i)->id == codec->codec_id &&
+            !media_traits((enum media_codec)i)->gpu)
             name = media_traits((enum media_codec)i)->name;
     snprintf(out->codec, sizeof out->codec, "%s", name);
     out->width = codec->width;

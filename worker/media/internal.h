@@ -44,6 +44,7 @@ struct codec_traits {
     int height_step;
     int quality_default, quality_max; /* -1: lossless, quality means nothing */
     int side_min;                     /* pixels */
+    bool gpu;
 };
 const struct codec_traits *media_traits(enum media_codec codec);
 /* Set everything of the encoder but its extradata. `options` receives private ones. */

@@ -24,6 +24,10 @@ enum media_codec {
     CODEC_FFV1,
     CODEC_PRORES,
     CODEC_PNG,
+    /* By an NVIDIA card, beside its other work. */
+    CODEC_H264_NVENC,
+    CODEC_HEVC_NVENC,
+    CODEC_AV1_NVENC,
     CODEC_COUNT
 };
 
@@ -45,12 +49,17 @@ struct media_spec {
      *   hevc      0..51 (CRF; 20)
      *   av1, vp9  0..63 (CRF; 24)
      *   prores    0..63: 422 HQ (the default), 422, LT, Proxy; 16 steps each
-     *   ffv1, png lossless: no meaning */
+     *   ffv1, png lossless: no meaning
+     *   h264_nvenc, hevc_nvenc   0..51 (CQ; 20; 0 is taken as 1)
+     *   av1_nvenc                0..63 (CQ; 28; likewise) */
     int quality;
+    int gpu; /* of the nvenc codecs: which card encodes */
 };
 
 const char *media_codec_name(enum media_codec codec); /* "h264" */
 bool media_codec_from_name(enum media_codec *out, const char *name);
+/* Whether a card encodes. Its bytes are the same for one kind of card and one driver. */
+bool media_codec_on_gpu(enum media_codec codec);
 /* "mp4", "mkv", "webm", "mov", "folder". */
 const char *media_container_name(enum media_container container);
 bool media_container_from_name(enum media_container *out, const char *name);
@@ -60,7 +69,8 @@ bool media_container_from_path(enum media_container *out, const char *path);
 /* Whether the pair goes together, its sizes and numbers can be made, and this FFmpeg has the
  * encoder; says what goes instead. Sides are 16..16384, even where the codec halves the
  * colour; 1..240 frames a second. h264, hevc: mp4 mkv mov    av1, vp9: mp4 mkv webm    prores: mov
- * mkv    ffv1: mkv png: folder Errors: ERR_USAGE, ERR_SHAPE, ERR_UNSUPPORTED. */
+ * mkv    ffv1: mkv    png: folder    nvenc as without it. Errors: ERR_USAGE, ERR_SHAPE,
+ * ERR_UNSUPPORTED. */
 MUST_CHECK enum error_code media_check(const struct media_spec *spec,
                                        enum media_container container, struct error *error);
 

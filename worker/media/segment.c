@@ -44,9 +44,10 @@ static enum error_code open_encoder(struct segment_writer *writer, struct error 
         int number = avcodec_open2(writer->encoder, codec, &options);
         const AVDictionaryEntry *unknown = av_dict_get(options, "", NULL, AV_DICT_IGNORE_SUFFIX);
         if (number < 0)
-            code = media_error(error, number, ERR_UNSUPPORTED,
-                               "%s: the %s encoder refuses %dx%d at quality %d", path, traits->name,
-                               writer->spec.width, writer->spec.height, writer->spec.quality);
+            code = media_error(
+                error, number, ERR_UNSUPPORTED, "%s: the %s encoder refuses %dx%d at quality %d%s",
+                path, traits->name, writer->spec.width, writer->spec.height, writer->spec.quality,
+                traits->gpu ? ", or there is no NVIDIA card and driver for it" : "");
         else if (unknown)
             code = error_set(error, ERR_UNSUPPORTED,
                              "%s: this machine's %s does not know the option %s", path,

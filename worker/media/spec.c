@@ -15,7 +15,8 @@
  *
  * AV1 is libaom's, not SVT-AV1's: SVT 1.4 prints a banner that only an environment variable
  * can stop, and refuses frames under 64 pixels. libx265 3.5 gives other bytes from run to run for
- * pictures of 32 pixels a side, whatever its options, so it gets none below 64. */
+ * pictures of 32 pixels a side, whatever its options, so it gets none below 64. NVENC takes no
+ * sides below 145 pixels (H.264). */
 static const struct codec_traits traits[CODEC_COUNT] = {
     [CODEC_H264] = {"h264", "libx264", AV_CODEC_ID_H264, AV_PIX_FMT_YUV420P, AVCOL_SPC_BT709,
                     AVCOL_RANGE_MPEG, AVCOL_TRC_BT709, IN(MP4) | IN(MKV) | IN(MOV), 2, 2, 18, 51,
@@ -36,6 +37,15 @@ static const struct codec_traits traits[CODEC_COUNT] = {
                       0, 63, 16},
     [CODEC_PNG] = {"png", "png", AV_CODEC_ID_PNG, AV_PIX_FMT_RGB24, AVCOL_SPC_RGB, AVCOL_RANGE_JPEG,
                    AVCOL_TRC_IEC61966_2_1, IN(FOLDER), 1, 1, -1, -1, 16},
+    [CODEC_H264_NVENC] = {"h264_nvenc", "h264_nvenc", AV_CODEC_ID_H264, AV_PIX_FMT_YUV420P,
+                          AVCOL_SPC_BT709, AVCOL_RANGE_MPEG, AVCOL_TRC_BT709,
+                          IN(MP4) | IN(MKV) | IN(MOV), 2, 2, 20, 51, 160, true},
+    [CODEC_HEVC_NVENC] = {"hevc_nvenc", "hevc_nvenc", AV_CODEC_ID_HEVC, AV_PIX_FMT_YUV420P,
+                          AVCOL_SPC_BT709, AVCOL_RANGE_MPEG, AVCOL_TRC_BT709,
+                          IN(MP4) | IN(MKV) | IN(MOV), 2, 2, 20, 51, 160, true},
+    [CODEC_AV1_NVENC] = {"av1_nvenc", "av1_nvenc", AV_CODEC_ID_AV1, AV_PIX_FMT_YUV420P,
+                         AVCOL_SPC_BT709, AVCOL_RANGE_MPEG, AVCOL_TRC_BT709,
+                         IN(MP4) | IN(MKV) | IN(WEBM), 2, 2, 28, 63, 192, true},
 };
 
 static const char *const container_names[CONTAINER_COUNT] = {
@@ -62,6 +72,10 @@ bool media_codec_from_name(enum media_codec *out, const char *name) {
             return true;
         }
     return false;
+}
+
+bool media_codec_on_gpu(enum media_codec codec) {
+    return (unsigned)codec < CODEC_COUNT && traits[codec].gpu;
 }
 
 bool media_container_from_name(enum media_container *out, const char *name) {
@@ -250,6 +264,19 @@ enum error_code media_encoder_settings(AVCodecContext *encoder, AVDictionary **o
         encoder->gop_size = 0;
         encoder->compression_level = 6;
         SET("pred", "mixed");
+        break;
+    case CODEC_H264_NVENC:
+    case CODEC_HEVC_NVENC:
+    case CODEC_AV1_NVENC:
+        encoder->bit_rate = 0;
+        SET_INT("gpu", spec->gpu);
+        SET("preset", "p5");
+        SET("tune", "hq");
+        SET("rc", "vbr");
+        SET_INT("cq", quality > 1 ? quality : 1); /* 0: it chooses */
+        SET_INT("strict_gop", 1);
+        if (spec->codec != CODEC_AV1_NVENC)
+            SET("profile", spec->codec == CODEC_H264_NVENC ? "high" : "main");
         break;
     case CODEC_COUNT:
         break;

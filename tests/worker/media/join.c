@@ -247,6 +247,8 @@ static void test_rates(void **state) {
 
 static void test_quality(void **state) {
     for (int c = 0; c < CODEC_COUNT; c++) {
+        if (media_codec_on_gpu((enum media_codec)c))
+            continue;
         off_t sizes[2];
         static const int ends[CODEC_COUNT] = {51, 51, 63, 63, 63, 63, 63};
         for (int i = 0; i < 2; i++) {
@@ -527,7 +529,7 @@ static void test_damage(void **state) {
 
 /* Nothing of FFmpeg's, x265's or libaom's reaches the terminal. */
 static void test_quiet(void **state) {
-    const char *log = scratch_path(state, "stderr.txt");
+    const char *log = scratch_path(state, "stderr.txt"), *video = scratch_path(state, "quiet.mkv");
     int saved_out = dup(1), saved_err = dup(2), to = open(log, O_WRONLY | O_CREAT | O_TRUNC, 0666);
     fflush(stdout);
     fflush(stderr);
@@ -537,8 +539,8 @@ static void test_quiet(void **state) {
     enum error_code codes[CODEC_COUNT];
     for (int c = 0; c < CODEC_COUNT; c++) {
         struct error error = {0};
-        struct media_spec spec = spec_of((enum media_codec)c, 160, 96);
-        codes[c] = pattern_segment(scratch_path(state, "quiet.mkv"), &spec, 0, 3, &error);
+        struct media_spec spec = spec_of((enum media_codec)c, 192, 192);
+        codes[c] = pattern_segment(video, &spec, 0, 3, &error);
     }
     fflush(stdout);
     fflush(stderr);
@@ -547,7 +549,8 @@ static void test_quiet(void **state) {
     close(saved_out);
     close(saved_err);
     for (int c = 0; c < CODEC_COUNT; c++)
-        assert_int_equal(codes[c], ERR_OK);
+        assert_true(codes[c] == ERR_OK ||
+                    (codes[c] == ERR_UNSUPPORTED && media_codec_on_gpu((enum media_codec)c)));
     size_t length;
     uint8_t *text = read_bytes(log, &length);
     if (length)

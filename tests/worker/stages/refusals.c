@@ -117,6 +117,7 @@ static void decode(void **state) {
                                      {"tail", "18", ERR_FORMAT},
                                      {"tail", "-1", ERR_FORMAT},
                                      {"codec", "\"x\"", ERR_UNSUPPORTED},
+                                     {"codec", "\"h264_nvenc\"", ERR_UNSUPPORTED}, /* on a CPU */
                                      {"codec", "\"hevc\"", ERR_SHAPE},
                                      {"quality", "64", ERR_FORMAT},
                                      {"quality", "-2", ERR_FORMAT},

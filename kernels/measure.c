@@ -1,5 +1,6 @@
 /* The table that computes nothing: model code run over it and a measuring arena asks for the memory
- * it will need, and no more happens. Weights are counted as the CPU's table would hold them. */
+ * it will need, and no more happens. Weights are counted as the CPU's table would hold them, or as
+ * kernels/cuda does (tests/kernels/tables.c holds the two together). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,7 @@ static enum error_code measure_open(struct device **out, const struct device_con
         return code;
     }
     device->in_place = config != NULL && config->in_place > 0 ? config->in_place : IN_PLACE_DEFAULT;
+    device->as_gpu = config != NULL && config->like != NULL && config->like != ops_cpu();
     *out = device;
     return ERR_OK;
 }
@@ -78,11 +80,57 @@ static size_t measure_mapped_bytes(struct device *device) {
     return device->mapped_bytes;
 }
 
+/* -- what a GPU holds: rows of the compute type or of int8, biases in f32 and for bf16 in bf16 too
+ * -- */
+
+/* Columns that share a scale, where the layer stays int8; else 0. */
+static int64_t gpu_int8_block(const struct linear *linear, const struct tensor *const *weights,
+                              int count) {
+    int64_t block = weights[0]->scale_columns;
+    for (int i = 0; i < count; i++) {
+        if (weights[i]->dtype != DTYPE_I8 || weights[i]->scale_columns != block) {
+            return 0;
+        }
+    }
+    block = block < linear->inputs ? block : linear->inputs;
+    bool suits = linear->dtype == DTYPE_BF16 && linear->inputs % 16 == 0 &&
+                 linear->outputs % 2 == 0 && linear->inputs <= 65536 &&
+                 (block == linear->inputs || block % 128 == 0);
+    return suits ? block : 0;
+}
+
+static size_t gpu_linear_bytes(const struct linear *linear, const struct tensor *const *weights,
+                               int count) {
+    size_t outputs = (size_t)linear->outputs, inputs = (size_t)linear->inputs;
+    int64_t block = gpu_int8_block(linear, weights, count);
+    if (block > 0) {
+        size_t blocks = (size_t)((linear->inputs + block - 1) / block);
+        return outputs * (inputs + (blocks + 1) * sizeof(float));
+    }
+    size_t narrow = linear->dtype == DTYPE_BF16 ? sizeof(uint16_t) : 0;
+    return outputs * (inputs * dtype_bytes(linear->dtype) + sizeof(float) + narrow);
+}
+
+static size_t gpu_conv_bytes(const struct conv_shape *shape, enum dtype dtype) {
+    size_t taps = (size_t)shape->kernel_t * (size_t)shape->kernel_h * (size_t)shape->kernel_w;
+    return (size_t)shape->out_channels *
+           (taps * (size_t)shape->in_channels * dtype_bytes(dtype) + sizeof(float));
+}
+
 static enum error_code measure_linear_create(struct device *device, struct linear **out,
                                              const struct tensor *const *weights,
                                              const struct tensor *const *biases, int count,
                                              enum dtype dtype, struct error *error) {
-    return linear_describe(device, out, weights, count, dtype, error);
+    enum error_code code = linear_describe(device, out, weights, count, dtype, error);
+    if (code == ERR_OK && device->as_gpu) {
+        struct linear *linear = *out;
+        device->weight_bytes -= linear->bytes;
+        device->mapped_bytes -= linear->mapped;
+        linear->mapped = 0;
+        linear->bytes = gpu_linear_bytes(linear, weights, count);
+        device->weight_bytes += linear->bytes;
+    }
+    return code;
 }
 
 static enum error_code measure_conv_create(struct device *device, struct conv **out,
@@ -95,7 +143,8 @@ static enum error_code measure_conv_create(struct device *device, struct conv **
     }
     conv->shape = *shape;
     conv->dtype = dtype;
-    conv->bytes = conv_bytes(&device->level, shape, dtype);
+    conv->bytes =
+        device->as_gpu ? gpu_conv_bytes(shape, dtype) : conv_bytes(&device->level, shape, dtype);
     device->weight_bytes += conv->bytes;
     *out = conv;
     return ERR_OK;

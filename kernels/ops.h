@@ -49,9 +49,10 @@ struct device_config {
     int index;       /* GPU: which one */
     const char *isa; /* CPU: cap for tests and comparison: "plain", "avx2", "avx512", "avx512_bf16";
                         NULL: best */
-    const char *cache; /* GPU: an existing folder, where what was measured about the machine is
-                          kept for the next time; changes no result. NULL: nowhere */
-    int64_t in_place;  /* CPU: a linear layer of at least so many weights is not copied; 0: 2^20 */
+    const char *cache;      /* GPU: an existing folder, where what was measured about the machine is
+                               kept for the next time; changes no result. NULL: nowhere */
+    const struct ops *like; /* measuring: the table whose layers are counted; NULL: the CPU's */
+    int64_t in_place; /* CPU: a linear layer of at least so many weights is not copied; 0: 2^20 */
 };
 
 struct device_info {
@@ -237,7 +238,7 @@ struct ops {
 /* The table of this machine's CPU: plain C, overwritten per feature found. Always there. */
 const struct ops *ops_cpu(void);
 /* Computes nothing: for planning sizes with measuring arenas. linear_create and conv_create count
- * the bytes that the CPU table would hold. */
+ * the bytes that the CPU table would hold, or a GPU's (device_config.like). */
 const struct ops *ops_measure(void);
 /* The table of that name: "cpu" is ops_cpu; any other is in a shared object libvidloom_NAME.so,
  * beside the program or in ../lib/vidloom from there. Errors: ERR_MISSING says where it was looked

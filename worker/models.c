@@ -233,6 +233,7 @@ static enum error_code entry_open(struct models *models, struct entry *entry, in
                                     .info = &info,
                                     .streaming = models->config.streaming,
                                     .user = models->config.user,
+                                    .like = models->config.ops,
                                     .loras = loras,
                                     .lora_count = identity->lora_count};
     entry_close(entry);

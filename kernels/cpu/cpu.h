@@ -157,6 +157,7 @@ struct device {
     uint8_t *scratch; /* threads * SCRATCH_BYTES */
     int64_t in_place; /* weights of a linear layer that is not copied, at least */
     size_t weight_bytes, mapped_bytes;
+    bool as_gpu; /* measuring: layers are counted as a GPU holds them */
     bool failed;
     struct error failure;
 };

@@ -1,4 +1,5 @@
 /* The tables themselves: complete, what they say of the device, measuring, loading. */
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -41,10 +42,12 @@ static void device_says_what_it_is(void **state) {
 }
 
 /* The same model code on both tables: the same weights counted, the same arena used. */
-static size_t weights_and_arena(const struct ops *ops, enum dtype dtype, size_t *arena_bytes) {
+static size_t weights_and_arena(const struct ops *ops, const struct ops *like, enum dtype dtype,
+                                size_t *arena_bytes) {
     struct device *device = NULL;
     struct error error = {0};
-    assert_int_equal(ops->device_open(&device, NULL, &error), ERR_OK);
+    const struct device_config config = {.like = like};
+    assert_int_equal(ops->device_open(&device, &config, &error), ERR_OK);
     struct arena arena;
     assert_int_equal(ops->arena_open(device, &arena, 1 << 24, &error), ERR_OK);
     float *host = buffer_of(130 * 77 * 27 * sizeof *host);
@@ -52,6 +55,19 @@ static size_t weights_and_arena(const struct ops *ops, enum dtype dtype, size_t 
     struct tensor filter = tensor_of(host, DTYPE_F32, 5, (int64_t[]){20, 7, 3, 3, 3});
     const struct tensor *weights[] = {&weight, &weight};
     struct conv_shape shape = {3, 3, 3, 1, 1, 1, 7, 20};
+    /* 256 inputs in int8: in blocks of 128, and in one that no GPU takes as it is. */
+    float *scales = buffer_of(96 * 4 * sizeof *scales);
+    struct tensor blocks[2];
+    struct linear *int8[2] = {NULL, NULL};
+    for (int i = 0; i < 2; i++) {
+        blocks[i] = tensor_of(host, DTYPE_I8, 2, (int64_t[]){96, 256});
+        blocks[i].scale = scales;
+        blocks[i].scale_rows = 1;
+        blocks[i].scale_columns = i == 0 ? 128 : 64;
+        assert_int_equal(ops->linear_create(device, &int8[i], &(const struct tensor *){&blocks[i]},
+                                            NULL, 1, dtype, &error),
+                         ERR_OK);
+    }
     struct linear *linear = NULL;
     struct conv *conv = NULL;
     assert_int_equal(ops->linear_create(device, &linear, weights, NULL, 2, dtype, &error), ERR_OK);
@@ -63,9 +79,11 @@ static size_t weights_and_arena(const struct ops *ops, enum dtype dtype, size_t 
     ops->download(device, result, y, sizeof result);
     assert_true(result[259] == 0);
     assert_int_equal(ops->status(device, &error), ERR_OK);
-    size_t bytes = ops->weight_bytes(device);
+    size_t bytes = ops->weight_bytes(device) + ops->mapped_bytes(device);
     *arena_bytes = arena.used;
     ops->linear_close(device, &linear);
+    ops->linear_close(device, &int8[0]);
+    ops->linear_close(device, &int8[1]);
     ops->conv_close(device, &conv);
     assert_int_equal(ops->weight_bytes(device), 0);
     arena_close(&arena);
@@ -73,16 +91,32 @@ static size_t weights_and_arena(const struct ops *ops, enum dtype dtype, size_t 
     return bytes;
 }
 
-static void measuring_counts_what_the_cpu_holds(void **state) {
-    (void)state;
+static void expect_measured(const struct ops *ops) {
     for (int t = DTYPE_F32; t <= DTYPE_BF16; t++) {
         size_t real_arena = 0, measured_arena = 0;
-        size_t real = weights_and_arena(ops_cpu(), (enum dtype)t, &real_arena);
-        size_t measured = weights_and_arena(ops_measure(), (enum dtype)t, &measured_arena);
+        size_t real = weights_and_arena(ops, NULL, (enum dtype)t, &real_arena);
+        size_t measured = weights_and_arena(ops_measure(), ops, (enum dtype)t, &measured_arena);
         assert_true(real > 260 * 77 * dtype_bytes((enum dtype)t));
         assert_int_equal(real, measured);
         assert_int_equal(real_arena, measured_arena);
     }
+}
+
+static void measuring_counts_what_the_cpu_holds(void **state) {
+    (void)state;
+    expect_measured(ops_cpu());
+}
+
+/* The files of kernels/cuda on the emulated machine, where they are built. */
+static void measuring_counts_what_a_gpu_holds(void **state) {
+    (void)state;
+    const struct ops *emulated = NULL;
+    struct error error = {0};
+    if (ops_load(&emulated, "emulated", &error) == ERR_MISSING) {
+        skip();
+    }
+    assert_non_null(emulated);
+    expect_measured(emulated);
 }
 
 static void a_missing_backend_is_named(void **state) {
@@ -130,6 +164,8 @@ static int end_of(void (*wrong)(const struct ops *ops, struct device *device, fl
         struct device *device = NULL;
         struct arena arena;
         (void)freopen("/dev/null", "w", stderr);
+        (void)signal(SIGSEGV, SIG_DFL); /* cmocka's go on with the tests */
+        (void)signal(SIGABRT, SIG_DFL);
         if (ops_load(&ops, "walled", NULL) != ERR_OK ||
             ops->device_open(&device, NULL, NULL) != ERR_OK ||
             ops->arena_open(device, &arena, 4096, NULL) != ERR_OK) {
@@ -177,6 +213,7 @@ int main(void) {
         cmocka_unit_test(tables_are_complete),
         cmocka_unit_test(device_says_what_it_is),
         cmocka_unit_test_teardown(measuring_counts_what_the_cpu_holds, buffers_free),
+        cmocka_unit_test_teardown(measuring_counts_what_a_gpu_holds, buffers_free),
         cmocka_unit_test(a_missing_backend_is_named),
         cmocka_unit_test(devices_are_named),
         cmocka_unit_test(the_wall_stands),

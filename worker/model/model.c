@@ -130,7 +130,9 @@ static enum error_code open_parts(struct model *model, const char *folder,
     struct measured measured;
     struct runtime *runtime = &model->runtime;
     struct holding holding = {0};
-    enum error_code code = measured_open(&measured, folder, options, error);
+    struct model_options own = *options;
+    own.like = runtime->ops;
+    enum error_code code = measured_open(&measured, folder, &own, error);
     if (code != ERR_OK)
         return code;
     size_t params = measured.params.peak, made = measured.made.peak;

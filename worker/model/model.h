@@ -97,6 +97,8 @@ struct model_options {
     /* What model_read_info has just said of the folder: hashing its files once more takes most of
      * the time of an opening. NULL: read it. */
     const struct model_info *info;
+    /* Planning: the table whose memory is counted; NULL: the CPU's. model_open counts its own. */
+    const struct ops *like;
     const struct model_lora *loras; /* [lora_count], in the order in which they are added */
     int lora_count;
 };

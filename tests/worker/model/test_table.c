@@ -6,8 +6,8 @@
 
 #include "worker/model/numbers.h"
 
-#define HOST_BYTES   ((size_t)16 << 30) /* address space */
-#define DEVICE_BYTES ((size_t)2 << 30)  /* memory: the largest case takes a tenth of it */
+#define HOST_BYTES   ((size_t)16 << 30)  /* address space */
+#define DEVICE_BYTES ((size_t)256 << 20) /* memory: the emulated machine has 1 GiB in all */
 
 const char *table_argument(int *count, char **arguments) {
     for (int i = 1; i + 1 < *count; i++) {

@@ -219,17 +219,12 @@ static void put_json_node(struct json_writer *writer, const char *key, const str
     }
 }
 
-/* "  key    value", nested members indented. The texts come from a file that anyone may have
- * written: control characters are not shown. */
-static void put_node(struct buffer *out, const struct json *node, int depth) {
-    buffer_printf(out, "%*s%-*s ", 2 * depth, "", 12 - 2 * depth > 0 ? 12 - 2 * depth : 1,
-                  node->key ? node->key : "-");
-    if (node->type == JSON_OBJECT || node->type == JSON_ARRAY) {
-        buffer_add_text(out, "\n");
-        for (const struct json *child = node->child; child; child = child->next)
-            put_node(out, child, depth + 1);
-        return;
-    }
+static bool has_members(const struct json *node) {
+    return node->type == JSON_OBJECT || node->type == JSON_ARRAY;
+}
+
+/* The texts come from a file that anyone may have written: control characters are not shown. */
+static void put_scalar(struct buffer *out, const struct json *node) {
     if (node->type == JSON_STRING)
         for (const char *at = node->string; *at; at++)
             buffer_printf(out, "%c", (unsigned char)*at < 0x20 || *at == 0x7F ? '?' : *at);
@@ -239,7 +234,24 @@ static void put_node(struct buffer *out, const struct json *node, int depth) {
         buffer_printf(out, "%g", node->number);
     else
         buffer_add_text(out, node->type == JSON_NULL ? "none" : node->boolean ? "yes" : "no");
+}
+
+/* "  key    value", nested members indented; a list of values in one line. */
+static void put_node(struct buffer *out, const struct json *node, int depth) {
+    bool row = node->type == JSON_ARRAY;
+    for (const struct json *child = node->child; row && child; child = child->next)
+        row = !has_members(child);
+    buffer_printf(out, "%*s%-*s ", 2 * depth, "", 12 - 2 * depth > 0 ? 12 - 2 * depth : 1,
+                  node->key ? node->key : "-");
+    if (!has_members(node))
+        put_scalar(out, node);
+    for (const struct json *child = node->child; row && child; child = child->next) {
+        put_scalar(out, child);
+        buffer_add_text(out, child->next ? " " : "");
+    }
     buffer_add_text(out, "\n");
+    for (const struct json *child = node->child; !row && child; child = child->next)
+        put_node(out, child, depth + 1);
 }
 
 static void put_media(struct buffer *out, const char *path, const struct media_info *info,

@@ -1,0 +1,153 @@
+#!/bin/sh
+# Jobs for models of the published kinds, of random weights and reduced width (the golden folders of
+# tests/parity with a text encoder): LoRAs, narrow weights, noise levels, prefix windows, experts,
+# windows between two pictures, little memory. What a job says makes a difference, and nothing else.
+set -u
+# shellcheck source=tests/end-to-end/lib.sh
+. "$(dirname "$0")/lib.sh"
+make_weights=$4
+golden=$source/tests/parity/golden
+
+# model NAME: a golden folder, made whole.
+model() {
+    mkdir -p "$1/text_encoder"
+    for part in model_index.json scheduler transformer transformer_2 vae image_encoder; do
+        [ ! -e "$golden/$1/$part" ] || cp -r "$golden/$1/$part" "$1/"
+    done
+    cp -r "$tiny/tokenizer" "$1/"
+    sed 's/"vocab_size": *[0-9]*/"vocab_size": 640/' "$golden/umt5/config.json" \
+        >"$1/text_encoder/config.json"
+    "$make_weights" text "$1/text_encoder/model.safetensors" 24
+    chmod -R u+w "$1"
+}
+
+# job NAME [LINE...]: NAME.yaml with a video of two windows, whose pictures go into NAME/: they are
+# what it looks like and nothing else, where a file names its job.
+job() {
+    name=$1
+    shift
+    {
+        printf '%s\n' "$@"
+        cat <<YAML
+output: {path: "$name/", codec: png, size: 64x64}
+videos: [{name: a, prompt: a red balloon, motion: it rises, frames: 130, seed: 1}]
+YAML
+    } >"$name.yaml"
+}
+
+run() {
+    "$vidloom" run --quiet --state "$1.state" "$1.yaml"
+}
+made() {
+    job "$@"
+    ok "$1 runs" run "$1"
+}
+# Folders of pictures: whatever else their provenance tells.
+equal() {
+    [ -n "$(ls "$1")" ] && diff -r -x provenance.json "$1" "$2"
+}
+differ() {
+    [ "$(ls "$1")" = "$(ls "$2")" ] && ! diff -rq -x provenance.json "$1" "$2"
+}
+
+model ti2v
+"$make_weights" lora style.safetensors 40
+"$make_weights" lora other.safetensors 64
+lora='lora: [{file: ./style.safetensors, strength: 0.05}]'
+levels='defaults: {windows: prefix, timesteps: [1000, 750, 500, 250], shift: 5, guidance: 1}'
+
+# -- a TI2V model: prefix windows, LoRA, int8, a list of timesteps
+made all 'model: ./ti2v' 'weights: int8' "$lora" "$levels"
+made twice 'model: ./ti2v' 'weights: int8' "$lora" "$levels"
+ok "the same job twice" equal all twice
+made plain 'model: ./ti2v' 'weights: int8' "$levels"
+ok "a LoRA makes a difference" differ all plain
+made wide 'model: ./ti2v' "$lora" "$levels"
+ok "int8 makes a difference" differ all wide
+made weak 'model: ./ti2v' 'weights: int8' \
+    'lora: [{file: ./style.safetensors, strength: 0.04}]' "$levels"
+ok "its strength makes a difference" differ all weak
+made keyframe 'model: ./ti2v' 'weights: int8' \
+    'lora: [{file: ./style.safetensors, strength: 0.05, stage: keyframe}]' "$levels"
+ok "its stage makes a difference" differ all keyframe
+made sigmas 'model: ./ti2v' 'weights: int8' "$lora" \
+    'defaults: {windows: prefix, sigmas: [1, 0.9375, 0.8333333333333334, 0.625], guidance: 1}'
+ok "timesteps are shifted noise levels" equal all sigmas
+made published 'model: ./ti2v' 'weights: int8' "$lora" \
+    'defaults: {windows: prefix, keyframe: {steps: 4}, window: {steps: self-forcing}}'
+ok "a published list" differ all published
+
+# -- the file itself: the same bytes, and what it tells of how it was made
+for folder in file again; do
+    {
+        printf '%s\n' 'job: file' 'model: ./ti2v' 'weights: int8' "$lora" "$levels"
+        echo "output: {path: $folder/a.mkv, codec: ffv1, size: 64x64}"
+        echo 'videos: [{name: a, prompt: a red balloon, motion: it rises, frames: 130, seed: 1}]'
+    } >file.yaml
+    ok "$folder" "$vidloom" run --quiet --state "$folder-2.state" file.yaml
+done
+ok "the same job twice, the file" same file/a.mkv again/a.mkv
+ok "inspect" "$vidloom" inspect file/a.mkv
+says "its levels" 'sigmas     1 0.9375 0.833333 0.625 0'
+says "its weights" 'weights    int8'
+
+# -- little memory
+job little 'model: ./ti2v' 'weights: int8' "$lora" "$levels"
+ok "little memory" "$vidloom" run --quiet --state little.state --memory 14MiB little.yaml
+ok "the same with little memory" equal all little
+expect 1 "are allowed" "$vidloom" run --quiet --state none.state --memory 300KiB little.yaml
+
+# -- what does not fit is told before anything runs
+job bad 'model: ./ti2v' 'lora:' '  - {file: ./style.safetensors}' '  - {file: ./other.safetensors}'
+expect 2 "bad.yaml:4:12: lora: " "$vidloom" check bad.yaml
+expect 2 "the LoRA is made for another model" "$vidloom" run --quiet bad.yaml
+job bad 'model: ./ti2v' 'lora: [{file: ./ti2v/text_encoder/model.safetensors}]'
+expect 2 "is none that a LoRA has" "$vidloom" check bad.yaml
+job bad 'model: ./ti2v' 'defaults: {guidance_low: 2}'
+expect 2 "bad.yaml:2:26: guidance_low" "$vidloom" check bad.yaml
+job bad 'model: ./ti2v' 'defaults: {steps: lightx2}'
+expect 2 'did you mean "lightx2v"' "$vidloom" check bad.yaml
+job bad 'model: ./ti2v' 'defaults: {end_image: style.png}'
+expect 2 "end_image: model ./ti2v cannot end a window" "$vidloom" check bad.yaml
+
+# -- two experts, a first and a last picture
+cat >pictures.yaml <<YAML
+model: ./ti2v
+output: {path: "pictures/", codec: png, size: 64x64}
+videos: [{name: a, prompt: a red balloon, frames: 2, seeds: 1, steps: 2, guidance: 1}]
+YAML
+model i2v-a14b
+model flf2v
+ok "pictures" "$vidloom" run --quiet --state pictures.state pictures.yaml
+first=$(find pictures -name '*.png' | sort | head -n 1)
+last=$(find pictures -name '*.png' | sort | tail -n 1)
+# between NAME MODEL KEYS: a video of 13 frames between the two.
+between() {
+    cat >"$1.yaml" <<YAML
+model: ./$2
+output: {path: "$1/", codec: png, size: 64x64}
+videos: [{name: a, prompt: a car, image: $first, frames: 13, seed: 1, $3}]
+YAML
+    ok "$1 runs" run "$1"
+}
+between experts i2v-a14b "steps: 4, end_image: $last"
+between low i2v-a14b "steps: 4, end_image: $last, guidance_low: 1"
+ok "the second expert's guidance" differ experts low
+between open i2v-a14b "steps: 4"
+ok "the last picture makes a difference" differ experts open
+between flf flf2v "steps: 2, guidance: 1, end_image: $last"
+between other flf2v "steps: 2, guidance: 1, end_image: $first"
+ok "which it is makes one, too" differ flf other
+sed -i 's/, end_image: [^,}]*//' flf.yaml
+expect 2 "give the video an end_image" "$vidloom" check flf.yaml
+"$make_weights" lora high_noise.safetensors 40
+cat >half.yaml <<YAML
+model: ./i2v-a14b
+lora: [{file: ./high_noise.safetensors, strength: 0.05}]
+output: {path: "half/", codec: png, size: 64x64}
+videos: [{name: a, prompt: a car, image: $first, frames: 13, seed: 1, steps: 4}]
+YAML
+ok "a LoRA of one expert" run half
+ok "makes a difference" differ half open
+
+summary

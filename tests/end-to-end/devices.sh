@@ -10,6 +10,9 @@ bare=$vidloom
 mkdir bin
 cp "$bare" bin/vidloom
 cp "$4" bin/libvidloom_cuda.so
+mkdir broken
+cp "$bare" broken/vidloom
+cp "$5" broken/libvidloom_cuda.so
 vidloom=$work/bin/vidloom
 
 # Small enough for plain C, and one for each device.
@@ -26,7 +29,7 @@ videos:
 YAML
 }
 
-for name in one both plain every five; do
+for name in one both plain every four five; do
     job "$name"
 done
 ok "one device" "$vidloom" run --quiet --state state1 --device cuda:0 one.yaml
@@ -44,6 +47,12 @@ of_one_class() {
     done
 }
 ok "every file is of one class" of_one_class
+# One of two that fails leaves its work to the other.
+ok "a broken device" "$work/broken/vidloom" run --log info --state state6 four.yaml
+says "is told of" 'on cuda:1 has ended: '
+says "with its words" 'device 1 is broken'
+ok "and changes no file" same_videos one four
+
 expect 2 "there is no device 3: there are 3, from 0" "$vidloom" run --device cuda:0,cuda:3 one.yaml
 expect 2 "cuda:1 is there twice" "$vidloom" run --device cuda:1,cuda:1 one.yaml
 expect 2 "--device cpu needs no GPU" "$bare" run --device nogpu:0 one.yaml

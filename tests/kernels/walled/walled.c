@@ -4,7 +4,8 @@
  * mistake; a touch of its memory from outside is a segmentation fault.
  *
  * WALLED_NAME is the backend's, WALLED_DEVICES how many devices it has. The last of several is of
- * another class, as its kernels are the plain ones. */
+ * another class, as its kernels are the plain ones. With WALLED_BROKEN defined it is of the same
+ * class instead, and fails whatever is asked of it. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,8 +37,14 @@ static enum error_code walled_probe(int index, struct error *error) {
                            WALLED_DEVICES);
 }
 
+#ifdef WALLED_BROKEN
+static const bool broken = true;
+#else
+static const bool broken = false;
+#endif
+
 static bool is_plain(int index) {
-    return WALLED_DEVICES > 1 && index == WALLED_DEVICES - 1;
+    return !broken && WALLED_DEVICES > 1 && index == WALLED_DEVICES - 1;
 }
 
 static enum error_code walled_open(struct device **out, const struct device_config *config,
@@ -78,6 +85,9 @@ static void walled_info(struct device *device, struct device_info *out) {
 }
 
 static enum error_code walled_status(struct device *device, struct error *error) {
+    if (broken && device->index == WALLED_DEVICES - 1) {
+        return error_set(error, ERR_DEVICE, "device %d is broken", device->index);
+    }
     return ops_cpu()->status(device->cpu, error);
 }
 

@@ -168,8 +168,12 @@ static void run_attention(struct speed *s, const void *args) {
     s->ops->attention(s->device, args);
 }
 
+/* Ours, ours in 8 bits, the vendor's. */
+enum attention_by { BY_US, BY_US_IN_8_BITS, BY_LIBRARY };
+
 static void measure_attention(struct speed *s, const char *key, int64_t q, int64_t k, int64_t heads,
-                              int64_t head_dim, bool eight) {
+                              int64_t head_dim, enum attention_by by) {
+    static const char *const words[] = {"bf16", "8 bits", "bf16 by cuDNN"};
     int64_t width = heads * head_dim;
     struct attention_args args = {.q = operand(s, q * width, DTYPE_BF16),
                                   .k = operand(s, k * width, DTYPE_BF16),
@@ -184,26 +188,30 @@ static void measure_attention(struct speed *s, const char *key, int64_t q, int64
                                   .heads = (int)heads,
                                   .head_dim = (int)head_dim,
                                   .scale = head_dim == 128 ? 0.08838834765f : 0.125f,
+                                  .library = by == BY_LIBRARY,
                                   .dtype = DTYPE_BF16};
-    if (eight) {
+    if (by == BY_US_IN_8_BITS) {
         args.narrow = room(s, narrow_layout(&args).bytes);
     }
     double seconds = seconds_of(s, run_attention, &args);
     double flops = 4.0 * (double)q * (double)k * (double)width;
     put(s, key, flops / seconds * 1e-12, "TFLOP/s",
-        "attention %s, %lld heads of %lld, %lld tokens to %lld", eight ? "8 bits" : "bf16",
-        (long long)heads, (long long)head_dim, (long long)q, (long long)k);
+        "attention %s, %lld heads of %lld, %lld tokens to %lld", words[by], (long long)heads,
+        (long long)head_dim, (long long)q, (long long)k);
     arena_reset(&s->arena, (size_t)PATTERN * sizeof(float));
 }
 
 static void measure_attentions(struct speed *s) {
     const struct sizes *z = s->sizes;
     int64_t heads = z->shapes[0].heads;
-    measure_attention(s, "attention_128", z->tokens, z->tokens, heads, 128, false);
-    measure_attention(s, "attention8_128", z->tokens, z->tokens, heads, 128, true);
-    measure_attention(s, "attention_64", z->tokens, z->tokens, 2 * heads, 64, false);
-    measure_attention(s, "attention_cross", z->tokens, z->text, heads, 128, false);
-    measure_attention(s, "attention_14b", z->tokens, z->tokens, z->heads_14b, 128, false);
+    measure_attention(s, "attention_128", z->tokens, z->tokens, heads, 128, BY_US);
+    if (strcmp(s->ops->name, "cuda") == 0) {
+        measure_attention(s, "attention_128_cudnn", z->tokens, z->tokens, heads, 128, BY_LIBRARY);
+    }
+    measure_attention(s, "attention8_128", z->tokens, z->tokens, heads, 128, BY_US_IN_8_BITS);
+    measure_attention(s, "attention_64", z->tokens, z->tokens, 2 * heads, 64, BY_US);
+    measure_attention(s, "attention_cross", z->tokens, z->text, heads, 128, BY_US);
+    measure_attention(s, "attention_14b", z->tokens, z->tokens, z->heads_14b, 128, BY_US);
 }
 
 /* -- linear layers ------------------------------------------------------------------------------

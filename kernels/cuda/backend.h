@@ -51,6 +51,7 @@ struct device {
     struct residence *residence;
     struct matmul *matmul;
     struct convolve *convolve;
+    struct attention_plans *attention_plans; /* attention_cudnn.c; NULL: none was asked for */
     struct download downloads[DOWNLOADS_MAX];
     size_t weight_bytes;
     bool failed;
@@ -179,6 +180,9 @@ int int8_sm80(struct device *device, void *out, const int8_t *in, const float *i
 bool attention_sm90(struct device *device, const struct attention_args *args);
 bool attention_sm80(struct device *device, const struct attention_args *args);
 void attention_any(struct device *device, const struct attention_args *args);
+/* By cuDNN, where args->library asks for it. */
+bool attention_cudnn(struct device *device, const struct attention_args *args);
+void attention_cudnn_close(struct device *device);
 
 /* -- attention8*.cu: in 8 bits. First prepare, then sm90 (false: not for this card) or sm80 -------
  */

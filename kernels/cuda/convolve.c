@@ -1,18 +1,14 @@
-/* bf16 convolutions by cuDNN's graphs: convolution, + bias, + residual in one kernel. cuDNN is
- * called from here alone.
+/* bf16 convolutions by cuDNN's graphs: convolution, + bias, + residual in one kernel.
  *
  * Tensors are described in cuDNN's order, N C T H W, with the strides of our layout, [T,H,W,C]. A
  * plan belongs to a layer and an input size; it is made when first met (tens of milliseconds) and
  * kept until the layer is closed. Zeros before and after an axis may differ, so causal and
  * asymmetric padding need no copies. */
-#include <cudnn.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "kernels/cuda/backend.h"
-
-#define DESCRIPTORS_MAX 20 /* of a graph and the heuristic */
-#define CONFIGS_MAX     8  /* tried of one heuristic */
+#include "kernels/cuda/cudnn_graph.h"
 
 enum tensor_id { ID_X = 1, ID_W, ID_BIAS, ID_RESIDUAL, ID_OUT, ID_CONVOLVED, ID_BIASED };
 
@@ -21,10 +17,7 @@ struct plan {
     const struct conv *conv;
     struct conv_args args; /* its sizes; the pointers are not compared */
     bool residual;
-    bool there;
-    cudnnBackendDescriptor_t kept[DESCRIPTORS_MAX + 2 * CONFIGS_MAX]; /* in order of making */
-    int count;
-    cudnnBackendDescriptor_t execution; /* one of the above */
+    struct graph_plan graph;
 };
 
 struct convolve {
@@ -48,11 +41,8 @@ enum error_code convolve_open(struct device *device, struct error *error) {
     return ERR_OK;
 }
 
-static void plan_free(struct plan *plan) {
-    while (plan->count > 0) {
-        (void)cudnnBackendDestroyDescriptor(plan->kept[--plan->count]);
-    }
-    free(plan);
+cudnnHandle_t convolve_handle(struct device *device) {
+    return device->convolve->handle;
 }
 
 void convolve_forget(struct device *device, const struct conv *conv) {
@@ -61,7 +51,8 @@ void convolve_forget(struct device *device, const struct conv *conv) {
         struct plan *plan = *link;
         if (conv == NULL || plan->conv == conv) {
             *link = plan->next;
-            plan_free(plan);
+            graph_plan_free(&plan->graph);
+            free(plan);
         } else {
             link = &plan->next;
         }
@@ -79,58 +70,23 @@ void convolve_close(struct device *device) {
     }
 }
 
-/* -- building: the first failure sticks in `ok` ------------------------------------------------ */
-
-struct builder {
-    struct plan *plan;
-    bool ok;
-};
-
-static cudnnBackendDescriptor_t make(struct builder *builder, cudnnBackendDescriptorType_t type) {
-    cudnnBackendDescriptor_t out = NULL;
-    struct plan *plan = builder->plan;
-    const int room = (int)(sizeof plan->kept / sizeof *plan->kept);
-    builder->ok = builder->ok && plan->count < room &&
-                  cudnnBackendCreateDescriptor(type, &out) == CUDNN_STATUS_SUCCESS;
-    if (builder->ok) {
-        plan->kept[plan->count++] = out;
-    }
-    return out;
-}
-
-static void put(struct builder *builder, cudnnBackendDescriptor_t descriptor,
-                cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, int64_t count,
-                const void *values) {
-    builder->ok = builder->ok && cudnnBackendSetAttribute(descriptor, name, type, count, values) ==
-                                     CUDNN_STATUS_SUCCESS;
-}
-
-static void finish(struct builder *builder, cudnnBackendDescriptor_t descriptor) {
-    builder->ok = builder->ok && cudnnBackendFinalize(descriptor) == CUDNN_STATUS_SUCCESS;
-}
+/* -- describing ---------------------------------------------------------------------------------
+ */
 
 /* dim is N C T H W; the channels are innermost in memory. */
-static cudnnBackendDescriptor_t tensor(struct builder *builder, int64_t id, cudnnDataType_t type,
-                                       const int64_t dim[5], bool is_virtual) {
+static cudnnBackendDescriptor_t tensor(struct graph_builder *builder, int64_t id,
+                                       cudnnDataType_t type, const int64_t dim[5],
+                                       enum graph_place place) {
     const int64_t stride[5] = {dim[1] * dim[2] * dim[3] * dim[4], 1, dim[1] * dim[3] * dim[4],
                                dim[1] * dim[4], dim[1]};
-    const int64_t alignment = 16;
-    cudnnBackendDescriptor_t out = make(builder, CUDNN_BACKEND_TENSOR_DESCRIPTOR);
-    put(builder, out, CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type);
-    put(builder, out, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 5, dim);
-    put(builder, out, CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, 5, stride);
-    put(builder, out, CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &id);
-    put(builder, out, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, 1, &alignment);
-    put(builder, out, CUDNN_ATTR_TENSOR_IS_VIRTUAL, CUDNN_TYPE_BOOLEAN, 1, &is_virtual);
-    finish(builder, out);
-    return out;
+    return graph_tensor(builder, id, type, 5, dim, stride, place);
 }
 
-static cudnnBackendDescriptor_t convolution(struct builder *builder, cudnnBackendDescriptor_t x,
-                                            cudnnBackendDescriptor_t w,
+static cudnnBackendDescriptor_t convolution(struct graph_builder *builder, const struct plan *plan,
+                                            cudnnBackendDescriptor_t x, cudnnBackendDescriptor_t w,
                                             cudnnBackendDescriptor_t y) {
-    const struct conv_shape *shape = &builder->plan->conv->shape;
-    const struct conv_args *args = &builder->plan->args;
+    const struct conv_shape *shape = &plan->conv->shape;
+    const struct conv_args *args = &plan->args;
     const int64_t spatial = 3, dilation[] = {1, 1, 1},
                   stride[] = {shape->stride_t, shape->stride_h, shape->stride_w},
                   before[] = {args->history_frames, args->pad_top, args->pad_left},
@@ -138,52 +94,51 @@ static cudnnBackendDescriptor_t convolution(struct builder *builder, cudnnBacken
     const cudnnDataType_t compute = CUDNN_DATA_FLOAT;
     const cudnnConvolutionMode_t mode = CUDNN_CROSS_CORRELATION;
     const float one = 1, zero = 0;
-    cudnnBackendDescriptor_t filter = make(builder, CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR);
-    put(builder, filter, CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &compute);
-    put(builder, filter, CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_TYPE_CONVOLUTION_MODE, 1, &mode);
-    put(builder, filter, CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, CUDNN_TYPE_INT64, 1, &spatial);
-    put(builder, filter, CUDNN_ATTR_CONVOLUTION_DILATIONS, CUDNN_TYPE_INT64, 3, dilation);
-    put(builder, filter, CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, CUDNN_TYPE_INT64, 3, stride);
-    put(builder, filter, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, CUDNN_TYPE_INT64, 3, before);
-    put(builder, filter, CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, CUDNN_TYPE_INT64, 3, after);
-    finish(builder, filter);
+    cudnnBackendDescriptor_t filter = graph_make(builder, CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR);
+    graph_put(builder, filter, CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &compute);
+    graph_put(builder, filter, CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_TYPE_CONVOLUTION_MODE, 1,
+              &mode);
+    graph_put(builder, filter, CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, CUDNN_TYPE_INT64, 1, &spatial);
+    graph_put(builder, filter, CUDNN_ATTR_CONVOLUTION_DILATIONS, CUDNN_TYPE_INT64, 3, dilation);
+    graph_put(builder, filter, CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, CUDNN_TYPE_INT64, 3, stride);
+    graph_put(builder, filter, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, CUDNN_TYPE_INT64, 3, before);
+    graph_put(builder, filter, CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, CUDNN_TYPE_INT64, 3, after);
+    graph_finish(builder, filter);
     cudnnBackendDescriptor_t out =
-        make(builder, CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR);
-    put(builder, out, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC,
-        CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &filter);
-    put(builder, out, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
-        &x);
-    put(builder, out, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
-        &w);
-    put(builder, out, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
-        &y);
-    put(builder, out, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, CUDNN_TYPE_FLOAT, 1, &one);
-    put(builder, out, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, CUDNN_TYPE_FLOAT, 1, &zero);
-    finish(builder, out);
+        graph_make(builder, CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR);
+    graph_link(builder, out, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, filter);
+    graph_link(builder, out, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, x);
+    graph_link(builder, out, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, w);
+    graph_link(builder, out, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, y);
+    graph_put(builder, out, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, CUDNN_TYPE_FLOAT, 1,
+              &one);
+    graph_put(builder, out, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, CUDNN_TYPE_FLOAT, 1,
+              &zero);
+    graph_finish(builder, out);
     return out;
 }
 
-static cudnnBackendDescriptor_t sum(struct builder *builder, cudnnBackendDescriptor_t x,
+static cudnnBackendDescriptor_t sum(struct graph_builder *builder, cudnnBackendDescriptor_t x,
                                     cudnnBackendDescriptor_t b, cudnnBackendDescriptor_t y) {
     const cudnnPointwiseMode_t mode = CUDNN_POINTWISE_ADD;
     const cudnnDataType_t precision = CUDNN_DATA_FLOAT;
-    cudnnBackendDescriptor_t add = make(builder, CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
-    put(builder, add, CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &mode);
-    put(builder, add, CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_TYPE_DATA_TYPE, 1, &precision);
-    finish(builder, add);
-    cudnnBackendDescriptor_t out = make(builder, CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
-    put(builder, out, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, CUDNN_TYPE_BACKEND_DESCRIPTOR,
-        1, &add);
-    put(builder, out, CUDNN_ATTR_OPERATION_POINTWISE_XDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &x);
-    put(builder, out, CUDNN_ATTR_OPERATION_POINTWISE_BDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &b);
-    put(builder, out, CUDNN_ATTR_OPERATION_POINTWISE_YDESC, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &y);
-    finish(builder, out);
+    cudnnBackendDescriptor_t add = graph_make(builder, CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
+    graph_put(builder, add, CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &mode);
+    graph_put(builder, add, CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_TYPE_DATA_TYPE, 1, &precision);
+    graph_finish(builder, add);
+    cudnnBackendDescriptor_t out =
+        graph_make(builder, CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
+    graph_link(builder, out, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, add);
+    graph_link(builder, out, CUDNN_ATTR_OPERATION_POINTWISE_XDESC, x);
+    graph_link(builder, out, CUDNN_ATTR_OPERATION_POINTWISE_BDESC, b);
+    graph_link(builder, out, CUDNN_ATTR_OPERATION_POINTWISE_YDESC, y);
+    graph_finish(builder, out);
     return out;
 }
 
-static cudnnBackendDescriptor_t graph(struct builder *builder, cudnnHandle_t handle) {
-    const struct conv_shape *shape = &builder->plan->conv->shape;
-    const struct conv_args *args = &builder->plan->args;
+static void describe(struct graph_builder *builder, const struct plan *plan, cudnnHandle_t handle) {
+    const struct conv_shape *shape = &plan->conv->shape;
+    const struct conv_args *args = &plan->args;
     const int64_t channels = shape->in_channels, outputs = shape->out_channels;
     const int64_t height = args->height + args->pad_top + args->pad_bottom;
     const int64_t width = args->width + args->pad_left + args->pad_right;
@@ -195,79 +150,32 @@ static cudnnBackendDescriptor_t graph(struct builder *builder, cudnnHandle_t han
                       (args->history_frames + args->frames - shape->kernel_t) / shape->stride_t + 1,
                       (height - shape->kernel_h) / shape->stride_h + 1,
                       (width - shape->kernel_w) / shape->stride_w + 1};
-    const bool residual = builder->plan->residual;
-    cudnnBackendDescriptor_t x = tensor(builder, ID_X, CUDNN_DATA_BFLOAT16, in, false);
-    cudnnBackendDescriptor_t w = tensor(builder, ID_W, CUDNN_DATA_BFLOAT16, filter, false);
-    cudnnBackendDescriptor_t b = tensor(builder, ID_BIAS, CUDNN_DATA_FLOAT, bias, false);
-    cudnnBackendDescriptor_t y = tensor(builder, ID_OUT, CUDNN_DATA_BFLOAT16, out, false);
-    cudnnBackendDescriptor_t convolved = tensor(builder, ID_CONVOLVED, CUDNN_DATA_FLOAT, out, true);
+    const bool residual = plan->residual;
+    cudnnBackendDescriptor_t x = tensor(builder, ID_X, CUDNN_DATA_BFLOAT16, in, GRAPH_IN_MEMORY);
+    cudnnBackendDescriptor_t w =
+        tensor(builder, ID_W, CUDNN_DATA_BFLOAT16, filter, GRAPH_IN_MEMORY);
+    cudnnBackendDescriptor_t b = tensor(builder, ID_BIAS, CUDNN_DATA_FLOAT, bias, GRAPH_IN_MEMORY);
+    cudnnBackendDescriptor_t y = tensor(builder, ID_OUT, CUDNN_DATA_BFLOAT16, out, GRAPH_IN_MEMORY);
+    cudnnBackendDescriptor_t convolved =
+        tensor(builder, ID_CONVOLVED, CUDNN_DATA_FLOAT, out, GRAPH_VIRTUAL);
     cudnnBackendDescriptor_t operations[3];
     int64_t count = 0;
-    operations[count++] = convolution(builder, x, w, convolved);
+    operations[count++] = convolution(builder, plan, x, w, convolved);
     if (residual) {
-        cudnnBackendDescriptor_t biased = tensor(builder, ID_BIASED, CUDNN_DATA_FLOAT, out, true);
-        cudnnBackendDescriptor_t r = tensor(builder, ID_RESIDUAL, CUDNN_DATA_BFLOAT16, out, false);
+        cudnnBackendDescriptor_t biased =
+            tensor(builder, ID_BIASED, CUDNN_DATA_FLOAT, out, GRAPH_VIRTUAL);
+        cudnnBackendDescriptor_t r =
+            tensor(builder, ID_RESIDUAL, CUDNN_DATA_BFLOAT16, out, GRAPH_IN_MEMORY);
         operations[count++] = sum(builder, convolved, b, biased);
         operations[count++] = sum(builder, biased, r, y);
     } else {
         operations[count++] = sum(builder, convolved, b, y);
     }
-    cudnnBackendDescriptor_t set = make(builder, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
-    put(builder, set, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, count,
-        operations);
-    put(builder, set, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle);
-    finish(builder, set);
-    return set;
-}
-
-/* A plan of this configuration that makes do with the workspace; NULL: none. */
-static cudnnBackendDescriptor_t execution(struct plan *plan, cudnnHandle_t handle,
-                                          cudnnBackendDescriptor_t config) {
-    struct builder builder = {plan, true};
-    int64_t workspace = 0, count = 0;
-    cudnnBackendDescriptor_t out = make(&builder, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
-    put(&builder, out, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle);
-    put(&builder, out, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
-        &config);
-    finish(&builder, out);
-    bool fits =
-        builder.ok &&
-        cudnnBackendGetAttribute(out, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1,
-                                 &count, &workspace) == CUDNN_STATUS_SUCCESS &&
-        workspace <= (int64_t)WORKSPACE_BYTES;
-    return fits ? out : NULL;
-}
-
-/* The first configuration, by the mode's order of expected speed, of which a plan can be made. */
-static bool choose(struct plan *plan, cudnnHandle_t handle, cudnnBackendDescriptor_t operations,
-                   cudnnBackendHeurMode_t mode) {
-    struct builder builder = {plan, true};
-    const int start = plan->count;
-    cudnnBackendDescriptor_t configs[CONFIGS_MAX] = {0};
-    int64_t count = 0;
-    cudnnBackendDescriptor_t order = make(&builder, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
-    put(&builder, order, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
-        &operations);
-    put(&builder, order, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
-    finish(&builder, order);
-    for (int i = 0; i < CONFIGS_MAX; i++) {
-        configs[i] = make(&builder, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
-    }
-    builder.ok = builder.ok && cudnnBackendGetAttribute(order, CUDNN_ATTR_ENGINEHEUR_RESULTS,
-                                                        CUDNN_TYPE_BACKEND_DESCRIPTOR, CONFIGS_MAX,
-                                                        &count, configs) == CUDNN_STATUS_SUCCESS;
-    for (int i = 0; builder.ok && i < count && plan->execution == NULL; i++) {
-        plan->execution = execution(plan, handle, configs[i]);
-    }
-    while (plan->execution == NULL && plan->count > start) {
-        (void)cudnnBackendDestroyDescriptor(plan->kept[--plan->count]);
-    }
-    return plan->execution != NULL;
+    graph_choose(builder, handle, operations, count, WORKSPACE_BYTES);
 }
 
 static struct plan *plan_make(struct convolve *convolve, const struct conv *conv,
                               const struct conv_args *args) {
-    static const cudnnBackendHeurMode_t modes[] = {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK};
     struct plan *plan = calloc(1, sizeof *plan);
     if (plan == NULL) {
         return NULL;
@@ -275,11 +183,8 @@ static struct plan *plan_make(struct convolve *convolve, const struct conv *conv
     plan->conv = conv;
     plan->args = *args;
     plan->residual = args->residual != NULL;
-    struct builder builder = {plan, true};
-    cudnnBackendDescriptor_t operations = graph(&builder, convolve->handle);
-    for (size_t i = 0; builder.ok && !plan->there && i < sizeof modes / sizeof *modes; i++) {
-        plan->there = choose(plan, convolve->handle, operations, modes[i]);
-    }
+    struct graph_builder builder = {&plan->graph, true};
+    describe(&builder, plan, convolve->handle);
     plan->next = convolve->plans;
     convolve->plans = plan;
     return plan;
@@ -313,28 +218,13 @@ bool convolve_run(struct device *device, const struct conv *conv, const struct c
         return false;
     }
     struct plan *plan = plan_of(convolve, conv, args);
-    if (plan == NULL || !plan->there) {
+    if (plan == NULL || plan->graph.execution == NULL) {
         return false;
     }
-    cudnnBackendDescriptor_t variant = NULL;
     const int64_t id[] = {ID_X, ID_W, ID_BIAS, ID_OUT, ID_RESIDUAL};
-    const void *data[] = {args->in, conv->weight, conv->bias, args->out, args->residual};
-    const int64_t count = plan->residual ? 5 : 4;
-    struct builder builder = {plan, true};
-    builder.ok = cudnnBackendCreateDescriptor(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, &variant) ==
-                 CUDNN_STATUS_SUCCESS;
-    put(&builder, variant, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, count, data);
-    put(&builder, variant, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, count, id);
-    put(&builder, variant, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1,
-        &device->workspace);
-    finish(&builder, variant);
-    cudnnStatus_t status = CUDNN_STATUS_BAD_PARAM;
-    if (builder.ok) {
-        status = cudnnBackendExecute(convolve->handle, plan->execution, variant);
-    }
-    if (variant != NULL) {
-        (void)cudnnBackendDestroyDescriptor(variant);
-    }
+    const void *const data[] = {args->in, conv->weight, conv->bias, args->out, args->residual};
+    cudnnStatus_t status = graph_run(&plan->graph, convolve->handle, id, data,
+                                     plan->residual ? 5 : 4, device->workspace);
     if (status != CUDNN_STATUS_SUCCESS) {
         device_fail(device, ERR_DEVICE, "cuDNN, convolution %dx%dx%d, %d to %d channels: %s",
                     conv->shape.kernel_t, conv->shape.kernel_h, conv->shape.kernel_w,

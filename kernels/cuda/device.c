@@ -56,6 +56,7 @@ static void cuda_close(struct device **device_pointer) {
     graphs_close(device);
     residence_close(device);
     matmul_close(device);
+    attention_cudnn_close(device);
     convolve_close(device);
     (void)cudaFree(device->scratch);
     (void)cudaFree(device->workspace);

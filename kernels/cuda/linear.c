@@ -473,7 +473,8 @@ void cuda_attention(struct device *device, const struct attention_args *args) {
     }
     if (attends_in_8_bits(args)) {
         attention8(device, args);
-    } else if (!attention_sm90(device, args) && !attention_sm80(device, args)) {
+    } else if (!attention_cudnn(device, args) && !attention_sm90(device, args) &&
+               !attention_sm80(device, args)) {
         attention_any(device, args);
     }
 }

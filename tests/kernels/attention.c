@@ -65,7 +65,7 @@ struct shape {
 
 /* `odd` elements between rows beyond what is used: with 0, rows are aligned as a model's are, which
  * the tensor core kernels ask for. */
-static void check_rows(struct shape s, enum dtype dtype, int64_t odd) {
+static void check_rows(struct shape s, enum dtype dtype, int64_t odd, bool library) {
     int64_t width = (int64_t)s.heads * s.head_dim, stride = 2 * width + 2 * odd;
     struct attention_case c = {
         .args = {.q = random_buffer(s.queries * (width + odd), dtype, s.magnitude),
@@ -78,6 +78,7 @@ static void check_rows(struct shape s, enum dtype dtype, int64_t odd) {
                  .heads = s.heads,
                  .head_dim = s.head_dim,
                  .scale = 1 / sqrtf((float)s.head_dim),
+                 .library = library,
                  .dtype = dtype}};
     const uint8_t *both = random_buffer(s.keys * stride, dtype, s.magnitude);
     c.args.k = both;
@@ -105,7 +106,7 @@ static void check_rows(struct shape s, enum dtype dtype, int64_t odd) {
 }
 
 static void check_attention(struct shape s, enum dtype dtype) {
-    check_rows(s, dtype, 2);
+    check_rows(s, dtype, 2, false);
 }
 
 static void any_length_and_width(void **state) {
@@ -154,9 +155,24 @@ static void aligned_rows(void **state) {
                           .head_dim = i % 2 == 0 ? 64 : 128,
                           .key_bias = i % 4 > 1,
                           .magnitude = i % 5 == 4 ? 8 : 1};
-        check_rows(s, DTYPE_BF16, 0);
+        check_rows(s, DTYPE_BF16, 0, false);
         s.head_dim = 192 - s.head_dim;
-        check_rows(s, DTYPE_BF16, 8);
+        check_rows(s, DTYPE_BF16, 8, false);
+    }
+}
+
+/* Asked for or not, with what it does not take among them. */
+static void by_the_vendors_library(void **state) {
+    (void)state;
+    random_start(5);
+    for (int i = 0; i < 8; i++) {
+        struct shape s = {.queries = random_range(1, 200),
+                          .keys = random_range(1, 300),
+                          .heads = i % 3 + 1,
+                          .head_dim = i % 2 == 0 ? 64 : 128,
+                          .key_bias = i == 3,
+                          .magnitude = 1};
+        check_rows(s, i == 5 ? DTYPE_F32 : DTYPE_BF16, i % 3 * 4, true);
     }
 }
 
@@ -225,6 +241,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test_teardown(any_length_and_width, buffers_free),
         cmocka_unit_test_teardown(random_shapes, buffers_free),
         cmocka_unit_test_teardown(aligned_rows, buffers_free),
+        cmocka_unit_test_teardown(by_the_vendors_library, buffers_free),
         cmocka_unit_test_teardown(sharp_logits, buffers_free),
         cmocka_unit_test_teardown(equal_logits_give_the_mean, buffers_free),
     };

@@ -407,26 +407,3 @@ bool tensor_map(struct CUtensorMap_st *out, const void *data, enum dtype dtype, 
     memcpy(out, &map, sizeof map);
     return true;
 }
-
-enum error_code convolve_open(struct device *device, struct error *error) {
-    (void)device, (void)error;
-    return ERR_OK;
-}
-
-void convolve_close(struct device *device) {
-    (void)device;
-}
-
-size_t convolve_version(void) {
-    return 0;
-}
-
-/* One input, as cuDNN takes it; odd numbers of channels have no plan. */
-bool convolve_run(struct device *device, const struct conv *conv, const struct conv_args *args) {
-    return conv->shape.in_channels % 2 == 0 && args->history == NULL &&
-           device_noted(device, product_conv(device, conv, args), "conv");
-}
-
-void convolve_forget(struct device *device, const struct conv *conv) {
-    (void)device, (void)conv;
-}

@@ -73,6 +73,9 @@ enum job_sampler {
     JOB_SAMPLER_COUNT
 };
 
+/* How the transformers' self-attention computes; EXACT: in the compute type. */
+enum job_attention { JOB_ATTENTION_EXACT, JOB_ATTENTION_8BIT, JOB_ATTENTION_COUNT };
+
 /* Whether a window can be made to end in a given picture. */
 enum job_end { JOB_END_NONE, JOB_END_MAY, JOB_END_MUST };
 
@@ -82,6 +85,7 @@ const char *job_sampler_name(enum job_sampler sampler);       /* "euler" */
 const char *job_noise_name(enum job_noise noise);             /* "vidloom" */
 const char *job_weights_name(enum job_weights weights);       /* "file", "int8" */
 const char *job_windows_name(enum job_windows windows);       /* "model", "overlap" */
+const char *job_attention_name(enum job_attention attention); /* "exact", "8bit" */
 
 /* Every word the reader knows, in a list that ends with NULL. configs/job.schema.json says the same
  * things to editors; a test compares the two. */
@@ -101,6 +105,7 @@ enum job_words {
     JOB_VALUES_SAMPLER,
     JOB_VALUES_NOISE,
     JOB_VALUES_WEIGHTS,
+    JOB_VALUES_ATTENTION,
     JOB_VALUES_STAGE,
     JOB_WORDS_COUNT
 };
@@ -208,6 +213,7 @@ struct job_sampling {
     double shift;         /* of noise levels that are computed */
     const double *sigmas; /* [steps + 1] noise levels, falling from at most 1 to 0; NULL: those that
                              sampler, steps and shift make */
+    enum job_attention attention;
 };
 /* Whether the negative prompt is read. */
 bool job_sampling_is_guided(const struct job_sampling *sampling);

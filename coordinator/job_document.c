@@ -9,7 +9,7 @@
 #include "coordinator/plan.h"
 
 /* 1 had no weights, lora, windows and limits, and another thing called noise: as if not given.
- * 2 had no guidance_low, sigmas and end pictures: as if not given. */
+ * 2 had no guidance_low, sigmas, attention and end pictures: as if not given. */
 enum { DOCUMENT_FORMAT = 3 };
 
 /* -- writing ---------------------------------------------------------------------------------- */
@@ -157,6 +157,7 @@ static void put_sampling(struct json_writer *writer, struct tables *tables, cons
     json_put_double(writer, NULL, sampling->shift);
     json_put_double(writer, NULL, sampling->guidance_low);
     json_put_int(writer, NULL, list);
+    json_put_int(writer, NULL, sampling->attention);
     json_end_array(writer);
 }
 
@@ -364,13 +365,17 @@ static const char *container_name(int container) {
     return job_container_name((enum job_container)container);
 }
 
-/* guidance_low and the place of a list of noise levels, or -1. */
+/* guidance_low, the place of a list of noise levels or -1, attention. */
 static bool load_levels(struct job_sampling *out, const struct loader *loader,
                         const struct json *node) {
-    int64_t list;
-    if (node->type != JSON_NUMBER || !load_int(&list, node->next, -1, loader->sigma_list_count - 1))
+    int64_t list, attention = JOB_ATTENTION_EXACT;
+    const struct json *last = node->next->next;
+    if (node->type != JSON_NUMBER ||
+        !load_int(&list, node->next, -1, loader->sigma_list_count - 1) ||
+        (last && !load_int(&attention, last, 0, JOB_ATTENTION_COUNT - 1)))
         return false;
     out->guidance_low = node->number;
+    out->attention = (enum job_attention)attention;
     if (list < 0)
         return true;
     out->sigmas = loader->sigmas[list];
@@ -381,9 +386,9 @@ static bool load_sampling(struct job_sampling *out, const struct loader *loader,
                           const struct json *node) {
     int64_t steps;
     int sampler;
-    if (!node || node->type != JSON_ARRAY || (node->length != 4 && node->length != 6))
+    if (!node || node->type != JSON_ARRAY || node->length < 4 || node->length > 7)
         return false;
-    bool levels = node->length == 6;
+    bool levels = node->length > 5;
     node = node->child;
     if (!load_word(&sampler, node, job_words(JOB_VALUES_SAMPLER)) ||
         !load_int(&steps, node->next, 0, LIMIT_STEPS) || node->next->next->type != JSON_NUMBER ||

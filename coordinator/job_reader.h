@@ -55,7 +55,7 @@ struct steps_setting {
 };
 struct sampling_settings {
     struct steps_setting steps;
-    struct setting sampler, guidance, guidance_low, shift;
+    struct setting sampler, guidance, guidance_low, shift, attention;
 };
 
 /* One layer of settings: the defaults, the entry of a prompt list, a video. A video is made of up

@@ -122,6 +122,8 @@ static enum error_code read_key(struct reader *reader, struct sampling_settings 
     }
     if (!strcmp(key, "sampler"))
         return job_read_word(reader, &out->sampler, node, JOB_VALUES_SAMPLER, "a sampler");
+    if (!strcmp(key, "attention"))
+        return job_read_word(reader, &out->attention, node, JOB_VALUES_ATTENTION, "attention");
     if (!strcmp(key, "guidance"))
         return job_read_number(reader, &out->guidance, node, 0, false, LIMIT_GUIDANCE,
                                "a guidance scale");
@@ -170,6 +172,7 @@ static void lay(struct sampling_settings *out, const struct sampling_settings *l
     lay_one(&out->guidance, &layer->guidance);
     lay_one(&out->guidance_low, &layer->guidance_low);
     lay_one(&out->shift, &layer->shift);
+    lay_one(&out->attention, &layer->attention);
 }
 
 void job_lay_sampling(struct settings *out, const struct settings *layer) {
@@ -208,6 +211,7 @@ static enum error_code fill(struct reader *reader, struct job_sampling *out,
                     : published            ? 1
                                            : facts->guidance,
         .shift = settings->shift.set ? settings->shift.number : facts->shift,
+        .attention = (enum job_attention)settings->attention.integer,
         .sigmas = steps->set ? steps->levels : NULL,
     };
     if (facts->experts > 1)

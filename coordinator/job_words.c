@@ -8,6 +8,7 @@ static const char *const container_names[] = {"mp4", "mkv", "webm", "mov", "fold
 static const char *const noise_names[] = {"vidloom", "torch", NULL};
 static const char *const weights_names[] = {"file", "bf16", "int8", "fp8", NULL};
 static const char *const windows_names[] = {"model", "last_frame", "overlap", "prefix", NULL};
+static const char *const attention_names[] = {"exact", "8bit", NULL};
 static const char *const stage_names[] = {"keyframe", "window", "both", NULL};
 static const char *const sampler_names[] = {"euler", "unipc", "renoise", "dpmpp", NULL};
 
@@ -28,6 +29,9 @@ const char *job_weights_name(enum job_weights weights) {
 }
 const char *job_windows_name(enum job_windows windows) {
     return windows_names[windows];
+}
+const char *job_attention_name(enum job_attention attention) {
+    return attention_names[attention];
 }
 
 /* What goes into what; the first codec of a container is its default. */
@@ -76,7 +80,7 @@ int job_container_codecs(enum job_codec out[JOB_CODEC_COUNT], enum job_container
 #define TEXT_KEYS     "prompt", "motion", "negative", "image", "end_image"
 #define LENGTH_KEYS   "seconds", "frames"
 #define NOISE_KEYS    "seed", "seeds", "noise", "windows"
-#define SAMPLING_KEYS "steps", "sampler", "shift", "guidance", "guidance_low"
+#define SAMPLING_KEYS "steps", "sampler", "shift", "guidance", "guidance_low", "attention"
 #define LEVEL_KEYS    "sigmas", "timesteps"
 #define VIDEO_KEYS                                                                                 \
     TEXT_KEYS, LENGTH_KEYS, NOISE_KEYS, SAMPLING_KEYS, LEVEL_KEYS, "keyframe", "window", "limits", \
@@ -129,6 +133,8 @@ const char *const *job_words(enum job_words words) {
         return noise_names;
     case JOB_VALUES_WEIGHTS:
         return weights_names + 1; /* "file" is what is said by saying nothing */
+    case JOB_VALUES_ATTENTION:
+        return attention_names;
     case JOB_VALUES_STAGE:
         return stage_names;
     case JOB_WORDS_COUNT:

@@ -272,6 +272,8 @@ static void put_sampling(struct json_writer *writer, const struct job_sampling *
     if (sampling->guidance_low != 0)
         json_put_double(writer, "guidance_low", sampling->guidance_low);
     json_put_double(writer, "shift", sampling->shift);
+    if (sampling->attention != JOB_ATTENTION_EXACT)
+        json_put_text(writer, "attention", job_attention_name(sampling->attention));
     if (!sampling->sigmas)
         return;
     json_begin_array(writer, "sigmas");

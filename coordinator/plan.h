@@ -35,7 +35,8 @@
  *   text      {"model","model_hash","text","weights"}
  *             → "rows" [n,width] f32
  * How noise is taken away, SAMPLING below: "sampler","steps","guidance","guidance_low","shift",
- * "sigmas". "guidance_low" is there for two experts whose guidance differs; "sigmas" ([steps+1]
+ * "attention","sigmas". "guidance_low" is there for two experts whose guidance differs, "attention"
+ * where it is not exact: "8bit"; "sigmas" ([steps+1]
  * noise levels) where the job lists them, and then "shift" is read by nobody.
  *
  *   keyframe  {"model","model_hash","lora_files","width","height","seed","stream","noise",

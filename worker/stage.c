@@ -279,16 +279,21 @@ static enum error_code read_text(struct weights **file, struct model_text *out,
     return ERR_OK;
 }
 
-/* What leases need not have: the guidance of a second expert, and noise levels. `sigmas` has room.
- */
+/* What leases need not have: the guidance of a second expert, attention in 8 bits, and noise
+ * levels. `sigmas` has room. */
 static enum error_code read_levels(struct denoise_request *request, float *sigmas,
                                    const struct stage_task *task, struct error *error) {
+    static const char *const attentions[] = {"exact", "8bit", NULL};
     const struct json *list = json_get(task->parameters, "sigmas");
     double low = 0;
     enum error_code code = ERR_OK;
     if (json_get(task->parameters, "guidance_low"))
         code = stage_double(&low, task, "guidance_low", 0, 100, error);
     request->guidance_low = (float)low;
+    int attention = 0;
+    if (code == ERR_OK && json_get(task->parameters, "attention"))
+        code = stage_word(&attention, task, "attention", attentions, error);
+    request->attention8 = attention == 1;
     if (code != ERR_OK || !list)
         return code;
     if (list->type != JSON_ARRAY || list->length != (size_t)request->steps + 1 ||

@@ -109,6 +109,7 @@ static void expect_sampling(const struct job_sampling *is, const struct job_samp
     assert_int_equal(is->steps, expected->steps);
     assert_true(is->guidance == expected->guidance && is->shift == expected->shift);
     assert_true(is->guidance_low == expected->guidance_low);
+    assert_int_equal(is->attention, expected->attention);
     assert_int_equal(is->sigmas != NULL, expected->sigmas != NULL);
     for (int i = 0; is->sigmas && i <= is->steps; i++)
         assert_true(fabs(is->sigmas[i] - expected->sigmas[i]) < 1e-12);
@@ -130,14 +131,15 @@ static void test_sampling(void **state) {
     const enum job_sampler euler = JOB_SAMPLER_EULER, unipc = JOB_SAMPLER_UNIPC,
                            renoise = JOB_SAMPLER_RENOISE;
     const double half[] = {1, 0.5, 0}, quarter[] = {1, 0.25, 0}, shifted[] = {1, 5.0 / 6, 0};
+    const enum job_attention exact = JOB_ATTENTION_EXACT;
     const struct job_sampling expected[][2] = {
-        {{euler, 8, 2, 0, 3, NULL}, {unipc, 8, 2, 0, 3, NULL}},
-        {{euler, 6, 3, 0, 3, NULL}, {renoise, 2, 1, 0, 3, half}},
-        {{euler, 8, 5, 0, 3, NULL}, {renoise, 2, 1.5, 0, 3, half}},
-        {{euler, 2, 2, 0, 3, quarter}, {unipc, 2, 2, 7, 3, quarter}},
-        {{euler, 2, 2, 0, 5, shifted}, {unipc, 2, 2, 0, 5, shifted}},
-        {{euler, 2, 2, 0, 5, shifted}, {unipc, 2, 2, 0, 5, shifted}},
-        {{euler, 8, 2, 0, 3, NULL}, {unipc, 8, 1, 0, 3, NULL}},
+        {{euler, 8, 2, 0, 3, NULL, exact}, {unipc, 8, 2, 0, 3, NULL, exact}},
+        {{euler, 6, 3, 0, 3, NULL, exact}, {renoise, 2, 1, 0, 3, half, exact}},
+        {{euler, 8, 5, 0, 3, NULL, exact}, {renoise, 2, 1.5, 0, 3, half, exact}},
+        {{euler, 2, 2, 0, 3, quarter, exact}, {unipc, 2, 2, 7, 3, quarter, exact}},
+        {{euler, 2, 2, 0, 5, shifted, exact}, {unipc, 2, 2, 0, 5, shifted, exact}},
+        {{euler, 2, 2, 0, 5, shifted, exact}, {unipc, 2, 2, 0, 5, shifted, exact}},
+        {{euler, 8, 2, 0, 3, NULL, exact}, {unipc, 8, 1, 0, 3, NULL, exact}},
     };
     for (int i = 0; i < 7; i++) {
         expect_sampling(&job->videos[i].keyframe, &expected[i][0]);
@@ -148,7 +150,7 @@ static void test_sampling(void **state) {
     assert_false(job_sampling_is_guided(&job->videos[6].window));
     job_close(&job);
     job = fake_job("model: experts\nvideos: [{prompt: a, seconds: 1}]");
-    expect_sampling(&job->videos[0].window, &(struct job_sampling){euler, 4, 4, 3, 3, NULL});
+    expect_sampling(&job->videos[0].window, &(struct job_sampling){euler, 4, 4, 3, 3, NULL, exact});
     job_close(&job);
 }
 
@@ -229,7 +231,8 @@ static void test_document(void **state) {
         "0.5}]\noutput: {size: 320x192}\nvideos:\n"
         "  - {name: a, prompt: \"q\\\"\\u00e9\\n x\", negative: n, seconds: 3, seeds: 1..3,"
         " noise: torch, windows: last_frame, limits: {drift: 0.25, redraws: 3}, guidance: 1.7,"
-        " window: {timesteps: [1000, 700, 300], shift: 2}, keyframe: {steps: published}}\n"
+        " window: {timesteps: [1000, 700, 300], shift: 2, attention: 8bit}, keyframe: {steps: "
+        "published}}\n"
         "  - {name: c, prompt: p, image: i.png, end_image: e.png, frames: 17, sigmas: [0.9, 0.3]}\n"
         "  - {name: b, prompt: p, image: i.png, shots: [{seconds: 1}, {seconds: 2, motion: m}],"
         " output: {path: b.mov, codec: prores, overwrite: true, fps: 12.5}}\n");
@@ -246,6 +249,7 @@ static void test_document(void **state) {
         expect_sampling(&again->videos[i].keyframe, &job->videos[i].keyframe);
         expect_sampling(&again->videos[i].window, &job->videos[i].window);
     }
+    assert_int_equal(again->videos[0].window.attention, JOB_ATTENTION_8BIT);
     assert_string_equal(again->videos[3].end_name, "e.png");
     assert_true(hash_equal(&again->videos[3].end->hash, &job->videos[3].end->hash));
     assert_null(again->videos[4].end);
@@ -550,6 +554,8 @@ static const struct bad bad_files[] = {
     {VIDEO "output: {path: ~/a.mp4}}",
      "job.yaml:3:44: path: \"~\" is not the home folder here; write the folder's name out",
      ERR_USAGE, true},
+    {VIDEO "attention: 8}",
+     "job.yaml:3:40: attention: expected attention, one of exact, 8bit, found 8", ERR_USAGE, false},
     {VIDEO "steps: unknown}", "job.yaml:3:36: steps: no list \"unknown\"", ERR_USAGE, false},
     {VIDEO "steps: 4.5}",
      "job.yaml:3:36: steps: expected steps, a whole number from 1 to 1000, found 4.5", ERR_USAGE,
@@ -604,7 +610,7 @@ static const struct bad bad_files[] = {
      false},
     {VIDEO "keyframe: {seed: 4}}",
      "job.yaml:3:40: keyframe has no key \"seed\"; it has: steps, sampler, shift, guidance, "
-     "guidance_low, sigmas, timesteps",
+     "guidance_low, attention, sigmas, timesteps",
      ERR_USAGE, false},
     {VIDEO "end_image: last.png}",
      "job.yaml:3:40: end_image: model pocket cannot end a window in a given picture",
@@ -637,7 +643,7 @@ static const struct bad bad_files[] = {
     {"model: pocket\ndefaults: {name: x}\nvideos: []",
      "job.yaml:2:12: defaults has no key \"name\"; it has: prompt, motion, negative, image, "
      "end_image, seconds, frames, seed, seeds, noise, windows, steps, sampler, shift, guidance, "
-     "guidance_low, sigmas, timesteps, keyframe, window, limits, shots",
+     "guidance_low, attention, sigmas, timesteps, keyframe, window, limits, shots",
      ERR_USAGE, false},
     {"model: pocket\nvideos: {fil: x.txt}",
      "job.yaml:2:9: videos: expected a list of videos (each starting with \"- \"), or {file: "
@@ -1002,6 +1008,8 @@ static void test_schema_words(void **state) {
                job_words(JOB_VALUES_SAMPLER), "sampler");
     same_words(json_get(json_get(json_get(defs, "keys"), "noise"), "enum"),
                job_words(JOB_VALUES_NOISE), "noise");
+    same_words(json_get(json_get(json_get(defs, "keys"), "attention"), "enum"),
+               job_words(JOB_VALUES_ATTENTION), "attention");
     same_words(json_get(json_get(json_get(schema.top, "properties"), "weights"), "enum"),
                job_words(JOB_VALUES_WEIGHTS), "weights");
     same_words(json_get(json_get(json_get(json_get(defs, "lora"), "properties"), "stage"), "enum"),

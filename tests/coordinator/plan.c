@@ -179,6 +179,8 @@ static void test_keys(void **state) {
         {"name: v, prompt: a, motion: b, frames: 40, seed: 1, shift: 2.5", K | W | D | M},
         {"name: v, prompt: a, motion: b, frames: 40, seed: 1, sampler: unipc", K | W | D | M},
         {"name: v, prompt: a, motion: b, frames: 40, seed: 1, sigmas: [1, 0.5]", K | W | D | M},
+        {"name: v, prompt: a, motion: b, frames: 40, seed: 1, attention: exact", 0},
+        {"name: v, prompt: a, motion: b, frames: 40, seed: 1, attention: 8bit", K | W | D | M},
         {"name: v, prompt: a, motion: b, frames: 40, seed: 1, keyframe: {steps: 5}", K | W | D | M},
         {"name: v, prompt: a, motion: b, frames: 40, seed: 1, window: {steps: 5}", W | D | M},
         {"name: v, prompt: a, motion: b, frames: 40, seed: 1, noise: torch", K | W | D | M},

@@ -90,11 +90,13 @@ static void levels(void **state) {
                                      {"sigmas", "[1,0.5,0.2,0.1]", ERR_FORMAT},
                                      {"sigmas", "[1,0.5,0.6,0]", ERR_FORMAT},
                                      {"sigmas", "[1.5,0.5,0.2,0]", ERR_FORMAT},
+                                     {"attention", "8", ERR_FORMAT},
+                                     {"attention", "\"4bit\"", ERR_UNSUPPORTED},
                                      {"guidance_low", "-1", ERR_FORMAT},
                                      {"guidance_low", "\"1\"", ERR_FORMAT}};
     static const char *const keys[] = {NULL};
     struct task task = chain->window[0];
-    task_add(&task, "\"sigmas\":[1,0.5,0.2,0],\"guidance_low\":0");
+    task_add(&task, "\"sigmas\":[1,0.5,0.2,0],\"guidance_low\":0,\"attention\":\"8bit\"");
     REFUSE(chain, &task, keys, bad);
     /* This model ends no window in a picture. */
     task_input(&task, "end", &chain->keyframe_result.outputs[0]);

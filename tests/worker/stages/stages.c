@@ -112,6 +112,8 @@ static void noise_levels(void **state) {
     same_outputs(chain, &task, &levels);
     task_change(&task, "shift", "1"); /* which is read by nobody then */
     same_outputs(chain, &task, &levels);
+    task_add(&task, "\"attention\":\"8bit\""); /* as the CPU does not */
+    same_outputs(chain, &task, &levels);
     task_change(&task, "sigmas", "[1,0.9,0.3,0]");
     task_must(chain, &task, &others);
     assert_false(hash_equal(&levels.outputs[0].hash, &others.outputs[0].hash));

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import diffusers
+import torch
 import transformers
 
 import autoencoder
@@ -38,6 +39,7 @@ def arguments():
 
 def main():
     a, shapes = arguments()
+    torch.set_num_threads(1)  # of models this small threads only wait for each other: on a busy machine, for minutes
     for library in (diffusers, transformers):
         library.utils.logging.set_verbosity_error()
         library.utils.logging.disable_progress_bar()

@@ -18,14 +18,15 @@ struct int8_product {
 
 static inline struct int8_product product_of(const struct linear *linear, const int8_t *in,
                                              const float *in_scale, int64_t first, int64_t rows) {
-    struct int8_product p = {in,
-                             (const int8_t *)linear->weight,
-                             in_scale,
-                             linear->scale,
-                             first,
-                             rows,
-                             linear->outputs,
-                             linear->inputs};
+    struct int8_product p = {};
+    p.in = in;
+    p.weight = (const int8_t *)linear->weight;
+    p.in_scale = in_scale;
+    p.weight_scale = linear->scale;
+    p.first = first;
+    p.rows = rows;
+    p.outputs = linear->outputs;
+    p.inputs = linear->inputs;
     p.blocks = (int)blocks_of(linear->inputs, linear->block);
     p.block_steps = (int)blocks_of(linear->block, STEP_BYTES);
     p.steps = (int)blocks_of(linear->inputs, STEP_BYTES);

@@ -34,22 +34,27 @@ class Eye(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.stem = nn.Sequential(block(3, 24, 2), block(24, 32, 1), block(32, 64, 2), block(64, 64, 1), block(64, 96, 2), block(96, 96, 1), block(96, 96, 1))
-        self.heat = nn.Conv2d(96, 1, 1)
+        self.fine = nn.Sequential(block(3, 24, 2), block(24, 32, 1), block(32, 64, 2), block(64, 64, 1))
+        self.coarse = nn.Sequential(block(64, 96, 2), block(96, 96, 1), block(96, 96, 1))
+        self.heat = nn.ModuleList((nn.Conv2d(64, 1, 3, padding=1), nn.Conv2d(96, 1, 1)))
         self.heads = nn.ModuleDict({k: nn.Linear(192, len(ATTRIBUTES[k])) for k in SEEN})
 
     def forward(self, x):
-        f = self.stem(x)
-        n, _, h, w = f.shape
-        weight = self.heat(f).flatten(1).softmax(1)
+        fine = self.fine(x)
+        f = self.coarse(fine)
+        # Where the actor is: the coarse features know what it is, the fine ones where, to some two pixels.
+        heat = self.heat[0](fine) + F.interpolate(self.heat[1](f), scale_factor=2, mode="bilinear")
+        n, _, h, w = heat.shape
+        weight = heat.float().flatten(1).softmax(1)
         rows = (torch.arange(h * w, device=x.device) // w + 0.5) / h
         columns = (torch.arange(h * w, device=x.device) % w + 0.5) / w
         place = torch.stack([weight @ columns, weight @ rows], 1)
+        weight = 4 * F.avg_pool2d(weight.view(n, 1, h, w), 2).flatten(1)
         f = f.flatten(2)
-        actor = torch.einsum("ncp,np->nc", f, weight)
+        actor = torch.einsum("ncp,np->nc", f, weight.to(f.dtype))
         whole = torch.cat([f.mean(2), f.amax(2)], 1)
         seen = {k: self.heads[k](torch.cat([actor, f.mean(2)], 1) if k in OF_ACTOR else whole) for k in SEEN}
-        return seen, place, weight
+        return seen, place
 
 
 def worsen(x, rng):
@@ -90,9 +95,9 @@ def train(steps, size=48, rate=3e-3, seed=3):
         x, labels, places = batch(rng, size)
         inside = ((places > 0.02) & (places < 0.98)).all(1)
         with torch.autocast("cpu", torch.bfloat16):
-            seen, place, _ = eye(worsen(x, rng))
+            seen, place = eye(worsen(x, rng))
         loss = sum(F.cross_entropy(seen[k].float()[inside] if k in OF_ACTOR else seen[k].float(), labels[:, i][inside] if k in OF_ACTOR else labels[:, i]) for i, k in enumerate(SEEN))
-        loss = loss + 20 * F.smooth_l1_loss(place.float()[inside], places[inside], beta=0.05)
+        loss = loss + 40 * F.smooth_l1_loss(place[inside], places[inside], beta=0.02)
         loss.backward()
         opt.step()
         opt.zero_grad(set_to_none=True)
@@ -103,10 +108,10 @@ def train(steps, size=48, rate=3e-3, seed=3):
 
 
 def moves(place):
-    """The motion's name from the actor's places [F,2] in 0..1. Medians of steps over four frames, so that leaving
-    on one side and coming in on the other does not count."""
-    span = min(4, len(place) - 1)
-    steps = (place[span:] - place[:-span]) / span * (WIDTH, HEIGHT)
+    """The motion's name from the actor's places [F,2] in 0..1. The median slope over all pairs of frames that are 8 to
+    16 apart: a place is known to some three pixels, and leaving on one side and coming in on the other is in few pairs."""
+    far = range(min(8, len(place) - 1), min(16, len(place) - 1) + 1)
+    steps = np.concatenate([(place[k:] - place[:-k]) / k for k in far]) * (WIDTH, HEIGHT)
     dx, dy = np.median(steps, 0)
     if abs(dx) > MOVES_ACROSS and abs(dx) >= abs(dy):
         return "right" if dx > 0 else "left"
@@ -120,7 +125,7 @@ def look(eye, frames):
     """What a clip [F,H,W,3] u8 shows: a name for every attribute; frames vote with their logits."""
     totals, places = None, []
     for first in range(0, len(frames), 32):
-        seen, place, _ = eye(as_input(frames[first:first + 32]))
+        seen, place = eye(as_input(frames[first:first + 32]))
         # Log-probabilities, and each frame at most 4: one odd frame does not outvote the rest.
         votes = {k: v.float().log_softmax(1).clamp_min(-4).sum(0) for k, v in seen.items()}
         totals = votes if totals is None else {k: totals[k] + votes[k] for k in SEEN}
@@ -151,9 +156,9 @@ def load():
 
 def main():
     p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument("--steps", type=int, default=1500)
+    p.add_argument("--steps", type=int, default=3000, help="0: measure the weights that are there again")
     a = p.parse_args()
-    eye = train(a.steps)
+    eye = train(a.steps) if a.steps else load()[0]
     right = accuracy(eye)
     print("accuracy on 400 unseen drawn clips:", {k: f"{v:.2%}" for k, v in right.items()})
     save_file({k: v.half().contiguous() if v.is_floating_point() else v for k, v in eye.state_dict().items()}, WEIGHTS,

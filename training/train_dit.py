@@ -69,7 +69,7 @@ def condition(z, given, noise=None):
 def rough_condition(z, generator):
     """A window's condition as training sees it: one latent frame given, or two (five frames); with some noise, since
     at run time they are the model's own work, decoded and encoded again."""
-    given = 1 + (torch.rand(len(z), generator=generator) < 0.6).long().to(z.device)
+    given = 1 + (torch.rand(len(z), generator=generator) < 0.5).long().to(z.device)
     return condition(z, given, 0.15 * torch.rand(len(z), 1, 1, 1, 1, generator=generator).to(z.device))
 
 
@@ -98,7 +98,7 @@ def main():
     loop.options(p)
     p.add_argument("--start", type=Path, help="the window transformer starts as this keyframe transformer")
     a = p.parse_args()
-    a.batch = a.batch or (64 if a.kind == "keyframe" else 16)
+    a.batch = a.batch or (128 if a.kind == "keyframe" else 32)
     a.lr = a.lr or 2e-3
     torch.manual_seed(a.seed)
     source = Source(a, dropout=0.1)

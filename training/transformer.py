@@ -58,24 +58,33 @@ def _gate(x, y, gate):
     return x + y.float() * gate
 
 
+def _products(q, k, v, bias):
+    logits = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5
+    return (logits if bias is None else logits + bias).softmax(-1).to(v.dtype) @ v
+
+
+def _gelu(x):
+    return F.gelu(x, approximate="tanh")
+
+
 class Step:
     """The pointwise parts, compiled or not."""
 
     def __init__(self, compiled):
         make = (lambda f: torch.compile(f, dynamic=True)) if compiled else (lambda f: f)
-        self.qk, self.modulate, self.gate, self.rms = make(_qk), make(_modulate), make(_gate), make(rms)
+        self.qk, self.modulate, self.gate, self.rms, self.gelu = make(_qk), make(_modulate), make(_gate), make(rms), make(_gelu)
+        self.products = make(_products)
 
 
 EAGER = Step(False)
 
 
-def attend(q, k, v, bias=None):
+def attend(fn, q, k, v, bias=None):
     q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-    if k.shape[2] > 128 or q.is_cuda:
+    if q.is_cuda:
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-    else:  # with few keys, PyTorch's CPU kernel is four times slower than the products written out
-        logits = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5
-        y = (logits if bias is None else logits + bias).softmax(-1).to(v.dtype) @ v
+    else:  # so few keys (300): the products written out take half the time of PyTorch's CPU kernel
+        y = fn.products(q, k, v, bias)
     return y.transpose(1, 2).flatten(2)
 
 
@@ -103,16 +112,16 @@ def forward(model, x, t, text, bias, fn=EAGER):
         y = F.linear(y, torch.cat((a.to_q.weight, a.to_k.weight, a.to_v.weight)), torch.cat((a.to_q.bias, a.to_k.bias, a.to_v.bias)))
         q, k, v = y.chunk(3, -1)
         q, k = fn.qk(q, a.norm_q.weight, cos, sin, eps, heads), fn.qk(k, a.norm_k.weight, cos, sin, eps, heads)
-        x = fn.gate(x, a.to_out[0](attend(q, k, v.unflatten(-1, (heads, -1)))), g1)
+        x = fn.gate(x, a.to_out[0](attend(fn, q, k, v.unflatten(-1, (heads, -1)))), g1)
         a = block.attn2
         y = F.layer_norm(x, x.shape[-1:], block.norm2.weight, block.norm2.bias, eps)
         q = fn.rms(a.to_q(y), a.norm_q.weight, eps)
         k, v = F.linear(text, torch.cat((a.to_k.weight, a.to_v.weight)), torch.cat((a.to_k.bias, a.to_v.bias))).chunk(2, -1)
         k = fn.rms(k, a.norm_k.weight, eps)
         q, k, v = (z.unflatten(-1, (heads, -1)).to(text.dtype) for z in (q, k, v))
-        x = x + a.to_out[0](attend(q, k, v, bias)).float()
+        x = x + a.to_out[0](attend(fn, q, k, v, bias)).float()
         y = fn.modulate(x, s2, c2, eps)
-        x = fn.gate(x, block.ffn.net[2](F.gelu(block.ffn.net[0].proj(y), approximate="tanh")), g2)
+        x = fn.gate(x, block.ffn.net[2](fn.gelu(block.ffn.net[0].proj(y))), g2)
     shift, scale = (model.scale_shift_table + temb[:, None]).chunk(2, 1)
     with torch.autocast(x.device.type, enabled=False):
         y = model.proj_out(fn.modulate(x, shift, scale, model.config.eps))

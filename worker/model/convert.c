@@ -440,7 +440,13 @@ static enum error_code begin(char part[FILE_PATH_BYTES], const char *out, struct
         return error_set(error, ERR_USAGE, "%s is there already; remove it, or name another", out);
     if (snprintf(part, FILE_PATH_BYTES, "%s.part", out) >= FILE_PATH_BYTES)
         return error_set(error, ERR_LIMIT, "%s: too long a path", out);
-    return file_remove_tree(part, error); /* of an attempt that was cut off */
+    struct stat ignored;
+    if (lstat(part, &ignored) == 0) /* not known to be ours */
+        return error_set(error, ERR_USAGE,
+                         "%s is there already, where the conversion is written until it is whole: "
+                         "left by one that was cut off, or yours; remove it, or name another",
+                         part);
+    return ERR_OK;
 }
 
 static enum error_code end(const char *part, const char *out, enum error_code code,

@@ -11,7 +11,6 @@
 #include "base/text.h"
 #include "worker/model/weights_internal.h"
 
-#define TENSORS_MAX   16384
 #define KEYS_MAX      4096
 #define ALIGNMENT     32
 #define ALIGNMENT_MAX 65536
@@ -284,11 +283,11 @@ enum error_code gguf_read(struct weights *weights, int index, struct error *erro
         r.code = error_set(error, ERR_UNSUPPORTED,
                            "%s: GGUF version %llu; versions 2 and 3, little endian, are read",
                            r.file->name, (unsigned long long)version);
-    if (r.code == ERR_OK && (tensors > TENSORS_MAX || keys > KEYS_MAX))
+    if (r.code == ERR_OK && (tensors > WEIGHTS_TENSORS_MAX || keys > KEYS_MAX))
         r.code = error_set(
             error, ERR_LIMIT,
             "%s: its GGUF header says %llu tensors and %llu keys; at most %d of each", r.file->name,
-            (unsigned long long)tensors, (unsigned long long)keys, TENSORS_MAX);
+            (unsigned long long)tensors, (unsigned long long)keys, WEIGHTS_TENSORS_MAX);
     for (uint64_t i = 0; i < keys && r.code == ERR_OK; i++)
         read_key(&r);
     if (r.code == ERR_OK)

@@ -50,6 +50,8 @@ static void add_shards(struct list *list, const char *component, const char *ind
     if (file_read(&text, &length, &arena, index, INDEX_BYTES_MAX, NULL) == ERR_OK &&
         json_parse(&root, &arena, text, length, NULL) == ERR_OK && root->type == JSON_OBJECT)
         map = json_get(root, "weight_map");
+    if (map != NULL && map->length > WEIGHTS_TENSORS_MAX) /* opening it says so */
+        map = NULL;
     const struct json *before = NULL; /* the one looked at last: tensors of a shard come together */
     for (const struct json *item = map != NULL ? map->child : NULL; item; item = item->next) {
         if (item->type != JSON_STRING || !file_name_is_plain(item->string) ||

@@ -159,6 +159,8 @@ enum error_code safetensors_read(struct weights *weights, int index, struct erro
         return error_prefix(error, "%s: header: ", file->name);
     if (root->type != JSON_OBJECT)
         return weights_bad(error, file, NULL, "the header must be a JSON object");
+    if (root->length > WEIGHTS_TENSORS_MAX + 1) /* __metadata__ */
+        return weights_too_many(error, file->name);
     struct entry *entry = arena_zalloc(&weights->arena, root->length * sizeof *entry);
     if (entry == NULL)
         return error_set(error, ERR_LIMIT, "%s: too many tensors", file->name);

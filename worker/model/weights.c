@@ -24,10 +24,18 @@ enum error_code weights_bad(struct error *error, const struct weights_file *file
     return error_set(error, ERR_FORMAT, "%s: tensor '%.128s': %s", file->name, name, what);
 }
 
+enum error_code weights_too_many(struct error *error, const char *path) {
+    return error_set(error, ERR_LIMIT,
+                     "%s: more than %d tensors; no model that is known has as many", path,
+                     WEIGHTS_TENSORS_MAX);
+}
+
 enum error_code weights_add(struct weights *weights, const char *name, const struct tensor *tensor,
                             int file, struct error *error) {
     if (name[0] == 0 || strlen(name) > WEIGHTS_NAME_MAX)
         return weights_bad(error, &weights->file[file], name, "the name must have 1 to 512 bytes");
+    if (weights->count == WEIGHTS_TENSORS_MAX)
+        return weights_too_many(error, weights->file[file].name);
     if (weights->count == weights->room) {
         size_t room = weights->room == 0 ? 256 : 2 * weights->room;
         struct weights_entry *entry = arena_array(&weights->arena, room, sizeof *entry);

@@ -23,8 +23,9 @@
 #include "base/error.h"
 #include "kernels/tensor.h"
 
-#define WEIGHTS_NAME_MAX  512 /* bytes */
-#define WEIGHTS_FILES_MAX 512 /* shards */
+#define WEIGHTS_NAME_MAX    512   /* bytes */
+#define WEIGHTS_FILES_MAX   512   /* shards */
+#define WEIGHTS_TENSORS_MAX 16384 /* of all files; the largest models have two thousand */
 
 enum weights_format { WEIGHTS_SAFETENSORS, WEIGHTS_PTH, WEIGHTS_GGUF };
 

@@ -43,6 +43,8 @@ enum error_code weights_read_index(struct weights *weights, const struct json **
     *map = root->type == JSON_OBJECT ? json_get(root, "weight_map") : NULL;
     if (*map == NULL || (*map)->type != JSON_OBJECT || (*map)->length == 0)
         return error_set(error, ERR_FORMAT, "%s: expected a mapping 'weight_map'", path);
+    if ((*map)->length > WEIGHTS_TENSORS_MAX)
+        return weights_too_many(error, path);
     for (const struct json *item = (*map)->child; item != NULL && code == ERR_OK; item = item->next)
         code = item->type == JSON_STRING
                    ? add_shard(weights, item->string, error)
@@ -52,15 +54,17 @@ enum error_code weights_read_index(struct weights *weights, const struct json **
 
 enum error_code weights_check_index(const struct weights *weights, const struct json *map,
                                     struct error *error) {
+    bool named[WEIGHTS_TENSORS_MAX] = {false};
     for (const struct json *item = map->child; item != NULL; item = item->next) {
         const struct weights_entry *entry = weights_entry_find(weights, item->key);
         const char *name = entry == NULL ? NULL : strrchr(weights->file[entry->file].name, '/') + 1;
         if (name == NULL || strcmp(name, item->string) != 0)
             return error_set(error, ERR_FORMAT, "%s: tensor '%.128s' is not in %s", weights->path,
                              item->key, item->string);
+        named[entry - weights->entry] = true;
     }
     for (size_t i = 0; i < weights->count; i++)
-        if (json_get(map, weights->entry[i].name) == NULL)
+        if (!named[i])
             return error_set(error, ERR_FORMAT, "%s does not name tensor '%.128s' of %s",
                              weights->path, weights->entry[i].name,
                              weights->file[weights->entry[i].file].name);

@@ -57,6 +57,9 @@ const struct weights_entry *weights_entry_find(const struct weights *weights, co
 enum error_code weights_bad(struct error *error, const struct weights_file *file, const char *name,
                             const char *what);
 
+/* ERR_LIMIT: more than WEIGHTS_TENSORS_MAX. */
+enum error_code weights_too_many(struct error *error, const char *path);
+
 /* Map `path` as the next file and add its tensors. */
 MUST_CHECK enum error_code weights_add_path(struct weights *weights, const char *path,
                                             struct error *error);

@@ -413,13 +413,35 @@ static void refusals(void **state) {
     weights_close(&weights);
 }
 
+/* What is at the name that conversions are written at is the user's as long as nobody says
+ * otherwise. */
+static void leaves_what_is_there(void **state) {
+    char a[FILE_PATH_BYTES], b[FILE_PATH_BYTES];
+    struct error error = {0};
+    struct convert_options options = {.layout = CONVERT_DIFFUSERS};
+    make_dir("mine.part");
+    write_text("mine.part/diary", "dear");
+    assert_int_equal(
+        convert_folder(scratch_path(a, "mine"), scratch_path(b, "o"), &options, &error), ERR_USAGE);
+    assert_non_null(strstr(error.detail, "mine.part is there already"));
+    assert_true(is_file("mine.part/diary"));
+    write_text("f.part", "mine too");
+    assert_int_equal(
+        convert_file(scratch_path(a, "f"), scratch_path(b, "f.safetensors"), &options, &error),
+        ERR_USAGE);
+    assert_non_null(strstr(error.detail, "f.part is there already"));
+    assert_true(is_file("f.part"));
+    assert_false(is_file("mine"));
+    assert_false(is_file("f"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(there_and_back),  cmocka_unit_test(files_there_and_back),
         cmocka_unit_test(clip_is_stacked), cmocka_unit_test(image_to_video),
         cmocka_unit_test(types),           cmocka_unit_test(quantised),
         cmocka_unit_test(other_scales),    cmocka_unit_test(repackaged),
-        cmocka_unit_test(refusals),
+        cmocka_unit_test(refusals),        cmocka_unit_test(leaves_what_is_there),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

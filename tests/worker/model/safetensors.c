@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/buffer.h"
 #include "base/file.h"
 #include "tests/worker/model/model_test.h"
 #include "worker/model/safetensors.h"
@@ -248,12 +249,52 @@ static void damaged_files(void **state) {
     arena_close(&arena);
 }
 
+/* A file of `count` tensors without elements, and an index of one file that names as many. */
+static void write_many(const char *folder, const char *name, size_t count) {
+    struct buffer header = {0}, file = {0}, index = {0};
+    char path[FILE_PATH_BYTES];
+    struct error error = {0};
+    for (size_t i = 0; i < count; i++) {
+        buffer_printf(&header, "%s\"t%zu\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}",
+                      i > 0 ? "," : "{", i);
+        buffer_printf(&index, "%s\"t%zu\":\"%s\"", i > 0 ? "," : "{\"weight_map\":{", i, name);
+    }
+    buffer_add_text(&header, "}");
+    buffer_add_text(&index, "}}");
+    uint64_t length = header.length;
+    buffer_add(&file, &length, sizeof length);
+    buffer_add(&file, header.data, header.length);
+    ok(file_write(in_folder(path, folder, name), file.data, file.length, false, &error), &error);
+    ok(file_write(in_folder(path, folder, INDEX), index.data, index.length, false, &error), &error);
+    buffer_close(&header);
+    buffer_close(&file);
+    buffer_close(&index);
+}
+
+static void many_tensors(void **state) {
+    char folder[64], path[FILE_PATH_BYTES];
+    struct error error = {0};
+    struct weights *file;
+    make_folder(folder);
+    write_many(folder, "many.safetensors", WEIGHTS_TENSORS_MAX);
+    ok(weights_open_folder(&file, folder, "m", &error), &error);
+    assert_int_equal(weights_count(file), WEIGHTS_TENSORS_MAX);
+    weights_close(&file);
+    write_many(folder, "many.safetensors", WEIGHTS_TENSORS_MAX + 1);
+    assert_int_equal(weights_open_folder(&file, folder, "m", &error), ERR_LIMIT);
+    assert_non_null(strstr(error.detail, INDEX ": more than 16384 tensors"));
+    assert_int_equal(weights_open(&file, in_folder(path, folder, "many.safetensors"), &error),
+                     ERR_LIMIT);
+    assert_non_null(strstr(error.detail, "many.safetensors: more than 16384 tensors"));
+    ok(file_remove_tree(folder, &error), &error);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(good_headers),  cmocka_unit_test(lying_headers),
         cmocka_unit_test(lying_lengths), cmocka_unit_test(write_and_read),
         cmocka_unit_test(missing_files), cmocka_unit_test(shards),
-        cmocka_unit_test(damaged_files),
+        cmocka_unit_test(damaged_files), cmocka_unit_test(many_tensors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

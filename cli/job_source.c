@@ -298,12 +298,17 @@ enum error_code job_source_options(struct model_options *out, struct model_lora 
                                                         [JOB_WEIGHTS_BF16] = DTYPE_BF16,
                                                         [JOB_WEIGHTS_INT8] = DTYPE_I8,
                                                         [JOB_WEIGHTS_FP8] = DTYPE_F8_E4M3};
+    static const enum lora_expert experts[JOB_EXPERT_COUNT] = {[JOB_EXPERT_BY_NAME] = LORA_BY_NAME,
+                                                               [JOB_EXPERT_HIGH] = LORA_HIGH,
+                                                               [JOB_EXPERT_LOW] = LORA_LOW,
+                                                               [JOB_EXPERT_BOTH] = LORA_BOTH};
     *out = (struct model_options){
         .weights = types[model->weights], .loras = loras, .lora_count = model->lora_count};
     enum error_code code = ERR_OK;
     for (int i = 0; i < model->lora_count && code == ERR_OK; i++) {
         code = lora_path(paths[i], source, model->loras[i].spec, error);
-        loras[i] = (struct model_lora){paths[i], (float)model->loras[i].strength};
+        loras[i] = (struct model_lora){paths[i], (float)model->loras[i].strength,
+                                       experts[model->loras[i].expert]};
     }
     return code;
 }

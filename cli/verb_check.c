@@ -22,6 +22,15 @@ struct check_values {
     bool all, json;
 };
 
+/* Of one model, by its stage: where each LoRA goes. */
+struct lora_rows {
+    const char *stage;
+    const struct job_model *model;
+    struct model_options options;
+    struct model_lora loras[LIMIT_LORAS];
+    char paths[LIMIT_LORAS][FILE_PATH_BYTES];
+};
+
 struct check {
     const struct check_values *values;
     struct job *job;
@@ -31,6 +40,7 @@ struct check {
     int published_count;
     char folder[FILE_PATH_BYTES]; /* the current one */
     char ledger_note[256];        /* why what is done is not known; "" when it is */
+    struct lora_rows loras[2];    /* keyframe, window */
 };
 
 /* -- what is there already -----------------------------------------------------------------------
@@ -141,6 +151,43 @@ static void put_videos(struct buffer *out, const struct check *check) {
         buffer_printf(out, "… and %d more (--all shows them)\n", job->video_count - rows);
 }
 
+static enum error_code read_loras(struct check *check, struct error *error) {
+    const struct job *job = check->job;
+    struct lora_rows *keyframe = &check->loras[0], *window = &check->loras[1];
+    *keyframe = (struct lora_rows){.stage = "keyframe", .model = &job->keyframe};
+    *window = (struct lora_rows){.stage = "window", .model = &job->window};
+    enum error_code code = ERR_OK;
+    for (int i = 0; i < 2 && code == ERR_OK; i++) {
+        struct lora_rows *rows = &check->loras[i];
+        code = job_source_options(&rows->options, rows->loras, rows->paths, &check->source,
+                                  rows->model, error);
+    }
+    if (!(job->keyframe.facts.abilities & MODEL_CAN_KEYFRAME))
+        keyframe->options.lora_count = 0;
+    return code;
+}
+
+/* NULL: there is one transformer. */
+static const char *expert_of(const struct lora_rows *rows, int lora) {
+    static const char *const names[] = {
+        [LORA_HIGH] = "high", [LORA_LOW] = "low", [LORA_BOTH] = "both"};
+    return rows->model->facts.experts < 2 ? NULL : names[model_lora_expert(&rows->loras[lora])];
+}
+
+static void put_loras(struct buffer *out, const struct check *check) {
+    if (check->loras[0].options.lora_count + check->loras[1].options.lora_count == 0)
+        return;
+    buffer_printf(out, "\n%-9s %8s  %-7s  %s\n", "LoRA of", "strength", "experts", "file");
+    for (int i = 0; i < 2; i++) {
+        const struct lora_rows *rows = &check->loras[i];
+        for (int k = 0; k < rows->options.lora_count; k++) {
+            const char *expert = expert_of(rows, k);
+            buffer_printf(out, "%-9s %8g  %-7s  %s\n", rows->stage, rows->model->loras[k].strength,
+                          expert ? expert : "-", rows->model->loras[k].spec);
+        }
+    }
+}
+
 static void put_stages(struct buffer *out, const struct check *check) {
     char weights[32], work[32], again[32];
     bool limited = check->values->memory > 0;
@@ -223,6 +270,22 @@ static void put_json_stages(struct json_writer *writer, const struct check *chec
     json_end_array(writer);
 }
 
+static void put_json_loras(struct json_writer *writer, const struct check *check) {
+    json_begin_array(writer, "loras");
+    for (int i = 0; i < 2; i++) {
+        const struct lora_rows *rows = &check->loras[i];
+        for (int k = 0; k < rows->options.lora_count; k++) {
+            json_begin_object(writer, NULL);
+            json_put_text(writer, "stage", rows->stage);
+            json_put_text(writer, "file", rows->model->loras[k].spec);
+            json_put_double(writer, "strength", rows->model->loras[k].strength);
+            json_put_text(writer, "expert", expert_of(rows, k));
+            json_end_object(writer);
+        }
+    }
+    json_end_array(writer);
+}
+
 static void put_json(struct buffer *out, const struct check *check) {
     struct json_writer writer = {.buffer = out};
     const struct estimate *estimate = &check->estimate;
@@ -234,6 +297,7 @@ static void put_json(struct buffer *out, const struct check *check) {
     json_put_double(&writer, "estimate_s", estimate->seconds);
     json_put_bool(&writer, "estimate_measured", estimate->measured);
     json_put_int(&writer, "done", check->published_count);
+    put_json_loras(&writer, check);
     put_json_stages(&writer, check);
     json_begin_array(&writer, "videos");
     for (int i = 0; i < check->job->video_count; i++)
@@ -262,6 +326,9 @@ static enum error_code look(struct check *check, const char *path, struct cli *c
                         error);
     if (code != ERR_OK)
         return code;
+    code = read_loras(check, error);
+    if (code != ERR_OK)
+        return code;
     find_published(check);
     if (!check->estimate.measured)
         code = estimate_from_arithmetic(&check->estimate, check->job, dtype, error);
@@ -283,6 +350,7 @@ static int run(struct cli *cli, const struct invocation *invocation) {
         status = cli_put(cli, &text);
     } else {
         put_videos(&text, check);
+        put_loras(&text, check);
         put_stages(&text, check);
         put_sums(&text, check);
         status = cli_put(cli, &text);

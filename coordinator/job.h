@@ -76,6 +76,16 @@ enum job_sampler {
 /* How the transformers' self-attention computes; EXACT: in the compute type. */
 enum job_attention { JOB_ATTENTION_EXACT, JOB_ATTENTION_8BIT, JOB_ATTENTION_COUNT };
 
+/* Which of a model's two experts a LoRA is for: as its file's name says (worker/model/model.h), or
+ * as the job does. */
+enum job_expert {
+    JOB_EXPERT_BY_NAME,
+    JOB_EXPERT_HIGH,
+    JOB_EXPERT_LOW,
+    JOB_EXPERT_BOTH,
+    JOB_EXPERT_COUNT
+};
+
 /* Whether a window can be made to end in a given picture. */
 enum job_end { JOB_END_NONE, JOB_END_MAY, JOB_END_MUST };
 
@@ -86,6 +96,7 @@ const char *job_noise_name(enum job_noise noise);             /* "vidloom" */
 const char *job_weights_name(enum job_weights weights);       /* "file", "int8" */
 const char *job_windows_name(enum job_windows windows);       /* "model", "overlap" */
 const char *job_attention_name(enum job_attention attention); /* "exact", "8bit" */
+const char *job_expert_name(enum job_expert expert);          /* "high", "both" */
 
 /* Every word the reader knows, in a list that ends with NULL. configs/job.schema.json says the same
  * things to editors; a test compares the two. */
@@ -107,6 +118,7 @@ enum job_words {
     JOB_VALUES_WEIGHTS,
     JOB_VALUES_ATTENTION,
     JOB_VALUES_STAGE,
+    JOB_VALUES_EXPERT,
     JOB_WORDS_COUNT
 };
 const char *const *job_words(enum job_words words);
@@ -196,6 +208,7 @@ struct job_lora {
     const char *spec; /* as written */
     struct hash hash; /* of the file */
     double strength;  /* -10 … 10 */
+    enum job_expert expert;
 };
 struct job_model {
     const char *spec; /* as written */

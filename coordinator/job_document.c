@@ -101,13 +101,15 @@ static void put_model(struct json_writer *writer, const char *key, const struct 
     json_put_int(writer, "end", facts->end);
     json_put_int(writer, "windows", facts->windows);
     json_put_text(writer, "weights", job_weights_name(model->weights));
-    json_begin_array(writer, "lora"); /* [spec, hash, strength] */
+    json_begin_array(writer, "lora"); /* [spec, hash, strength], then an expert that is named */
     for (int i = 0; i < model->lora_count; i++) {
         hash_hex(hex, &model->loras[i].hash);
         json_begin_array(writer, NULL);
         json_put_text(writer, NULL, model->loras[i].spec);
         json_put_text(writer, NULL, hex);
         json_put_double(writer, NULL, model->loras[i].strength);
+        if (model->loras[i].expert != JOB_EXPERT_BY_NAME)
+            json_put_text(writer, NULL, job_expert_name(model->loras[i].expert));
         json_end_array(writer);
     }
     json_end_array(writer);
@@ -454,6 +456,22 @@ static enum error_code load_model(struct loader *loader, struct job_model *out,
     return load_overlaps(loader, facts, node);
 }
 
+static bool load_lora(struct loader *loader, struct job_lora *out, const struct json *item) {
+    if (item->type != JSON_ARRAY || item->length < 3 || item->length > 4)
+        return false;
+    const struct json *hash = item->child->next, *strength = hash->next, *expert = strength->next;
+    out->spec = load_text(loader, item->child);
+    out->strength = strength->number;
+    if (!out->spec || hash->type != JSON_STRING || !hash_from_hex(&out->hash, hash->string) ||
+        strength->type != JSON_NUMBER)
+        return false;
+    const char *const *words = job_words(JOB_VALUES_EXPERT);
+    for (int i = 0; expert && expert->type == JSON_STRING && words[i]; i++)
+        if (strcmp(expert->string, words[i]) == 0)
+            out->expert = (enum job_expert)(i + 1);
+    return !expert || out->expert != JOB_EXPERT_BY_NAME;
+}
+
 /* What is done to the model's weights. */
 static enum error_code load_weights(struct loader *loader, struct job_model *out,
                                     const struct json *node) {
@@ -470,16 +488,9 @@ static enum error_code load_weights(struct loader *loader, struct job_model *out
         return ERR_OK;
     if (loras->type != JSON_ARRAY || loras->length > LIMIT_LORAS)
         return damaged(loader, "lora");
-    for (const struct json *item = loras->child; item; item = item->next) {
-        struct job_lora *lora = &out->loras[out->lora_count++];
-        if (item->type != JSON_ARRAY || item->length != 3 ||
-            !(lora->spec = load_text(loader, item->child)) ||
-            item->child->next->type != JSON_STRING ||
-            !hash_from_hex(&lora->hash, item->child->next->string) ||
-            item->child->next->next->type != JSON_NUMBER)
+    for (const struct json *item = loras->child; item; item = item->next)
+        if (!load_lora(loader, &out->loras[out->lora_count++], item))
             return damaged(loader, "lora");
-        lora->strength = item->child->next->next->number;
-    }
     return ERR_OK;
 }
 

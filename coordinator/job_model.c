@@ -74,12 +74,35 @@ static enum error_code read_names(struct reader *reader, const struct yaml *node
 
 enum { OF_KEYFRAME, OF_WINDOW, OF_BOTH }; /* as JOB_VALUES_STAGE */
 
+/* A model of one transformer has no experts to choose from. */
 static enum error_code add_lora(struct reader *reader, struct job_model *model,
                                 const struct job_lora *lora, struct place at) {
     if (model->lora_count == LIMIT_LORAS)
         return job_fail(reader, at, ERR_LIMIT, "lora: more than %d for one model", LIMIT_LORAS);
-    model->loras[model->lora_count++] = *lora;
+    struct job_lora *added = &model->loras[model->lora_count++];
+    *added = *lora;
+    if (model->facts.experts < 2)
+        added->expert = JOB_EXPERT_BY_NAME;
     return ERR_OK;
+}
+
+/* The key `expert`, for the models of the stages that the LoRA is for. */
+static enum error_code read_expert(struct reader *reader, enum job_expert *out,
+                                   const struct yaml *node, int64_t stage) {
+    const struct job *job = reader->job;
+    struct setting word = {0};
+    if (!node)
+        return ERR_OK;
+    enum error_code code = job_read_word(reader, &word, node, JOB_VALUES_EXPERT, "an expert");
+    if (code)
+        return code;
+    *out = (enum job_expert)(word.integer + 1);
+    if ((stage != OF_WINDOW && job->keyframe.facts.experts > 1) ||
+        (stage != OF_KEYFRAME && job->window.facts.experts > 1))
+        return ERR_OK;
+    return job_fail(reader, word.at, ERR_UNSUPPORTED,
+                    "lora: expert: %s has no experts, only one transformer; leave the key out",
+                    stage == OF_KEYFRAME ? job->keyframe.spec : job->window.spec);
 }
 
 /* Whether the models can be opened with what is done to them so far. */
@@ -104,7 +127,7 @@ static enum error_code read_lora(struct reader *reader, const struct yaml *node)
     struct job *job = reader->job;
     struct setting spec = {0}, strength = {.number = 1}, stage = {.integer = OF_BOTH};
     if (node->type != YAML_MAPPING)
-        return job_wrong(reader, node, ERR_USAGE, "a LoRA, {file, strength, stage}");
+        return job_wrong(reader, node, ERR_USAGE, "a LoRA, {file, strength, stage, expert}");
     enum error_code code = job_check_keys(reader, node, JOB_KEYS_LORA, "a LoRA");
     const struct yaml *file = yaml_get(node, "file"), *given_strength = yaml_get(node, "strength");
     const struct yaml *given_stage = yaml_get(node, "stage");
@@ -128,10 +151,12 @@ static enum error_code read_lora(struct reader *reader, const struct yaml *node)
     if (code)
         return error_prefix(reader->error, "%s:%d:%d: lora: ", spec.at.file, spec.at.line,
                             spec.at.column);
-    struct job_lora lora = {job_keep(reader, spec.text), found.hash, strength.number};
+    struct job_lora lora = {job_keep(reader, spec.text), found.hash, strength.number,
+                            JOB_EXPERT_BY_NAME};
     if (!lora.spec)
         return job_no_memory(reader);
-    if (stage.integer != OF_WINDOW)
+    code = read_expert(reader, &lora.expert, yaml_get(node, "expert"), stage.integer);
+    if (!code && stage.integer != OF_WINDOW)
         code = add_lora(reader, &job->keyframe, &lora, spec.at);
     if (!code && stage.integer != OF_KEYFRAME)
         code = add_lora(reader, &job->window, &lora, spec.at);
@@ -142,7 +167,8 @@ static enum error_code read_lora(struct reader *reader, const struct yaml *node)
 
 static enum error_code read_loras(struct reader *reader, const struct yaml *node) {
     if (node->type != YAML_SEQUENCE || !node->length)
-        return job_wrong(reader, node, ERR_USAGE, "a list of LoRAs, each {file, strength, stage}");
+        return job_wrong(reader, node, ERR_USAGE,
+                         "a list of LoRAs, each {file, strength, stage, expert}");
     enum error_code code = ERR_OK;
     for (const struct yaml *item = node->child; item && !code; item = item->next)
         code = read_lora(reader, item);

@@ -10,6 +10,7 @@ static const char *const weights_names[] = {"file", "bf16", "int8", "fp8", NULL}
 static const char *const windows_names[] = {"model", "last_frame", "overlap", "prefix", NULL};
 static const char *const attention_names[] = {"exact", "8bit", NULL};
 static const char *const stage_names[] = {"keyframe", "window", "both", NULL};
+static const char *const expert_names[] = {"name", "high", "low", "both", NULL};
 static const char *const sampler_names[] = {"euler", "unipc", "renoise", "dpmpp", NULL};
 
 const char *job_codec_name(enum job_codec codec) {
@@ -32,6 +33,9 @@ const char *job_windows_name(enum job_windows windows) {
 }
 const char *job_attention_name(enum job_attention attention) {
     return attention_names[attention];
+}
+const char *job_expert_name(enum job_expert expert) {
+    return expert_names[expert];
 }
 
 /* What goes into what; the first codec of a container is its default. */
@@ -89,7 +93,7 @@ int job_container_codecs(enum job_codec out[JOB_CODEC_COUNT], enum job_container
 static const char *const keys_top[] = {"job",    "model",    "weights", "lora",
                                        "output", "defaults", "videos",  NULL};
 static const char *const keys_model[] = {"keyframe", "window", NULL};
-static const char *const keys_lora[] = {"file", "strength", "stage", NULL};
+static const char *const keys_lora[] = {"file", "strength", "stage", "expert", NULL};
 static const char *const keys_limits[] = {"drift", "seam", "redraws", NULL};
 static const char *const keys_output[] = {"path",    "size",      "fps", "codec",
                                           "quality", "overwrite", NULL};
@@ -137,6 +141,8 @@ const char *const *job_words(enum job_words words) {
         return attention_names;
     case JOB_VALUES_STAGE:
         return stage_names;
+    case JOB_VALUES_EXPERT:
+        return expert_names + 1; /* by "name" is what is said by saying nothing */
     case JOB_WORDS_COUNT:
         break;
     }

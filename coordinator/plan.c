@@ -298,6 +298,8 @@ static void put_loras(struct json_writer *writer, const struct job_model *model)
         json_begin_array(writer, NULL);
         json_put_text(writer, NULL, hex);
         json_put_double(writer, NULL, model->loras[i].strength);
+        if (model->loras[i].expert != JOB_EXPERT_BY_NAME)
+            json_put_text(writer, NULL, job_expert_name(model->loras[i].expert));
         json_end_array(writer);
     }
     json_end_array(writer);

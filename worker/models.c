@@ -14,6 +14,7 @@ struct merged {
     char path[FILE_PATH_BYTES];
     struct hash hash;
     float strength;
+    enum lora_expert expert;
 };
 
 /* What makes two opened models the same one. */
@@ -84,6 +85,7 @@ static enum error_code identify(struct identity *out, const struct models *model
         const struct models_lora *lora = &request->loras[i];
         out->loras[i].hash = lora->hash;
         out->loras[i].strength = lora->strength;
+        out->loras[i].expert = lora->expert;
         code = find_path(out->loras[i].path, models, lora->spec, error);
     }
     return code;
@@ -95,7 +97,8 @@ static bool same_loras(const struct identity *a, const struct identity *b) {
     for (int i = 0; i < a->lora_count; i++)
         if (strcmp(a->loras[i].path, b->loras[i].path) != 0 ||
             !hash_equal(&a->loras[i].hash, &b->loras[i].hash) ||
-            a->loras[i].strength != b->loras[i].strength)
+            a->loras[i].strength != b->loras[i].strength ||
+            a->loras[i].expert != b->loras[i].expert)
             return false;
     return true;
 }
@@ -238,7 +241,8 @@ static enum error_code entry_open(struct models *models, struct entry *entry, in
                                     .lora_count = identity->lora_count};
     entry_close(entry);
     for (int i = 0; i < identity->lora_count; i++)
-        loras[i] = (struct model_lora){identity->loras[i].path, identity->loras[i].strength};
+        loras[i] = (struct model_lora){identity->loras[i].path, identity->loras[i].strength,
+                                       identity->loras[i].expert};
     enum error_code code = model_read_info(&info, identity->path, error);
     if (code == ERR_OK)
         code = check_loras(identity, error);

@@ -39,6 +39,7 @@ struct models_lora {
     const char *spec;
     struct hash hash; /* of the file */
     float strength;
+    enum lora_expert expert;
 };
 /* Specs are bare names in the folder of models, or paths: what has a slash. */
 struct models_request {

@@ -73,15 +73,21 @@ static enum error_code read_weights(struct models_request *out, const struct sta
     return code;
 }
 
-/* One [hash,strength] and the name of its file. */
+/* One [hash,strength], perhaps with an expert, and the name of its file. */
 static bool read_lora(struct models_lora *out, const struct json *lora, const struct json *file) {
-    if (lora->type != JSON_ARRAY || lora->length != 2 || file->type != JSON_STRING ||
-        lora->child->type != JSON_STRING || lora->child->next->type != JSON_NUMBER ||
-        !hash_from_hex(&out->hash, lora->child->string))
+    static const char *const experts[] = {
+        [LORA_HIGH] = "high", [LORA_LOW] = "low", [LORA_BOTH] = "both"};
+    if (lora->type != JSON_ARRAY || lora->length < 2 || lora->length > 3 ||
+        file->type != JSON_STRING || lora->child->type != JSON_STRING ||
+        lora->child->next->type != JSON_NUMBER || !hash_from_hex(&out->hash, lora->child->string))
         return false;
     out->spec = file->string;
     out->strength = (float)lora->child->next->number;
-    return isfinite(out->strength);
+    const struct json *expert = lora->child->next->next;
+    for (int i = LORA_HIGH; expert && expert->type == JSON_STRING && i <= LORA_BOTH; i++)
+        if (strcmp(expert->string, experts[i]) == 0)
+            out->expert = (enum lora_expert)i;
+    return isfinite(out->strength) && (!expert || out->expert != LORA_BY_NAME);
 }
 
 static enum error_code read_loras(struct models_request *out, const struct stage_task *task,
@@ -100,7 +106,8 @@ static enum error_code read_loras(struct models_request *out, const struct stage
     return good ? ERR_OK
                 : error_set(error, ERR_FORMAT,
                             "the lease's parameters \"lora\" and \"lora_files\" are not as many "
-                            "[hash,strength] and names, at most %d",
+                            "[hash,strength] (and \"high\", \"low\" or \"both\") and names, at "
+                            "most %d",
                             MODELS_LORAS_MAX);
 }
 

@@ -225,6 +225,32 @@ static void test_names_of_files(void **state) {
         job_close(&jobs[i]);
 }
 
+/* An expert that is named is kept, for the model that has some. */
+static void test_document_experts(void **state) {
+    struct job *job = fake_job("model: {keyframe: pocket, window: experts}\nlora:\n"
+                               "  - {file: a.safetensors, expert: low}\n"
+                               "  - {file: b.safetensors}\n"
+                               "  - {file: c.safetensors, expert: both}\n"
+                               "videos: [{prompt: p, frames: 17, seed: 1}]\n");
+    static const enum job_expert expected[] = {JOB_EXPERT_LOW, JOB_EXPERT_BY_NAME, JOB_EXPERT_BOTH};
+    struct buffer text = {0};
+    struct job *again = NULL;
+    struct error error = {0};
+    job_write(&text, job);
+    assert_int_equal(job_load(&again, text.data, text.length, &error), ERR_OK);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(again->keyframe.loras[i].expert, JOB_EXPERT_BY_NAME);
+        assert_int_equal(again->window.loras[i].expert, expected[i]);
+    }
+    char *word = strstr(text.data, ",\"low\"");
+    assert_non_null(word);
+    memcpy(word, ",\"lol\"", 6);
+    assert_int_equal(job_load(&again, text.data, text.length, &error), ERR_FORMAT);
+    buffer_close(&text);
+    job_close(&again);
+    job_close(&job);
+}
+
 static void test_document(void **state) {
     struct job *job = fake_job(
         "job: d\nmodel: {keyframe: pocket, window: ends}\nlora: [{file: l.safetensors, strength: "
@@ -452,8 +478,21 @@ static const struct bad bad_files[] = {
      "job.yaml:2:40: strength: expected a strength, a number of at least -10, at most 10, found "
      "\"nan\"",
      ERR_USAGE, false},
+    {"model: pocket\nlora: [{file: a.safetensors, expert: low}]\nvideos: [{prompt: a, seconds: 1}]",
+     "job.yaml:2:38: lora: expert: pocket has no experts, only one transformer; leave the key out",
+     ERR_UNSUPPORTED, true},
+    {"model: {keyframe: pocket, window: experts}\nlora: [{file: a.safetensors, expert: low, stage: "
+     "keyframe}]\nvideos: [{prompt: a, seconds: 1}]",
+     "job.yaml:2:38: lora: expert: pocket has no experts, only one transformer; leave the key out",
+     ERR_UNSUPPORTED, true},
+    {"model: experts\nlora: [{file: a.safetensors, expert: lo}]\nvideos: [{prompt: a, seconds: 1}]",
+     "job.yaml:2:38: expert: expected an expert, one of high, low, both, found \"lo\"; did you "
+     "mean "
+     "\"low\"?",
+     ERR_USAGE, false},
     {"model: pocket\nlora: {file: a.safetensors}\nvideos: [{prompt: a, seconds: 1}]",
-     "job.yaml:2:7: lora: expected a list of LoRAs, each {file, strength, stage}, found a mapping",
+     "job.yaml:2:7: lora: expected a list of LoRAs, each {file, strength, stage, expert}, found a "
+     "mapping",
      ERR_USAGE, false},
     {VIDEO "sampler: uler}",
      "job.yaml:3:38: sampler: expected a sampler, one of euler, unipc, renoise, dpmpp, found "
@@ -1014,6 +1053,8 @@ static void test_schema_words(void **state) {
                job_words(JOB_VALUES_WEIGHTS), "weights");
     same_words(json_get(json_get(json_get(json_get(defs, "lora"), "properties"), "stage"), "enum"),
                job_words(JOB_VALUES_STAGE), "stage");
+    same_words(json_get(json_get(json_get(json_get(defs, "lora"), "properties"), "expert"), "enum"),
+               job_words(JOB_VALUES_EXPERT), "expert");
     arena_close(&schema.arena);
 }
 
@@ -1052,19 +1093,13 @@ static void test_schema_documents(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_example),
-        cmocka_unit_test(test_defaults_and_layers),
-        cmocka_unit_test(test_sampling),
-        cmocka_unit_test(test_end_image),
-        cmocka_unit_test(test_lists),
-        cmocka_unit_test(test_names_of_files),
-        cmocka_unit_test(test_document),
-        cmocka_unit_test(test_bad_files),
-        cmocka_unit_test(test_bad_lists),
-        cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_many),
-        cmocka_unit_test(test_schema_words),
-        cmocka_unit_test(test_schema_documents),
+        cmocka_unit_test(test_example),         cmocka_unit_test(test_defaults_and_layers),
+        cmocka_unit_test(test_sampling),        cmocka_unit_test(test_end_image),
+        cmocka_unit_test(test_lists),           cmocka_unit_test(test_names_of_files),
+        cmocka_unit_test(test_document),        cmocka_unit_test(test_document_experts),
+        cmocka_unit_test(test_bad_files),       cmocka_unit_test(test_bad_lists),
+        cmocka_unit_test(test_limits),          cmocka_unit_test(test_many),
+        cmocka_unit_test(test_schema_words),    cmocka_unit_test(test_schema_documents),
         cmocka_unit_test(test_provenance_fits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -365,6 +365,30 @@ static void test_redraw(void **state) {
     job_close(&job);
 }
 
+/* An expert that the job names is in the keys; one that it does not leaves them as they were. */
+static void test_experts(void **state) {
+    static const char yaml[] = "model: experts\nlora:\n  - {file: a.safetensors%s}\n"
+                               "videos: [{prompt: a, frames: 17, seed: 1}]";
+    static const char *const said[] = {"", ", expert: low", ", expert: both"};
+    char text[512];
+    struct plan *plans[3];
+    struct job *jobs[3];
+    for (int i = 0; i < 3; i++) {
+        snprintf(text, sizeof text, yaml, said[i]);
+        jobs[i] = fake_job(text);
+        plans[i] = open_plan(jobs[i], 0);
+    }
+    assert_non_null(strstr(plans[0]->tasks[2].parameters, "\",1]]"));
+    assert_non_null(strstr(plans[1]->tasks[2].parameters, "\",1,\"low\"]]"));
+    for (int i = 0; i < 3; i++)
+        for (int k = 0; k < i; k++)
+            assert_false(hash_equal(&plans[i]->tasks[2].key, &plans[k]->tasks[2].key));
+    for (int i = 0; i < 3; i++) {
+        plan_close(&plans[i]);
+        job_close(&jobs[i]);
+    }
+}
+
 /* What is done to weights is in the keys of those it is done to; where files are is not. */
 static void test_weights(void **state) {
     static const char yaml[] =
@@ -453,19 +477,13 @@ static void test_shots_in_provenance(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_frames),
-        cmocka_unit_test(test_plans),
-        cmocka_unit_test(test_texts),
-        cmocka_unit_test(test_end_image),
-        cmocka_unit_test(test_levels),
-        cmocka_unit_test(test_keys),
-        cmocka_unit_test(test_golden),
-        cmocka_unit_test(test_parameters),
-        cmocka_unit_test(test_redraw),
-        cmocka_unit_test(test_weights),
-        cmocka_unit_test(test_sharing),
-        cmocka_unit_test(test_speed),
-        cmocka_unit_test(test_shots_in_provenance),
+        cmocka_unit_test(test_frames),  cmocka_unit_test(test_plans),
+        cmocka_unit_test(test_texts),   cmocka_unit_test(test_end_image),
+        cmocka_unit_test(test_levels),  cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_golden),  cmocka_unit_test(test_parameters),
+        cmocka_unit_test(test_redraw),  cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_experts), cmocka_unit_test(test_sharing),
+        cmocka_unit_test(test_speed),   cmocka_unit_test(test_shots_in_provenance),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

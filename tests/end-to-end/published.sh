@@ -149,5 +149,13 @@ videos: [{name: a, prompt: a car, image: $first, frames: 13, seed: 1, steps: 4}]
 YAML
 ok "a LoRA of one expert" run half
 ok "makes a difference" differ half open
+says() {
+    "$vidloom" check "$1.yaml" | grep -q "^window *0.05  $2 .*high_noise"
+}
+ok "check says which expert" says half high
+sed 's/half/said/; s/strength/expert: low, strength/' half.yaml >said.yaml
+ok "and the one that the job names" says said low
+ok "it runs" run said
+ok "is another one" differ said half
 
 summary

@@ -1,31 +1,19 @@
 #include "worker/model/denoiser.h"
 
 #include <assert.h>
-#include <ctype.h>
 #include <string.h>
 
 #include "base/file.h"
 #include "worker/model/components.h"
 #include "worker/model/lora.h"
 
-/* Whether a file's name has the word, by itself: "…_low_noise…", not "…_slow…". */
-static bool name_says(const char *path, const char *word) {
-    const char *slash = strrchr(path, '/'), *name = slash == NULL ? path : slash + 1, *at = name;
-    for (; (at = strcasestr(at, word)) != NULL; at++)
-        if ((at == name || !isalpha((unsigned char)at[-1])) &&
-            !isalpha((unsigned char)at[strlen(word)]))
-            return true;
-    return false;
-}
-
 static enum error_code add_loras(struct weights *file, const struct denoiser_config *source,
                                  int expert, struct error *error) {
     enum error_code code = ERR_OK;
     for (int i = 0; i < source->lora_count && code == ERR_OK; i++) {
         const struct model_lora *lora = &source->loras[i];
-        bool other = source->experts > 1 && name_says(lora->path, expert == 0 ? "low" : "high") &&
-                     !name_says(lora->path, expert == 0 ? "high" : "low");
-        if (!other)
+        bool other = model_lora_expert(lora) == (expert == 0 ? LORA_LOW : LORA_HIGH);
+        if (source->experts < 2 || !other)
             code = lora_add(file, lora->path, lora->strength, error);
     }
     return code;

@@ -70,12 +70,20 @@ struct model_info {
 MUST_CHECK enum error_code model_read_info(struct model_info *out, const char *folder,
                                            struct error *error);
 
-/* A LoRA file (lora.h) that is added to every transformer that is opened; of two experts one whose
- * file's name says "high" or "low" is added to that one alone. */
+/* Which of two experts a LoRA is for. By its file's name: to the one that it says, else to both. It
+ * says HighNoise, low_noise, high-noise and the like anywhere, or has the word HIGH or LOW last or
+ * before nothing but versions and types: "…_HIGH_fp16", not "low-poly". */
+enum lora_expert { LORA_BY_NAME, LORA_HIGH, LORA_LOW, LORA_BOTH };
+
+/* A LoRA file (lora.h) that is added to every transformer that is opened. */
 struct model_lora {
     const char *path;
     float strength;
+    enum lora_expert expert; /* read where the model has two */
 };
+
+/* LORA_HIGH, LORA_LOW or LORA_BOTH: what `expert` or the name comes to. */
+enum lora_expert model_lora_expert(const struct model_lora *lora);
 
 struct model_options {
     int stages;       /* enum model_stage, or-ed; all that the folder has: -1 */

@@ -447,12 +447,46 @@ static void what_does_not_fit(void **state) {
     expect(scene, &made, ERR_SHAPE, "0 tensors");
 }
 
+/* Names as they are published, and names that only look so. */
+static void experts_by_name(void **state) {
+    static const struct {
+        const char *path;
+        enum lora_expert expert;
+    } files[] = {
+        {"wan2.2_t2v_lightx2v_4steps_lora_v1.1_high_noise.safetensors", LORA_HIGH},
+        {"low_noise_model.safetensors", LORA_LOW},
+        {"high_noise/wan22_LowNoise_x.safetensors", LORA_LOW},
+        {"Wan22HighNoise.safetensors", LORA_HIGH},
+        {"style-v2LowNoiseV3.safetensors", LORA_LOW},
+        {"wan22-high-noise-low-poly.safetensors", LORA_HIGH},
+        {"Wan2.2-Lightning_I2V-A14B-4steps-lora_HIGH_fp16.safetensors", LORA_HIGH},
+        {"cats_low_lora_rank64.safetensors", LORA_LOW},
+        {"cats-LOW.safetensors", LORA_LOW},
+        {"low", LORA_LOW},
+        {"low-poly.safetensors", LORA_BOTH},
+        {"high_quality_faces.safetensors", LORA_BOTH},
+        {"SLOW_NOISE.safetensors", LORA_BOTH},
+        {"slow.safetensors", LORA_BOTH},
+        {"highlight-fp16.safetensors", LORA_BOTH},
+        {"high_noise_low_noise.safetensors", LORA_BOTH},
+        {"style.safetensors", LORA_BOTH},
+        {"", LORA_BOTH},
+    };
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        struct model_lora lora = {.path = files[i].path};
+        print_message("%s\n", files[i].path);
+        assert_int_equal(model_lora_expert(&lora), files[i].expert);
+        lora.expert = LORA_HIGH; /* said is said */
+        assert_int_equal(model_lora_expert(&lora), LORA_HIGH);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_name),        cmocka_unit_test(several_files_and_differences),
         cmocka_unit_test(through_a_forward), cmocka_unit_test(in_a_model),
         cmocka_unit_test(in_narrow_weights), cmocka_unit_test(released),
-        cmocka_unit_test(what_does_not_fit),
+        cmocka_unit_test(what_does_not_fit), cmocka_unit_test(experts_by_name),
     };
     return cmocka_run_group_tests(tests, open_scene, close_scene);
 }

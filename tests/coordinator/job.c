@@ -111,7 +111,7 @@ static void expect_sampling(const struct job_sampling *is, const struct job_samp
     assert_true(is->guidance_low == expected->guidance_low);
     assert_int_equal(is->attention, expected->attention);
     assert_int_equal(is->sigmas != NULL, expected->sigmas != NULL);
-    for (int i = 0; is->sigmas && i <= is->steps; i++)
+    for (int i = 0; is->sigmas && expected->sigmas && i <= is->steps; i++)
         assert_true(fabs(is->sigmas[i] - expected->sigmas[i]) < 1e-12);
 }
 

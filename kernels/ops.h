@@ -233,6 +233,9 @@ struct ops {
                         enum dtype dtype);
     void (*to_pixels)(struct device *device, uint8_t *rgb, const void *x, int64_t count,
                       enum dtype dtype);
+
+    /* -- what is no operation ---------------------------------------------------------------- */
+    bool joins; /* conv in bf16 wants conv_args.joined */
 };
 
 /* The table of this machine's CPU: plain C, overwritten per feature found. Always there. */

@@ -44,8 +44,6 @@ struct device {
     cudaStream_t stream;
     void *scratch, *workspace; /* device memory, SCRATCH_BYTES and WORKSPACE_BYTES */
     void *staging;             /* pinned host memory, STAGING_BYTES */
-    void *joined;              /* device memory: the frames of a convolution's history and input */
-    size_t joined_bytes;
     const char *cache; /* folder of what was measured; NULL: none. While the device is opened */
     struct graphs *graphs;
     struct residence *residence;
@@ -206,11 +204,11 @@ enum error_code cuda_linear_create(struct device *device, struct linear **out,
                                    const struct tensor *const *weights,
                                    const struct tensor *const *biases, int count, enum dtype dtype,
                                    struct error *error);
-void cuda_linear_close(struct device *device, struct linear **linear);
+void cuda_linear_close(struct device *device, struct linear **pointer);
 enum error_code cuda_conv_create(struct device *device, struct conv **out,
                                  const struct conv_shape *shape, const struct tensor *weight,
                                  const struct tensor *bias, enum dtype dtype, struct error *error);
-void cuda_conv_close(struct device *device, struct conv **conv);
+void cuda_conv_close(struct device *device, struct conv **pointer);
 
 void cuda_linear(struct device *device, void *out, const void *in, const struct linear *linear,
                  int64_t rows, const struct linear_epilogue *epilogue);

@@ -60,7 +60,6 @@ static void cuda_close(struct device **device_pointer) {
     convolve_close(device);
     (void)cudaFree(device->scratch);
     (void)cudaFree(device->workspace);
-    (void)cudaFree(device->joined);
     (void)cudaFreeHost(device->staging);
     for (int i = 0; i < DOWNLOADS_MAX; i++) {
         if (device->downloads[i].done != NULL) {
@@ -444,4 +443,5 @@ const struct ops vidloom_ops = {
     .unfold = cuda_unfold,
     .from_pixels = cuda_from_pixels,
     .to_pixels = cuda_to_pixels,
+    .joins = true,
 };

@@ -5,6 +5,7 @@
 
 #include "kernels/cpu/float.h"
 #include "kernels/cuda/backend.h"
+#include "kernels/join.h"
 #include "kernels/narrow.h"
 
 /* -- weights ----------------------------------------------------------------------------------- */
@@ -350,79 +351,69 @@ void cuda_linear(struct device *device, void *out, const void *in, const struct 
     residence_leave(device, own);
 }
 
-/* Room for the joined frames of a convolution. It grows when a larger one is first met, and never
- * inside a step that has run before. */
-static void *room(struct device *device, size_t bytes) {
-    if (bytes > device->joined_bytes) {
-        (void)device_noted(device, cudaStreamSynchronize(device->stream), "conv");
-        graphs_forget(device);
-        (void)cudaFree(device->joined);
-        device->joined = NULL;
-        device->joined_bytes = 0;
-        if (!device_noted(device, cudaMalloc(&device->joined, bytes), "memory for a conv")) {
-            return NULL;
-        }
-        device->joined_bytes = bytes;
-    }
-    return device->joined;
-}
-
 static bool append(struct device *device, uint8_t *out, const void *in, size_t bytes) {
     return device_noted(
         device, cudaMemcpyAsync(out, in, bytes, cudaMemcpyDeviceToDevice, device->stream), "conv");
+}
+
+/* The frames of the output that see no history, from the input where it is. */
+static void convolve_rest(struct device *device, const struct conv *conv,
+                          const struct conv_args *args, const struct conv_join *join) {
+    const struct conv_shape *shape = &conv->shape;
+    const int64_t pixels = args->height * args->width;
+    int64_t height =
+        (args->height + args->pad_top + args->pad_bottom - shape->kernel_h) / shape->stride_h + 1;
+    int64_t width =
+        (args->width + args->pad_left + args->pad_right - shape->kernel_w) / shape->stride_w + 1;
+    size_t skip =
+        (size_t)(join->seeing * height * width * shape->out_channels) * dtype_bytes(conv->dtype);
+    int64_t seen = join->seeing * shape->stride_t - args->history_frames; /* before the rest */
+    struct conv_args rest = *args;
+    rest.history = NULL;
+    rest.history_frames = 0;
+    rest.in = (const uint8_t *)args->in +
+              (size_t)(seen * pixels * shape->in_channels) * dtype_bytes(conv->dtype);
+    rest.frames -= seen;
+    rest.out = (uint8_t *)args->out + skip;
+    rest.residual = args->residual != NULL ? (const uint8_t *)args->residual + skip : NULL;
+    if (!convolve_run(device, conv, &rest)) {
+        (void)device_noted(device, product_conv(device, conv, &rest), "conv");
+    }
 }
 
 /* cuDNN takes one input. History that lies right before the input is part of it; other history is
  * joined with as many frames of the input as it is convolved with, and the rest of the input is
  * convolved where it is. False: nothing was queued. */
 static bool convolve(struct device *device, const struct conv *conv, const struct conv_args *args) {
-    const struct conv_shape *shape = &conv->shape;
-    const size_t pixels = (size_t)args->height * (size_t)args->width;
-    const size_t frame = pixels * (size_t)shape->in_channels * dtype_bytes(conv->dtype);
-    const int64_t history = args->history_frames;
-    if (history == 0 || args->history == NULL) {
+    const struct conv_join join = conv_join(&conv->shape, args, conv->dtype);
+    if (join.bytes == 0) {
         return convolve_run(device, conv, args);
     }
-    struct conv_args head = *args, rest = *args;
-    head.history = rest.history = NULL;
-    head.history_frames = rest.history_frames = 0;
-    if ((const uint8_t *)args->history + (size_t)history * frame == (const uint8_t *)args->in) {
+    const size_t before =
+        (size_t)args->history_frames * (join.bytes / (size_t)join.frames); /* of history */
+    struct conv_args head = *args;
+    head.history = NULL;
+    head.history_frames = 0;
+    if ((const uint8_t *)args->history + before == (const uint8_t *)args->in) {
         head.in = args->history;
-        head.frames += history;
+        head.frames += args->history_frames;
         return convolve_run(device, conv, &head);
     }
-    /* Frames of the output that see history, of all. */
-    int64_t all = (history + args->frames - shape->kernel_t) / shape->stride_t + 1;
-    int64_t first = (history + shape->stride_t - 1) / shape->stride_t;
-    first = first < all ? first : all;
-    head.frames = (first - 1) * shape->stride_t + shape->kernel_t;
-    uint8_t *joined = room(device, (size_t)head.frames * frame);
-    if (joined == NULL || !append(device, joined, args->history, (size_t)history * frame) ||
-        !append(device, joined + (size_t)history * frame, args->in,
-                (size_t)(head.frames - history) * frame)) {
+    uint8_t *joined = args->joined;
+    if (joined == NULL) {
+        return false;
+    }
+    head.frames = join.frames;
+    head.in = joined;
+    if (!append(device, joined, args->history, before) ||
+        !append(device, joined + before, args->in, join.bytes - before)) {
         return true; /* the device has failed: there is nothing to do instead */
     }
-    head.in = joined;
     if (!convolve_run(device, conv, &head)) {
         return false;
     }
-    if (first < all) {
-        int64_t height =
-            (args->height + args->pad_top + args->pad_bottom - shape->kernel_h) / shape->stride_h +
-            1;
-        int64_t width =
-            (args->width + args->pad_left + args->pad_right - shape->kernel_w) / shape->stride_w +
-            1;
-        size_t skip =
-            (size_t)(first * height * width * shape->out_channels) * dtype_bytes(conv->dtype);
-        int64_t seen = first * shape->stride_t - history; /* frames of the input before the rest */
-        rest.in = (const uint8_t *)args->in + (size_t)seen * frame;
-        rest.frames -= seen;
-        rest.out = (uint8_t *)args->out + skip;
-        rest.residual = args->residual != NULL ? (const uint8_t *)args->residual + skip : NULL;
-        if (!convolve_run(device, conv, &rest)) {
-            (void)device_noted(device, product_conv(device, conv, &rest), "conv");
-        }
+    if (join.seeing < join.outputs) {
+        convolve_rest(device, conv, args, &join);
     }
     return true;
 }

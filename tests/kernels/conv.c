@@ -1,3 +1,4 @@
+#include "kernels/join.h"
 #include "tests/kernels/support.h"
 
 struct conv_case {
@@ -5,6 +6,7 @@ struct conv_case {
     struct conv_args args;
     enum dtype dtype;
     bool residual, in_place;
+    bool joined;        /* memory for history joined with the input is given */
     int history;        /* frames of it: 0: none; below 0: zeros */
     const void *before; /* residual */
     struct tensor weight, bias;
@@ -18,6 +20,10 @@ static void prepare(struct conv_case *c) {
     a->history = c->history <= 0 ? NULL
                                  : random_buffer(c->history * a->height * a->width * s->in_channels,
                                                  c->dtype, 1);
+    if (c->joined) {
+        size_t bytes = conv_join(s, a, c->dtype).bytes;
+        a->joined = memset(buffer_of(bytes), 0xff, bytes);
+    }
     c->frames = (a->history_frames + a->frames - s->kernel_t) / s->stride_t + 1;
     c->height = (a->height + a->pad_top + a->pad_bottom - s->kernel_h) / s->stride_h + 1;
     c->width = (a->width + a->pad_left + a->pad_right - s->kernel_w) / s->stride_w + 1;
@@ -39,6 +45,7 @@ static void run_conv(const struct ops *ops, struct device *device, void *out, vo
     args.out = out;
     args.in = given(args.in);
     args.history = given(args.history);
+    args.joined = (void *)(uintptr_t)given(args.joined);
     int64_t count = c->frames * c->height * c->width * c->shape.out_channels;
     if (c->in_place) {
         ops->copy(device, out, given(c->before), (size_t)count * dtype_bytes(c->dtype));
@@ -134,6 +141,12 @@ static void for_both_types(struct conv_case c) {
     check_conv(c);
 }
 
+static void for_joined_or_not(struct conv_case c) {
+    for_both_types(c);
+    c.joined = true;
+    for_both_types(c);
+}
+
 static void causal_3x3x3(void **state) {
     (void)state;
     random_start(1);
@@ -158,10 +171,10 @@ static void history_stands_before(void **state) {
             struct conv_case c = causal(9 + (int)frames, 20, 0, random_range(1, 9), 11);
             c.args.frames = frames + (abs(histories[i]) == 1);
             c.history = histories[i];
-            for_both_types(c);
+            for_joined_or_not(c);
             c.shape = (struct conv_shape){3, 1, 1, 1 + (int)i % 2, 1, 1, 24, 24};
             c.args.pad_top = c.args.pad_bottom = c.args.pad_left = c.args.pad_right = 0;
-            for_both_types(c);
+            for_joined_or_not(c);
         }
     }
     struct conv_case c =

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "kernels/join.h"
 #include "tests/kernels/support.h"
 
 static const struct ops *ops;
@@ -410,6 +411,104 @@ static void weights_give_way_to_weights(void **state) {
     stack_close(&usual, &usual_arena);
 }
 
+/* -- memory of operations ----------------------------------------------------------------------
+ */
+
+/* What a step and a decode are made of. */
+struct layers {
+    struct linear *linear;
+    struct conv *conv;
+    struct attention_args attention;
+    struct conv_args args;
+};
+
+enum { LAYER_ROWS = 96, LAYER_WIDTH = 128, LAYER_SIDE = 8, LAYER_CHANNELS = 32, LAYER_FRAMES = 6 };
+
+static void layers_open(struct layers *layers, struct device *device) {
+    const int64_t width = LAYER_WIDTH, channels = LAYER_CHANNELS;
+    const struct conv_shape shape = {3, 3, 3, 1, 1, 1, LAYER_CHANNELS, LAYER_CHANNELS};
+    struct tensor weight = tensor_of(random_buffer(width * width, DTYPE_BF16, 0.1), DTYPE_BF16, 2,
+                                     (int64_t[]){width, width});
+    struct tensor filter = tensor_of(random_buffer(27 * channels * channels, DTYPE_BF16, 0.1),
+                                     DTYPE_BF16, 5, (int64_t[]){channels, channels, 3, 3, 3});
+    struct error error;
+    assert_int_equal(ops->linear_create(device, &layers->linear, (const struct tensor *[]){&weight},
+                                        NULL, 1, DTYPE_BF16, &error),
+                     ERR_OK);
+    assert_int_equal(
+        ops->conv_create(device, &layers->conv, &shape, &filter, NULL, DTYPE_BF16, &error), ERR_OK);
+}
+
+static void *zeros(struct device *device, struct arena *arena, size_t bytes) {
+    void *out = arena_alloc(arena, bytes);
+    assert_non_null(out);
+    ops->zero(device, out, bytes);
+    return out;
+}
+
+static void layers_place(struct layers *layers, struct device *device, struct arena *arena) {
+    const size_t rows = (size_t)LAYER_ROWS * LAYER_WIDTH * 2;
+    const size_t frame = (size_t)LAYER_SIDE * LAYER_SIDE * LAYER_CHANNELS * 2;
+    const void *x = zeros(device, arena, rows);
+    const struct conv_shape shape = {3, 3, 3, 1, 1, 1, LAYER_CHANNELS, LAYER_CHANNELS};
+    layers->attention = (struct attention_args){.q = x,
+                                                .k = x,
+                                                .v = x,
+                                                .out = zeros(device, arena, rows),
+                                                .q_stride = LAYER_WIDTH,
+                                                .k_stride = LAYER_WIDTH,
+                                                .v_stride = LAYER_WIDTH,
+                                                .out_stride = LAYER_WIDTH,
+                                                .q_length = LAYER_ROWS,
+                                                .k_length = LAYER_ROWS,
+                                                .heads = 1,
+                                                .head_dim = LAYER_WIDTH,
+                                                .scale = 0.1f,
+                                                .dtype = DTYPE_BF16};
+    layers->args = (struct conv_args){.history = zeros(device, arena, 2 * frame),
+                                      .history_frames = 2,
+                                      .out = zeros(device, arena, LAYER_FRAMES * frame),
+                                      .in = zeros(device, arena, LAYER_FRAMES * frame),
+                                      .frames = LAYER_FRAMES,
+                                      .height = LAYER_SIDE,
+                                      .width = LAYER_SIDE,
+                                      .pad_top = 1,
+                                      .pad_bottom = 1,
+                                      .pad_left = 1,
+                                      .pad_right = 1};
+    layers->args.joined = zeros(device, arena, conv_join(&shape, &layers->args, DTYPE_BF16).bytes);
+}
+
+/* With not a byte left on the card, and no weights that give way. */
+static void operations_take_no_memory(void **state) {
+    (void)state;
+    struct layers layers = {.linear = NULL};
+    struct arena arena;
+    struct error error;
+    random_start(9);
+    struct device *device = open_device(SMALL, NULL);
+    layers_open(&layers, device);
+    const size_t weights = ops->weight_bytes(device), left = ((size_t)32 << 20) - weights;
+    assert_int_equal(ops->arena_open(device, &arena, left, &error), ERR_OK);
+    assert_int_equal(ops->weight_bytes(device), weights);
+    layers_place(&layers, device, &arena);
+    const struct linear_epilogue to_stream = {.accumulate = true, .out_dtype = DTYPE_F32};
+    float *stream = zeros(device, &arena, sizeof *stream * LAYER_ROWS * LAYER_WIDTH);
+    for (int i = 0; i < 2; i++) {
+        ops->attention(device, &layers.attention);
+        ops->linear(device, stream, layers.attention.out, layers.linear, LAYER_ROWS, &to_stream);
+        ops->conv(device, layers.conv, &layers.args);
+        if (ops->status(device, &error) != ERR_OK) {
+            fail_msg("%s", error.detail);
+        }
+    }
+    assert_int_equal(ops->weight_bytes(device), weights);
+    ops->linear_close(device, &layers.linear);
+    ops->conv_close(device, &layers.conv);
+    arena_close(&arena);
+    ops->device_close(&device);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(the_fastest_equal_algorithm_is_kept, buffers_free),
@@ -421,6 +520,7 @@ int main(void) {
         cmocka_unit_test(a_download_keeps_what_was_there),
         cmocka_unit_test_teardown(weights_give_way_to_work, buffers_free),
         cmocka_unit_test_teardown(weights_give_way_to_weights, buffers_free),
+        cmocka_unit_test_teardown(operations_take_no_memory, buffers_free),
     };
     return cmocka_run_group_tests(tests, load, NULL);
 }

@@ -3,6 +3,8 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "kernels/join.h"
+
 void *work_alloc(struct runtime *runtime, int64_t elements, enum dtype dtype) {
     assert(elements >= 0);
     void *out = arena_array(runtime->work, (size_t)elements, dtype_bytes(dtype));
@@ -77,5 +79,12 @@ void run_conv(struct runtime *runtime, const struct filter *filter, const struct
                       s->kernel_w * s->in_channels * s->out_channels;
     if (run_is_stopped(runtime))
         return;
-    runtime->ops->conv(runtime->device, filter->conv, args);
+    size_t mark = runtime->work->used;
+    struct conv_args joined = *args;
+    size_t bytes = runtime->joins && runtime->dtype == DTYPE_BF16
+                       ? conv_join(s, args, runtime->dtype).bytes
+                       : 0;
+    joined.joined = bytes > 0 ? work_alloc(runtime, (int64_t)bytes, DTYPE_U8) : NULL;
+    runtime->ops->conv(runtime->device, filter->conv, &joined);
+    arena_reset(runtime->work, mark);
 }

@@ -13,6 +13,7 @@ enum error_code measured_open(struct measured *measured, const char *folder,
     memset(measured, 0, sizeof *measured);
     measured->runtime = (struct runtime){.ops = ops_measure(),
                                          .dtype = options->dtype,
+                                         .joins = options->like != NULL && options->like->joins,
                                          .narrow = options->weights,
                                          .params = &measured->params,
                                          .made = &measured->made,

@@ -264,7 +264,7 @@ static void walled_attention(struct device *device, const struct attention_args 
 
 static void walled_conv(struct device *device, const struct conv *conv,
                         const struct conv_args *args) {
-    ENTER(device, "conv", args->out, args->in, args->residual, args->history);
+    ENTER(device, "conv", args->out, args->in, args->residual, args->history, args->joined);
     ops_cpu()->conv(device->cpu, conv, args);
     leave(device);
 }
@@ -493,4 +493,5 @@ const struct ops vidloom_ops = {
     .unfold = walled_unfold,
     .from_pixels = walled_from_pixels,
     .to_pixels = walled_to_pixels,
+    .joins = true,
 };

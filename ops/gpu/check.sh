@@ -4,7 +4,8 @@
 #     sh ops/gpu/check.sh [--table NAME:INDEX] [--only PART,...] [--size full|small]
 #                         [--report FILE] [--commit ID]
 #
-# Needs nvcc, CMake, ninja or make, a C++ compiler; no network and none of the worker's libraries.
+# Needs nvcc, CMake, ninja or make, a C++ compiler; no network and, but for video, none of the worker's
+# libraries.
 # PART, with the time to expect on 16 cores and one H200:
 #   build      the bare build with the CUDA table and its tests; 2 minutes
 #   resources  registers and spills of attention against ops/gpu/resources.txt; 20 seconds
@@ -14,6 +15,8 @@
 #   bench      speed at Wan2.1's shapes with random weights beside the machine's ceilings, and PyTorch
 #              on the same shapes where it is installed; 2 minutes
 #   memory     the operations' tests under compute-sanitizer's memcheck, where it is installed; 4 minutes
+#   video      text to encoded file by the whole program (video.sh): not part of all, as it needs
+#              ops/install.sh build's packages beside nvcc; 6 minutes, half of it the build
 # --report puts the figures into FILE, between its two marks (ops/gpu/RESULTS.md); a figure that was not
 # measured is "compiled, not yet run" there. --commit: where there is no git to ask.
 # Tables for machines without a GPU, so that this script is tested too: cpu:0 and walled:0 (neither
@@ -41,7 +44,7 @@ done
 [ $# -eq 0 ] || { echo "check.sh: $1 wants a value" >&2; exit 2; }
 for name in $(echo "$only" | tr , ' '); do
     case $name in
-        all | build | resources | vectors | models | bench | memory) ;;
+        all | build | resources | vectors | models | bench | memory | video) ;;
         *) echo "check.sh: there is no part '$name'" >&2; exit 2 ;;
     esac
 done
@@ -50,8 +53,8 @@ case $size in
     *) echo "check.sh: there is no size '$size': full or small" >&2; exit 2 ;;
 esac
 case ${table%%:*} in
-    cpu | walled) build=build-bare cuda=OFF ;;
-    *) build=build-cuda-bare cuda=ON ;;
+    cpu | walled) build=build-bare whole=build cuda=OFF ;;
+    *) build=build-cuda-bare whole=build-cuda cuda=ON ;;
 esac
 operations="rows layout linear int8 conv attention attention8"
 jobs=$(nproc)
@@ -111,6 +114,26 @@ measure_torch() {
     timeout 240 python3 ops/gpu/torch_bench.py --size "$size" >>"$lines"
 }
 
+# Packages of the whole build that are not there.
+missing_packages() {
+    command -v pkg-config >/dev/null || { echo pkg-config; return; }
+    for package in libavformat libavcodec libswscale libavutil libzmq libsodium yaml-0.1 sqlite3 \
+        sentencepiece libutf8proc; do
+        pkg-config --exists "$package" || echo "$package"
+    done
+}
+
+build_whole() {
+    cmake -S . -B "$whole" -DCMAKE_BUILD_TYPE=RelWithDebInfo "-DVIDLOOM_CUDA=$cuda" || return 1
+    set -- vidloom random_folder
+    [ "$cuda" = OFF ] || set -- "$@" "vidloom_${table%%:*}"
+    cmake --build "$whole" -j "$jobs" --target "$@"
+}
+
+measure_video() {
+    timeout 600 sh ops/gpu/video.sh "$whole" "$table" "$size" >>"$lines"
+}
+
 # Clocks and power while it measures: they explain a slow run.
 watch_card() {
     command -v nvidia-smi >/dev/null || return 0
@@ -143,7 +166,7 @@ stamp() {
         card=$(nvidia-smi --id="${table##*:}" --query-gpu=name,driver_version \
             --format=csv,noheader | sed 's/, /, driver /')
     fi
-    echo "$card; $(date -u +%F), commit $commit"
+    echo "${card:-$table}; $(date -u +%F), commit $commit"
 }
 
 # The lines between the marks of $report are replaced; a new file has nothing else.
@@ -204,6 +227,17 @@ if part memory; then
         fi
     done
 fi
+case ,$only, in
+    *,video,*)
+        missing=$(missing_packages | tr '\n' ' ')
+        if [ -n "$missing" ]; then
+            say "video: skipped: not on this machine: ${missing}(sh ops/install.sh build)"
+        else
+            step "video: build" build_whole
+            step "video: text to file" measure_video
+        fi
+        ;;
+esac
 [ -z "$report" ] || step "report: $report" write_report
 if [ -s "$lines" ]; then
     step "figures: at least what is asked" show_figures

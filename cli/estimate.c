@@ -21,7 +21,7 @@
 struct cost_key {
     const struct job_model *model; /* of the job: one of two */
     enum model_stage stage;
-    int width, height;
+    int width, height, frames;
 };
 struct cost_table {
     struct {
@@ -36,13 +36,17 @@ struct cost_table {
 
 static bool same_cost(const struct cost_key *a, const struct cost_key *b) {
     return a->stage == b->stage && a->width == b->width && a->height == b->height &&
-           a->model == b->model;
+           a->frames == b->frames && a->model == b->model;
+}
+
+static double pixels_of(const struct cost_key *key) {
+    return (double)key->width * key->height * key->frames;
 }
 
 /* The cost of a task, planned once for each model, stage and size. When the table is full, the cost
- * of the first size is scaled by the number of pixels. */
+ * of the stage's first size is scaled by the number of pixels of all frames. */
 static enum error_code find_cost(struct model_cost *out, struct cost_table *table,
-                                 const struct cost_key *key, int frames, struct error *error) {
+                                 const struct cost_key *key, struct error *error) {
     for (int i = 0; i < table->count; i++) {
         if (same_cost(&table->rows[i].key, key)) {
             *out = table->rows[i].cost;
@@ -50,9 +54,12 @@ static enum error_code find_cost(struct model_cost *out, struct cost_table *tabl
         }
     }
     if (table->count == ESTIMATE_COSTS_MAX) {
-        const struct cost_key *first = &table->rows[0].key;
-        double scale = (double)key->width * key->height / ((double)first->width * first->height);
-        *out = table->rows[0].cost;
+        int first = 0; /* which is there: every video has every stage, or the like of it */
+        while (first + 1 < table->count && (table->rows[first].key.stage != key->stage ||
+                                            table->rows[first].key.model != key->model))
+            first++;
+        double scale = pixels_of(key) / pixels_of(&table->rows[first].key);
+        *out = table->rows[first].cost;
         out->work_bytes = (size_t)((double)out->work_bytes * scale);
         out->flops *= scale;
         out->flops_forward *= scale;
@@ -74,7 +81,7 @@ static enum error_code find_cost(struct model_cost *out, struct cost_table *tabl
     if (key->stage == STAGE_TEXT || key->stage == STAGE_VAE)
         options.lora_count = 0;
     struct model_size size = {key->width ? key->width : info->width,
-                              key->height ? key->height : info->height, frames};
+                              key->height ? key->height : info->height, key->frames};
     code = model_plan(out, folder, key->stage, &size, &options, error);
     if (code != ERR_OK)
         return error_prefix(error, "model %.128s: ", spec);
@@ -86,13 +93,12 @@ static enum error_code find_cost(struct model_cost *out, struct cost_table *tabl
 /* `sampling` is the job's, NULL for stages without a sampler: the plan is for the model's own. */
 static enum error_code add_stage(struct estimate *estimate, struct cost_table *table,
                                  enum plan_kind kind, int64_t tasks, const struct cost_key *key,
-                                 int frames, const struct job_sampling *sampling,
-                                 struct error *error) {
+                                 const struct job_sampling *sampling, struct error *error) {
     struct estimate_stage *stage = &estimate->stages[kind];
     struct model_cost cost = {0};
     if (tasks == 0)
         return ERR_OK;
-    enum error_code code = find_cost(&cost, table, key, frames, error);
+    enum error_code code = find_cost(&cost, table, key, error);
     if (code != ERR_OK)
         return code;
     if (sampling) {
@@ -125,8 +131,7 @@ static enum error_code add_video(struct estimate *estimate, struct cost_table *t
         return code;
     const struct job_output *output = &video->output;
     const struct job_model *window = &job->window, *keyframe = &job->keyframe;
-    int frames = counts.window_frames;
-    bool image = video->image != NULL;
+    int frames = window->facts.from_text ? counts.last_frames : counts.window_frames;
     struct {
         enum plan_kind kind;
         enum model_stage stage;
@@ -135,20 +140,20 @@ static enum error_code add_video(struct estimate *estimate, struct cost_table *t
         int frames;
         const struct job_sampling *sampling;
     } rows[] = {{PLAN_TEXT, STAGE_TEXT, window, counts.texts, frames, NULL},
-                {PLAN_KEYFRAME, STAGE_KEYFRAME, keyframe, !image, 1, &video->keyframe},
+                {PLAN_KEYFRAME, STAGE_KEYFRAME, keyframe, counts.keyframe, 1, &video->keyframe},
                 {PLAN_WINDOW, STAGE_WINDOW, window, counts.windows, frames, &video->window},
                 {PLAN_DECODE, STAGE_VAE, window, counts.windows, frames, NULL}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         /* Text does not depend on the size of the picture. */
         bool text = rows[i].kind == PLAN_TEXT;
         struct cost_key key = {rows[i].model, rows[i].stage, text ? 0 : output->width,
-                               text ? 0 : output->height};
-        code = add_stage(estimate, table, rows[i].kind, rows[i].tasks, &key, rows[i].frames,
-                         rows[i].sampling, error);
+                               text ? 0 : output->height, text ? 1 : rows[i].frames};
+        code =
+            add_stage(estimate, table, rows[i].kind, rows[i].tasks, &key, rows[i].sampling, error);
         if (code != ERR_OK)
             return code;
     }
-    estimate->stages[PLAN_IMAGE].tasks += image;
+    estimate->stages[PLAN_IMAGE].tasks += video->image != NULL;
     estimate->stages[PLAN_MUX].tasks++;
     estimate->windows += counts.windows;
     estimate->tasks += counts.tasks;

@@ -14,7 +14,7 @@
 #include "kernels/ops.h"
 
 #define ESTIMATE_COSTS_MAX                                                                         \
-    64 /* distinct (model, stage, size) of a job that are planned exactly                          \
+    64 /* distinct (model, stage, size, frames) of a job that are planned exactly                  \
         */
 
 struct estimate_stage {

@@ -124,10 +124,10 @@ _Static_assert(JOB_END_NONE == (int)WINDOW_END_NONE && JOB_END_MAY == (int)WINDO
                "ends of windows have the same numbers");
 
 static void facts_from_info(struct model_facts *out, const struct model_info *info) {
+    bool from_text = info->window_from_text && info->window_rules == 0;
     *out = (struct model_facts){
         .hash = info->hash,
-        /* a window here continues what was before it; one of text alone does not */
-        .abilities = info->window_rules != 0 ? info->stages : info->stages & ~(int)STAGE_WINDOW,
+        .abilities = info->stages,
         .size_multiple = info->size_multiple,
         .size_min = info->size_min,
         .size_max = info->size_max,
@@ -137,7 +137,8 @@ static void facts_from_info(struct model_facts *out, const struct model_info *in
         .window_frames = info->window_frames,
         .window_step = info->time_stride,
         .end = (enum job_end)info->window_end,
-        .overlap_count = info->overlap_count,
+        .from_text = from_text,
+        .overlap_count = from_text ? 0 : info->overlap_count,
         .windows = info->window_rules | 1u << JOB_WINDOWS_MODEL,
         .sampler = (enum job_sampler)info->sampler,
         .steps = info->steps,

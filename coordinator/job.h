@@ -143,6 +143,7 @@ struct model_facts {
     int window_frames;      /* frames a window yields */
     int window_step;        /* a window may have so many fewer, and fewer */
     enum job_end end;
+    bool from_text;  /* makes a video of one window from the text alone, and continues none */
     int overlaps[4]; /* numbers of tail frames a window can continue from */
     int overlap_count;
     bool any_overlap;         /* a stand-in for a model that is elsewhere: whatever is asked for */
@@ -257,7 +258,7 @@ struct job_video {
     const char *negative;         /* never NULL; may be "" */
     const struct job_shot *shots; /* at least one; their frames add up to `frames` */
     int shot_count;
-    const struct job_file *image; /* NULL: a keyframe is made */
+    const struct job_file *image; /* NULL: a keyframe is made, where the model is not from_text */
     const char *image_name;       /* as written; NULL without image */
     const struct job_file *end;   /* the picture that the last window ends in; NULL: none */
     const char *end_name;

@@ -99,6 +99,8 @@ static void put_model(struct json_writer *writer, const char *key, const struct 
     json_put_double(writer, "guidance_low", facts->guidance_low);
     json_put_int(writer, "window_step", facts->window_step);
     json_put_int(writer, "end", facts->end);
+    if (facts->from_text)
+        json_put_bool(writer, "from_text", true);
     json_put_int(writer, "windows", facts->windows);
     json_put_text(writer, "weights", job_weights_name(model->weights));
     json_begin_array(writer, "lora"); /* [spec, hash, strength], then an expert that is named */
@@ -453,6 +455,9 @@ static enum error_code load_model(struct loader *loader, struct job_model *out,
     facts->guidance_low = json_double(node, "guidance_low", 0);
     facts->window_step = (int)json_int(node, "window_step", 1);
     facts->end = (enum job_end)json_int(node, "end", JOB_END_NONE);
+    facts->from_text = json_bool(node, "from_text", false);
+    if (facts->from_text && facts->window_step < 1)
+        return damaged(loader, "window_step");
     return load_overlaps(loader, facts, node);
 }
 

@@ -59,6 +59,13 @@ static enum error_code check_windows(struct reader *reader, const struct job_vid
         return job_fail(reader, at, ERR_USAGE,
                         "%s: that is less than one frame at %g frames a second", key,
                         (double)video->output.fps_numerator / video->output.fps_denominator);
+    if (windows > 1 && facts->from_text)
+        return job_fail(reader, at, ERR_UNSUPPORTED,
+                        "%s: model %s makes a video from its text alone and cannot continue it, so "
+                        "it is one window, of at most %d frames, not %lld; model: {keyframe: %s, "
+                        "window: AN-IMAGE-TO-VIDEO-MODEL} makes longer ones",
+                        key, model->spec, facts->window_frames, (long long)video->frames,
+                        model->spec);
     if (windows > 1 && !overlap)
         return job_fail(reader, at, ERR_UNSUPPORTED,
                         "model: %s makes single windows of %d frames and cannot go on from one; "

@@ -14,6 +14,14 @@ enum error_code job_check_ability(struct reader *reader, const struct job_model 
                     model->facts.family, what);
 }
 
+enum error_code job_no_keyframe(struct reader *reader, struct place at, const char *key) {
+    return job_fail(reader, at, ERR_UNSUPPORTED,
+                    "%s: model %s makes a video from its text alone, without a first picture; only "
+                    "an image-to-video model starts from one, as in model: {keyframe: %s, window: "
+                    "AN-IMAGE-TO-VIDEO-MODEL}",
+                    key, reader->job->window.spec, reader->job->window.spec);
+}
+
 static enum error_code read_one_model(struct reader *reader, struct job_model *out,
                                       const struct yaml *node) {
     struct setting spec = {0};
@@ -56,11 +64,13 @@ static enum error_code read_names(struct reader *reader, const struct yaml *node
     code = read_one_model(reader, &job->window, window);
     if (code)
         return code;
+    const struct model_facts *facts = &job->window.facts;
+    if (job->keyframe.spec && facts->from_text)
+        return job_no_keyframe(reader, job_place(reader, yaml_get(node, "keyframe")), "model");
     if (!job->keyframe.spec)
         job->keyframe = job->window;
-    const struct model_facts *facts = &job->window.facts;
     code = job_check_ability(reader, &job->window, job_place(reader, window), MODEL_CAN_WINDOW,
-                             "make windows (image to video)");
+                             "make windows");
     if (!code)
         code = job_check_ability(reader, &job->window, job_place(reader, window),
                                  MODEL_CAN_TEXT | MODEL_CAN_VAE, "read text and decode by itself");

@@ -231,6 +231,8 @@ enum error_code job_fill_path(struct reader *reader, struct job_output *output,
 
 enum error_code job_check_ability(struct reader *reader, const struct job_model *model,
                                   struct place at, int ability, const char *what);
+/* Refuses what has to do with a first picture, for a model that makes videos from their text. */
+enum error_code job_no_keyframe(struct reader *reader, struct place at, const char *key);
 /* The keys model, weights and lora of the job; the last two may be NULL. */
 enum error_code job_read_models(struct reader *reader, const struct yaml *model,
                                 const struct yaml *weights, const struct yaml *lora);

@@ -118,6 +118,8 @@ static enum error_code check_models(struct reader *reader, struct job_video *vid
         code = find_end(reader, video, settings, at);
     if (code)
         return code;
+    if (job->window.facts.from_text)
+        return settings->image.set ? job_no_keyframe(reader, settings->image.at, "image") : ERR_OK;
     if (settings->image.set)
         return find_image(reader, &video->image, &video->image_name, &settings->image, "image");
     code = job_check_ability(reader, &job->keyframe, at,

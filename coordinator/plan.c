@@ -42,6 +42,12 @@ int64_t plan_last_window(int64_t frames, int window_frames, int overlap) {
     return frames - (plan_windows(frames, window_frames, overlap) - 1) * (window_frames - overlap);
 }
 
+/* The least number of frames, `frames` or more, that a window can have. */
+static int whole_window(int64_t frames, const struct model_facts *facts) {
+    int64_t step = facts->window_step, whole = (frames - 1 + step - 1) / step * step + 1;
+    return (int)(whole < facts->window_frames ? whole : facts->window_frames);
+}
+
 /* The shot in which frame `at` of the video lies. */
 static int shot_at(const struct job_video *video, int64_t at) {
     int shot = 0;
@@ -122,7 +128,7 @@ static struct texts *texts_open(const struct job *job, const struct job_video *v
     }
     const struct model_facts *facts = &job->window.facts;
     texts->keyframe = texts->keyframe_negative = texts->window_negative = -1;
-    if (!video->image) {
+    if (!video->image && !facts->from_text) {
         texts->keyframe = text_add(texts, strdup(video->shots[0].prompt), &job->keyframe);
         if (job_sampling_is_guided(&video->keyframe))
             texts->keyframe_negative = text_add(texts, strdup(video->negative), &job->keyframe);
@@ -167,18 +173,22 @@ enum error_code plan_count(struct plan_counts *out, const struct job *job,
     texts_close(texts);
     out->windows = (int)windows;
     out->first = out->texts + (video->end ? 1 : 0);
-    out->tasks = out->first + 1 + 2 * out->windows + 1;
+    out->chain = out->first + (facts->from_text ? 0 : 1);
+    out->tasks = out->chain + 2 * out->windows + 1;
     out->overlap = overlap;
     out->window_frames = facts->window_frames;
     out->last_frames = facts->window_frames;
     if (video->end)
         out->last_frames = (int)plan_last_window(video->frames, facts->window_frames, overlap);
+    else if (facts->from_text)
+        out->last_frames = whole_window(video->frames, facts);
     out->frames = video->frames;
-    out->steps = windows * video->window.steps + (video->image ? 0 : video->keyframe.steps);
+    out->keyframe = !video->image && !facts->from_text;
+    out->steps = windows * video->window.steps + (out->keyframe ? video->keyframe.steps : 0);
     out->kinds = PLAN_KIND_BIT(PLAN_TEXT) | PLAN_KIND_BIT(PLAN_WINDOW) |
                  PLAN_KIND_BIT(PLAN_DECODE) | PLAN_KIND_BIT(PLAN_MUX) |
-                 PLAN_KIND_BIT(video->image ? PLAN_IMAGE : PLAN_KEYFRAME) |
-                 (video->end ? PLAN_KIND_BIT(PLAN_IMAGE) : 0);
+                 (out->keyframe ? PLAN_KIND_BIT(PLAN_KEYFRAME) : 0) |
+                 (video->image || video->end ? PLAN_KIND_BIT(PLAN_IMAGE) : 0);
     return ERR_OK;
 }
 
@@ -367,7 +377,7 @@ static void put_provenance(struct json_writer *writer, const struct job *job,
         char hex[HASH_HEX_BYTES];
         hash_hex(hex, &video->image->hash);
         json_put_text(writer, "image", hex);
-    } else {
+    } else if (!job->window.facts.from_text) {
         put_stage(writer, "keyframe", &job->keyframe, &video->keyframe);
     }
     if (video->end) {
@@ -472,8 +482,8 @@ static int frames_of(const struct planner *planner, int k) {
     return k + 1 == counts->windows ? counts->last_frames : counts->window_frames;
 }
 
-/* Window k, whose first new frame is `first` of the video, from what the task at `before` yields.
- */
+/* Window k, whose first new frame is `first` of the video, from what the task at `before` yields;
+ * -1: from text alone. */
 static int plan_window(struct planner *planner, int k, int64_t first, int before) {
     const struct job_video *video = planner->plan->video;
     const struct job_model *model = &planner->plan->job->window;
@@ -484,8 +494,8 @@ static int plan_window(struct planner *planner, int k, int64_t first, int before
             .kind = PLAN_WINDOW, .index = k, .model = model, .steps = video->window.steps});
     put_size(&writer, &video->output);
     json_put_int(&writer, "frames", frames_of(planner, k));
-    json_put_int(&writer, "tail", k ? planner->counts->overlap : 1);
-    json_put_text(&writer, "rule", job_windows_name(video->windows));
+    json_put_int(&writer, "tail", before < 0 ? 0 : k ? planner->counts->overlap : 1);
+    json_put_text(&writer, "rule", before < 0 ? "text" : job_windows_name(video->windows));
     json_put_int(&writer, "index", k);
     put_noise(&writer, video, k, planner->plan->draws[k]);
     put_sampling(&writer, &video->window);
@@ -494,15 +504,16 @@ static int plan_window(struct planner *planner, int k, int64_t first, int before
     add_input(planner, task, planner->texts->shot[shot_at(video, first)], "text", "rows");
     if (planner->texts->window_negative >= 0)
         add_input(planner, task, planner->texts->window_negative, "negative", "rows");
-    add_input(planner, task, before, "tail", "frames");
+    if (before >= 0)
+        add_input(planner, task, before, "tail", "frames");
     if (video->end && k + 1 == planner->counts->windows)
         add_input(planner, task, planner->counts->first - 1, "end", "frames");
     finish_task(planner, task);
     return place_of(planner, task);
 }
 
-/* Decode k of the window at `window`, measured against the frames of the tasks at `start` and
- * `before`. */
+/* Decode k of the window at `window`, measured against the frames of the tasks at `start`, if it
+ * is one, and `before`. */
 static int plan_decode(struct planner *planner, int k, int64_t keep, int window, int start,
                        int before) {
     const struct job_video *video = planner->plan->video;
@@ -524,7 +535,8 @@ static int plan_decode(struct planner *planner, int k, int64_t keep, int window,
     json_put_int(&writer, "quality", video->output.quality);
     put_fps(&writer, &video->output);
     add_input(planner, task, window, "latents", "latents");
-    add_input(planner, task, start, "start", "frames");
+    if (start >= 0)
+        add_input(planner, task, start, "start", "frames");
     if (k)
         add_input(planner, task, before, "before", "frames");
     finish_task(planner, task);
@@ -537,7 +549,7 @@ static void plan_tasks(struct planner *planner) {
     plan_texts(planner);
     if (video->end)
         plan_end(planner);
-    int start = plan_start(planner), before = start;
+    int start = counts->chain > counts->first ? plan_start(planner) : -1, before = start;
     int64_t done = 0;
     for (int k = 0; k < counts->windows; k++) {
         int64_t keep = k + 1 == counts->windows ? video->frames - done
@@ -550,7 +562,7 @@ static void plan_tasks(struct planner *planner) {
     struct plan_task *task = start_task(planner, &writer, &(struct plan_task){.kind = PLAN_MUX});
     plan_mux_body(&planner->body, planner->plan->job, video);
     for (int k = 0; k < counts->windows; k++)
-        add_input(planner, task, start + 2 + 2 * k, "segment", "segment");
+        add_input(planner, task, counts->chain + 1 + 2 * k, "segment", "segment");
     finish_task(planner, task);
 }
 
@@ -596,6 +608,7 @@ static enum error_code open_drawn(struct plan **out, const struct job *job,
                               .video = video,
                               .task_count = counts.tasks,
                               .first = counts.first,
+                              .chain = counts.chain,
                               .window_count = counts.windows};
         plan->tasks = arena_array(&planner.arena, (size_t)counts.tasks, sizeof *plan->tasks);
         plan->draws = arena_array(&planner.arena, (size_t)counts.windows, sizeof *plan->draws);

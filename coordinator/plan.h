@@ -2,6 +2,7 @@
  * nothing of it is stored but results, under the keys that it gives.
  *
  *     text… ─► keyframe | image ─► window 0 ─► decode 0 ─► window 1 ─► … ─► decode n-1 ─► mux
+ *     text… ─► window 0 ─► decode 0 ─► mux       (a model whose windows are of text alone)
  *
  * FRAMES. A window yields W frames (model_facts.window_frames). Window 0 starts from one frame, the
  * keyframe or the image, and all of its W frames are new. Window k ≥ 1 starts from the last o
@@ -10,7 +11,9 @@
  * F frames takes n = max(1, ⌈(F-o)/(W-o)⌉) windows. Decode k throws away the first `drop` decoded
  * frames (0 for k = 0, else o) and encodes the next `keep`; only the last decode keeps fewer than
  * are there. Kept frames add up to F. With an end picture (`end_image`) the last window has no more
- * frames than the video needs, F - (n-1)(W-o), so that it ends in it.
+ * frames than the video needs, F - (n-1)(W-o), so that it ends in it. A model whose windows are of
+ * text alone (model_facts.from_text) makes one, of the least number of frames that it can make and
+ * that is F at least; F is at most W.
  *
  * TEXT. A keyframe gets the scene (`prompt`) of the first shot. Window k gets "scene. motion" of
  * the shot in which its first new frame lies; without a motion, the scene. Equal texts are one
@@ -51,12 +54,14 @@
  *             inputs "text", "negative" (as above), "tail" (frames [tail,H,W,3] u8), and for the
  *             last window of a video with an end picture "end" (frames [1,H,W,3] u8)
  *             frames: W, or fewer (FRAMES). tail: number of frames it starts from: 1 for index 0,
- * else o. rule: how: "model" (the model's own way), "last_frame", "overlap", "prefix". → "latents"
- * [C,T,h,w] f32 decode
- * {"model","model_hash","width","height","frames","drop","keep","tail","codec",
+ *             else o. rule: how: "model" (the model's own way), "last_frame", "overlap", "prefix";
+ *             "text": from text alone, and then tail is 0 and there is no input "tail"
+ *             → "latents" [C,T,h,w] f32
+ *   decode    {"model","model_hash","width","height","frames","drop","keep","tail","codec",
  *              "quality","fps":[numerator,denominator]}
- *             inputs "latents"; "start" (the video's first frame) and, but for the first window,
- *             "before" (what it started from): to measure with, see MEASURES
+ *             inputs "latents"; "start" (the video's first frame; not there: the first of these)
+ *             and, but for the first window, "before" (what it started from): to measure with, see
+ *             MEASURES
  *             tail: how many of the last decoded frames to yield as "frames"; 0 (the last
  *             decode): none, and then there is no such output.
  *             quality: -1 is the codec's default.
@@ -72,9 +77,10 @@
  *             give equal files. "shots" is there when there are several; a shot's "prompt"
  *             and "motion" are there where they differ from those of the shot before it (the first
  *             shot's are the video's own, above, so it has "frames" alone); "image" is the image's
- *             hash when there is one, and then there is no "keyframe"; "end_image" the end
- * picture's. → the staged file; in a result as the output "file" with its hash and size (for a
- * folder: the hash of the concatenated "name NUL hash" of its files in order)
+ *             hash when there is one, and then there is no "keyframe", nor is there one of
+ *             a model of text alone; "end_image" the end picture's. → the staged file; in a result
+ * as the output "file" with its hash and size (for a folder: the hash of the concatenated "name NUL
+ * hash" of its files in order)
  *
  * NOISE. "vidloom" is random_normal(seed, stream, i); the keyframe has stream 0, window k has
  * stream k+1, plus 2^32 for each time that it is drawn again. "torch" is torch.randn with a
@@ -139,8 +145,9 @@ struct plan {
     struct plan_task
         *tasks;     /* a topological order: texts, keyframe or image, windows and decodes */
     int task_count; /* by turns, mux last */
-    int first; /* the place of the first frame's task; those before it depend on none: texts, the
-                  end picture */
+    int first; /* the place of the first frame's task, else of window 0; those before it depend on
+                  none: texts, the end picture */
+    int chain; /* the place of window 0; its decode follows, window 1, … */
     int window_count;
     uint8_t *draws; /* [window_count]: which draw of each window this plan has; 0: the first */
     void *memory;
@@ -148,9 +155,10 @@ struct plan {
 
 struct plan_counts {
     int texts, windows, tasks;
-    int first; /* as in the plan */
+    int first, chain; /* as in the plan */
     int overlap, window_frames;
     int last_frames; /* of the last window */
+    bool keyframe;   /* one is made */
     int64_t frames;
     int64_t steps;  /* of samplers, all windows and the keyframe */
     unsigned kinds; /* PLAN_KIND_BIT of every kind that occurs */

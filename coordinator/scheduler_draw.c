@@ -7,7 +7,7 @@
 /* The window's next draw takes the place of this one, and with it all that comes after it. */
 static void draw(struct scheduler *self, struct active *active, int window, int which) {
     struct error error = {0};
-    int first = active->plan->first + 1 + 2 * window, mux = active->plan->task_count - 1;
+    int first = active->plan->chain + 2 * window, mux = active->plan->task_count - 1;
     if (plan_redraw(&active->plan, window, which, &error)) {
         self->actions->failed = true;
         return;

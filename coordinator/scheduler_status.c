@@ -24,8 +24,8 @@ static void video_windows(const struct job_entry *job, int video, int *windows, 
     *done = 0;
     if (entry->state == VIDEO_DONE || entry->state == VIDEO_PUBLISHING)
         *done = *windows;
-    else if (entry->active && entry->active->cursor > entry->active->plan->first)
-        *done = (entry->active->cursor - entry->active->plan->first - 1) / 2;
+    else if (entry->active && entry->active->cursor > entry->active->plan->chain)
+        *done = (entry->active->cursor - entry->active->plan->chain) / 2;
 }
 
 const struct job *scheduler_job(const struct scheduler *self, uint64_t id) {

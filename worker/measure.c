@@ -52,6 +52,8 @@ enum error_code measure_open(struct measure *out, int width, int height, const u
     out->last = malloc(frame_bytes(out));
     if (!out->last)
         return error_set(error, ERR_MEMORY, "no memory for a frame of %dx%d", width, height);
+    if (start == NULL)
+        return ERR_OK;
     memcpy(out->last, before, frame_bytes(out));
     sums_add(&out->start, start, width, height);
     return ERR_OK;
@@ -63,6 +65,10 @@ void measure_close(struct measure *measure) {
 }
 
 void measure_add(struct measure *measure, const uint8_t *frame) {
+    if (measure->start.frames == 0) {
+        memcpy(measure->last, frame, frame_bytes(measure));
+        sums_add(&measure->start, frame, measure->width, measure->height);
+    }
     uint64_t change = difference(measure->last, frame, frame_bytes(measure));
     if (measure->window.frames)
         measure->changes += change;

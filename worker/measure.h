@@ -35,8 +35,8 @@ struct measure {
     uint64_t seam, changes; /* sums of differences: over the seam, between new frames */
 };
 
-/* start: the video's first frame; before: the frame that the window's first new one follows.
- * Errors: ERR_MEMORY. */
+/* start: the video's first frame; before: the frame that the window's first new one follows. Both
+ * NULL: the first new frame is the video's first, and there is no seam. Errors: ERR_MEMORY. */
 MUST_CHECK enum error_code measure_open(struct measure *out, int width, int height,
                                         const uint8_t *start, const uint8_t *before,
                                         struct error *error);

@@ -101,7 +101,8 @@ static enum error_code decode_segment(struct stage_context *context, struct mode
     return stage_put_file(context, "segment", staged, result, error);
 }
 
-/* The frames to measure against: the video's first, and the last of those before the new ones. */
+/* The frames to measure against: the video's first, if another task has it, and the last of those
+ * before the new ones. */
 static enum error_code open_measure(struct sink *sink, struct stage_context *context,
                                     const struct media_spec *spec, struct stage_result *result,
                                     struct error *error) {
@@ -109,6 +110,8 @@ static enum error_code open_measure(struct sink *sink, struct stage_context *con
     const int64_t tail[] = {sink->drop, spec->height, spec->width, 3};
     struct weights *start_file = NULL, *before_file = NULL;
     const struct tensor *start, *before;
+    if (sink->drop == 0 && !stage_has_input(sink->task, "start"))
+        return measure_open(&sink->measure, spec->width, spec->height, NULL, NULL, error);
     enum error_code code = stage_tensor(&start_file, &start, context, sink->task, "start", "frames",
                                         DTYPE_U8, 4, one, result, error);
     const uint8_t *last = code == ERR_OK ? start->data : NULL;

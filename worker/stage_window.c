@@ -1,14 +1,38 @@
-/* window: text and the tail of what was before, to latents [C,T,h,w] f32. */
+/* window: text, and where there is something before it its tail, to latents [C,T,h,w] f32. */
 #include "worker/stage.h"
 
-/* How the window goes on from its tail. */
-static enum error_code read_rule(enum window_rule *out, const struct stage_task *task,
+enum { RULE_TEXT = WINDOW_RULE_PREFIX + 1 }; /* from text alone */
+
+/* How the window goes on, from how many frames of what was before. */
+static enum error_code read_rule(struct window_source *out, const struct stage_task *task,
                                  struct error *error) {
-    static const char *const rules[] = {"model", "last_frame", "overlap", "prefix", NULL};
+    static const char *const rules[] = {"model", "last_frame", "overlap", "prefix", "text", NULL};
     int rule;
+    int64_t tail;
     enum error_code code = stage_word(&rule, task, "rule", rules, error);
     if (code == ERR_OK)
-        *out = (enum window_rule)rule;
+        code = stage_int(&tail, task, "tail", rule == RULE_TEXT ? 0 : 1,
+                         rule == RULE_TEXT ? 0 : 1 << 12, error);
+    if (code == ERR_OK)
+        *out = (struct window_source){.rule = rule == RULE_TEXT ? WINDOW_RULE_MODEL
+                                                                : (enum window_rule)rule,
+                                      .tail_frames = (int)tail};
+    return code;
+}
+
+/* The frames that the window starts with, if it does. */
+static enum error_code read_tail(struct window_source *out, struct weights **file,
+                                 struct stage_context *context, const struct stage_task *task,
+                                 const struct model_size *size, struct stage_result *result,
+                                 struct error *error) {
+    const int64_t dims[] = {out->tail_frames, size->height, size->width, 3};
+    const struct tensor *tail;
+    if (out->tail_frames == 0)
+        return ERR_OK;
+    enum error_code code = stage_tensor(file, &tail, context, task, "tail", "frames", DTYPE_U8, 4,
+                                        dims, result, error);
+    if (code == ERR_OK)
+        out->tail = tail->data;
     return code;
 }
 
@@ -31,17 +55,13 @@ static enum error_code read_end(struct window_source *out, struct weights **file
 enum error_code stage_window(struct stage_context *context, const struct stage_task *task,
                              struct stage_result *result, struct error *error) {
     struct model *model;
-    int64_t tail_frames, frames;
+    int64_t frames;
     struct stage_denoise denoise;
-    enum window_rule rule;
     struct weights *tail_file = NULL, *end_file = NULL;
-    const struct tensor *tail;
-    struct window_source source = {.tail_frames = 0};
-    enum error_code code = stage_int(&tail_frames, task, "tail", 1, 1 << 12, error);
+    struct window_source source;
+    enum error_code code = stage_int(&frames, task, "frames", 1, 1 << 12, error);
     if (code == ERR_OK)
-        code = stage_int(&frames, task, "frames", 1, 1 << 12, error);
-    if (code == ERR_OK)
-        code = read_rule(&rule, task, error);
+        code = read_rule(&source, task, error);
     if (code == ERR_OK)
         code = stage_model(&model, context, task, STAGE_WINDOW | STAGE_VAE, error);
     if (code != ERR_OK)
@@ -64,13 +84,8 @@ enum error_code stage_window(struct stage_context *context, const struct stage_t
     if (!data)
         code = error_set(error, ERR_MEMORY, "no room for the latents of a window of %dx%dx%d",
                          size.width, size.height, size.frames);
-    const int64_t tail_dims[] = {tail_frames, size.height, size.width, 3};
     if (code == ERR_OK)
-        code = stage_tensor(&tail_file, &tail, context, task, "tail", "frames", DTYPE_U8, 4,
-                            tail_dims, result, error);
-    if (code == ERR_OK)
-        source = (struct window_source){
-            .rule = rule, .tail = tail->data, .tail_frames = (int)tail_frames};
+        code = read_tail(&source, &tail_file, context, task, &size, result, error);
     if (code == ERR_OK)
         code = read_end(&source, &end_file, context, task, &size, result, error);
     if (code == ERR_OK)

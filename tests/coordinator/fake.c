@@ -61,8 +61,12 @@ static enum error_code read_model(void *user, struct model_facts *out, const cha
                                 .shift = 3,
                                 .experts = 1};
     hash_of(&out->hash, spec, strlen(spec));
-    if (!strcmp(spec, "t2v")) {
+    if (!strcmp(spec, "picture")) {
         out->abilities &= ~MODEL_CAN_WINDOW;
+    } else if (!strcmp(spec, "t2v")) {
+        out->from_text = true;
+        out->overlap_count = 0;
+        out->windows = 1u << JOB_WINDOWS_MODEL;
     } else if (!strcmp(spec, "i2v")) {
         out->abilities &= ~MODEL_CAN_KEYFRAME;
     } else if (!strcmp(spec, "single")) {

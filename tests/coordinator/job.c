@@ -15,6 +15,7 @@
 #include "base/text.h"
 #include "base/yaml.h"
 #include "coordinator/job.h"
+#include "coordinator/plan.h"
 #include "fake.h"
 #include "proto/limits.h"
 
@@ -304,6 +305,23 @@ static void test_document(void **state) {
     job_close(&job);
 }
 
+/* That a model makes videos of text alone outlives a restart, and so do their plans. */
+static void test_document_of_text(void **state) {
+    struct job *job = fake_job("model: t2v\nvideos: [{prompt: p, frames: 9}]"), *again = NULL;
+    struct buffer text = {0};
+    struct plan_counts counts;
+    struct error error = {0};
+    job_write(&text, job);
+    assert_int_equal(job_load(&again, text.data, text.length, &error), ERR_OK);
+    assert_true(again->window.facts.from_text);
+    assert_int_equal(plan_count(&counts, again, &again->videos[0], &error), ERR_OK);
+    assert_int_equal(counts.tasks, 4);
+    assert_int_equal(counts.steps, again->videos[0].window.steps);
+    job_close(&again);
+    job_close(&job);
+    buffer_close(&text);
+}
+
 /* -- bad files -------------------------------------------------------------------------------- */
 
 struct bad {
@@ -332,9 +350,8 @@ static const struct bad bad_files[] = {
      ERR_USAGE, false},
     {"model: poket\nvideos: [{prompt: a, seconds: 1}]",
      "job.yaml:1:8: model: there is no model poket", ERR_MISSING, true},
-    {"model: t2v\nvideos: [{prompt: a, seconds: 1}]",
-     "job.yaml:1:8: model: t2v (pocket) cannot make windows (image to video)", ERR_UNSUPPORTED,
-     true},
+    {"model: picture\nvideos: [{prompt: a, seconds: 1}]",
+     "job.yaml:1:8: model: picture (pocket) cannot make windows", ERR_UNSUPPORTED, true},
     {"model: {keyframe: pocket}\nvideos: [{prompt: a, seconds: 1}]",
      "job.yaml:1:8: model: expected {keyframe: …, window: …}, found no window", ERR_USAGE, false},
     {"model: i2v\nvideos: [{prompt: a, seconds: 1}]",
@@ -347,6 +364,34 @@ static const struct bad bad_files[] = {
      "the "
      "video has 32 frames",
      ERR_UNSUPPORTED, true},
+    {"model: t2v\nvideos: [{prompt: a, frames: 18}]",
+     "job.yaml:2:30: frames: model t2v makes a video from its text alone and cannot continue it, "
+     "so "
+     "it is one window, of at most 17 frames, not 18; model: {keyframe: t2v, window: "
+     "AN-IMAGE-TO-VIDEO-MODEL} makes longer ones",
+     ERR_UNSUPPORTED, true},
+    {"model: t2v\nvideos: [{prompt: a, seconds: 1, image: i.png}]",
+     "job.yaml:2:41: image: model t2v makes a video from its text alone, without a first picture; "
+     "only an image-to-video model starts from one, as in model: {keyframe: t2v, window: "
+     "AN-IMAGE-TO-VIDEO-MODEL}",
+     ERR_UNSUPPORTED, true},
+    {"model: {keyframe: pocket, window: t2v}\nvideos: [{prompt: a, seconds: 1}]",
+     "job.yaml:1:19: model: model t2v makes a video from its text alone, without a first picture; "
+     "only an image-to-video model starts from one, as in model: {keyframe: t2v, window: "
+     "AN-IMAGE-TO-VIDEO-MODEL}",
+     ERR_UNSUPPORTED, true},
+    {"model: t2v\nvideos: [{prompt: a, seconds: 1, keyframe: {steps: 2}}]",
+     "job.yaml:2:34: keyframe: model t2v makes a video from its text alone, without a first "
+     "picture; only an image-to-video model starts from one, as in model: {keyframe: t2v, window: "
+     "AN-IMAGE-TO-VIDEO-MODEL}",
+     ERR_UNSUPPORTED, true},
+    {"model: t2v\nvideos: [{prompt: a, seconds: 1, windows: last_frame}]",
+     "job.yaml:2:43: windows: model t2v cannot go on by last_frame; leave the key out for its own "
+     "way",
+     ERR_UNSUPPORTED, true},
+    {"model: t2v\nvideos: [{prompt: a, seconds: 1, end_image: e.png}]",
+     "job.yaml:2:45: end_image: model t2v cannot end a window in a given picture", ERR_UNSUPPORTED,
+     true},
     {"job: a/b\nmodel: pocket\nvideos: []",
      "job.yaml:1:6: job: expected a name of 1 to 128 letters a-z, digits, '.', '_' and '-' that "
      "does "
@@ -1093,13 +1138,21 @@ static void test_schema_documents(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_example),         cmocka_unit_test(test_defaults_and_layers),
-        cmocka_unit_test(test_sampling),        cmocka_unit_test(test_end_image),
-        cmocka_unit_test(test_lists),           cmocka_unit_test(test_names_of_files),
-        cmocka_unit_test(test_document),        cmocka_unit_test(test_document_experts),
-        cmocka_unit_test(test_bad_files),       cmocka_unit_test(test_bad_lists),
-        cmocka_unit_test(test_limits),          cmocka_unit_test(test_many),
-        cmocka_unit_test(test_schema_words),    cmocka_unit_test(test_schema_documents),
+        cmocka_unit_test(test_example),
+        cmocka_unit_test(test_defaults_and_layers),
+        cmocka_unit_test(test_sampling),
+        cmocka_unit_test(test_end_image),
+        cmocka_unit_test(test_lists),
+        cmocka_unit_test(test_names_of_files),
+        cmocka_unit_test(test_document),
+        cmocka_unit_test(test_document_experts),
+        cmocka_unit_test(test_document_of_text),
+        cmocka_unit_test(test_bad_files),
+        cmocka_unit_test(test_bad_lists),
+        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_many),
+        cmocka_unit_test(test_schema_words),
+        cmocka_unit_test(test_schema_documents),
         cmocka_unit_test(test_provenance_fits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

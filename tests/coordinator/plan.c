@@ -51,6 +51,8 @@ static void check_plan(const struct job *job, int video) {
     assert_int_equal(plan_count(&counts, job, source, &error), ERR_OK);
     assert_int_equal(counts.tasks, plan->task_count);
     assert_int_equal(counts.first, plan->first);
+    assert_int_equal(counts.chain, plan->chain);
+    assert_int_equal(plan->tasks[plan->chain].kind, PLAN_WINDOW);
     assert_int_equal(counts.windows, plan->window_count);
     int64_t kept = 0, steps = 0;
     unsigned kinds = 0;
@@ -79,7 +81,9 @@ static void check_plan(const struct job *job, int video) {
         if (task->kind == PLAN_WINDOW) {
             assert_int_equal(json_int(parameters, "index", -1), task->index);
             assert_int_equal(json_int(parameters, "stream", -1), task->index + 1);
-            assert_int_equal(json_int(parameters, "tail", -1), task->index ? counts.overlap : 1);
+            assert_int_equal(json_int(parameters, "tail", -1), job->window.facts.from_text ? 0
+                                                               : task->index ? counts.overlap
+                                                                             : 1);
         }
         arena_close(&arena);
     }
@@ -255,6 +259,39 @@ static void test_end_image(void **state) {
     assert_true(hash_equal(&key, &plan->tasks[1].key));
     plan_close(&plan);
     job_close(&job);
+}
+
+/* A model of text alone: one window, as short as the video lets it be, without a first frame. */
+static void test_from_text(void **state) {
+    static const struct {
+        int frames, window;
+    } lengths[] = {{1, 1}, {2, 5}, {5, 5}, {6, 9}, {15, 17}, {16, 17}, {17, 17}};
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        char yaml[160], expected[96];
+        snprintf(yaml, sizeof yaml, "model: t2v\nvideos: [{prompt: a, motion: b, frames: %d}]",
+                 lengths[i].frames);
+        struct job *job = fake_job(yaml);
+        check_plan(job, 0);
+        struct plan *plan = open_plan(job, 0);
+        const struct plan_task *window = &plan->tasks[1], *decode = &plan->tasks[2];
+        assert_int_equal(plan->task_count, 4); /* text, window, decode, mux */
+        assert_int_equal(window->kind, PLAN_WINDOW);
+        snprintf(expected, sizeof expected, "\"frames\":%d,\"tail\":0,\"rule\":\"text\",",
+                 lengths[i].window);
+        assert_non_null(strstr(window->parameters, expected));
+        assert_null(input_named(window, "tail"));
+        assert_null(input_named(decode, "start"));
+        assert_int_equal(decode->keep, lengths[i].frames);
+        assert_int_equal(plan->tasks[3].inputs[0].task, 2);
+        assert_null(strstr(plan->tasks[3].parameters, "\"keyframe\""));
+        assert_non_null(strstr(plan->tasks[0].parameters, "\"text\":\"a. b\"}"));
+        struct hash key = window->key;
+        struct error error = {0};
+        assert_int_equal(plan_redraw(&plan, 0, 1, &error), ERR_OK);
+        assert_false(hash_equal(&key, &plan->tasks[1].key));
+        plan_close(&plan);
+        job_close(&job);
+    }
 }
 
 /* Noise levels and the second expert's guidance are in the lease, and in the finished file. */
@@ -477,13 +514,21 @@ static void test_shots_in_provenance(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_frames),  cmocka_unit_test(test_plans),
-        cmocka_unit_test(test_texts),   cmocka_unit_test(test_end_image),
-        cmocka_unit_test(test_levels),  cmocka_unit_test(test_keys),
-        cmocka_unit_test(test_golden),  cmocka_unit_test(test_parameters),
-        cmocka_unit_test(test_redraw),  cmocka_unit_test(test_weights),
-        cmocka_unit_test(test_experts), cmocka_unit_test(test_sharing),
-        cmocka_unit_test(test_speed),   cmocka_unit_test(test_shots_in_provenance),
+        cmocka_unit_test(test_frames),
+        cmocka_unit_test(test_plans),
+        cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_end_image),
+        cmocka_unit_test(test_from_text),
+        cmocka_unit_test(test_levels),
+        cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_golden),
+        cmocka_unit_test(test_parameters),
+        cmocka_unit_test(test_redraw),
+        cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_experts),
+        cmocka_unit_test(test_sharing),
+        cmocka_unit_test(test_speed),
+        cmocka_unit_test(test_shots_in_provenance),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

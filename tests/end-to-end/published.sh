@@ -1,7 +1,7 @@
 #!/bin/sh
 # Jobs for models of the published kinds, of random weights and reduced width (the golden folders of
 # tests/parity with a text encoder): LoRAs, narrow weights, noise levels, prefix windows, experts,
-# windows between two pictures, little memory. What a job says makes a difference, and nothing else.
+# windows between two pictures or of text alone, little memory. What a job says makes a difference, and nothing else.
 set -u
 # shellcheck source=tests/end-to-end/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -157,5 +157,38 @@ sed 's/half/said/; s/strength/expert: low, strength/' half.yaml >said.yaml
 ok "and the one that the job names" says said low
 ok "it runs" run said
 ok "is another one" differ said half
+
+# -- text to video: one window, as long as is asked for, and no longer than the model makes
+for kind in t2v t2v-a14b; do
+    model $kind
+    cp -r "$golden/i2v/vae" $kind/
+    chmod -R u+w $kind
+    # text FOLDER KEYS
+    text() {
+        cat >"$1.yaml" <<YAML
+model: ./$kind
+output: {path: "$1/", codec: png, size: 64x64}
+videos: [{name: a, prompt: a red balloon, motion: it rises, steps: 2, $2}]
+YAML
+    }
+    text $kind-14 "frames: 14, seed: 1"
+    ok "$kind checks" "$vidloom" check $kind-14.yaml
+    says "one window" 'window           1'
+    ok "$kind runs" run $kind-14
+    ok "$kind: the frames that were asked for" test "$(find $kind-14 -name '*.png' | wc -l)" = 14
+    text $kind-17 "frames: 17, seed: 1"
+    ok "$kind runs, 17" run $kind-17
+    ok "$kind: the same start of 14 and 17" cmp "$kind-14/$(ls $kind-14 | grep png | head -n 1)" \
+        "$kind-17/$(ls $kind-17 | grep png | head -n 1)"
+    text $kind-seed "frames: 14, seed: 2"
+    ok "$kind runs, another seed" run $kind-seed
+    ok "$kind: another seed makes a difference" differ $kind-14 $kind-seed
+    text bad "frames: 82, seed: 1"
+    expect 2 "bad.yaml:3:79: frames: model ./$kind makes a video from its text alone" \
+        "$vidloom" check bad.yaml
+    text bad "frames: 9, image: $first"
+    expect 2 "bad.yaml:3:89: image: model ./$kind makes a video from its text alone" \
+        "$vidloom" check bad.yaml
+done
 
 summary

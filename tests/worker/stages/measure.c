@@ -43,6 +43,18 @@ static void test_same(void **state) {
     assert_true(m.colour == 0 && m.luminance == 0 && m.sharpness == 0 && m.seam == 0);
 }
 
+/* With nothing before them, frames are measured against their own first. */
+static void test_own_first(void **state) {
+    uint8_t frames[3][BYTES];
+    (void)state;
+    for (int i = 0; i < 3; i++)
+        scatter(frames[i], (uint64_t)i);
+    struct measures own = measured(NULL, NULL, frames, 3);
+    struct measures given = measured(frames[0], frames[0], frames, 3);
+    assert_memory_equal(&own, &given, sizeof own);
+    assert_true(own.colour > 0 && own.seam == 0);
+}
+
 /* A frame 51 values lighter: a fifth of the range. */
 static void test_lighter(void **state) {
     uint8_t start[BYTES], frames[2][BYTES];
@@ -110,9 +122,9 @@ static void test_seam(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same),   cmocka_unit_test(test_lighter),
-        cmocka_unit_test(test_bounds), cmocka_unit_test(test_sharpness),
-        cmocka_unit_test(test_seam),
+        cmocka_unit_test(test_same),      cmocka_unit_test(test_own_first),
+        cmocka_unit_test(test_lighter),   cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_sharpness), cmocka_unit_test(test_seam),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

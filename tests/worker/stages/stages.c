@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -133,6 +134,92 @@ static void tails(void **state) {
     task_change(&task, "tail", "0");
     task_must(chain, &task, &result);
     assert_int_equal(result.output_count, 1);
+}
+
+/* -- from text alone --------------------------------------------------------------------------- */
+
+/* A text-to-video model: a golden transformer and a golden VAE of one width. */
+static const char *model_of_text(const struct chain *chain) {
+    static const char *const parts[][2] = {
+        {"tests/parity/golden/t2v/transformer", "t2v/transformer"},
+        {"tests/parity/golden/t2v/scheduler", "t2v/scheduler"},
+        {"tests/parity/golden/t2v/model_index.json", "t2v/model_index.json"},
+        {"tests/parity/golden/i2v/vae", "t2v/vae"}};
+    const char *folder = chain_path(chain, "t2v");
+    assert_int_equal(mkdir(folder, 0700), 0);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        char *there = realpath(parts[i][0], NULL);
+        assert_non_null(there);
+        assert_int_equal(symlink(there, chain_path(chain, parts[i][1])), 0);
+        free(there);
+    }
+    return chain_path(chain, "t2v");
+}
+
+static struct task task_of_text(stage_function stage, const char *folder, const char *rest) {
+    struct task task = {.stage = stage};
+    struct model_info info;
+    struct error error = {0};
+    char hash[HASH_HEX_BYTES];
+    must(model_read_info(&info, folder, &error), &error);
+    hash_hex(hash, &info.hash);
+    snprintf(task.parameters, sizeof task.parameters,
+             "{\"model\":\"%s\",\"model_hash\":\"%s\",\"width\":48,\"height\":32,%s}", folder, hash,
+             rest);
+    return task;
+}
+
+/* Rows as that model's text encoder would make. */
+static struct stage_artifact some_rows(struct chain *chain) {
+    static const float rows[3][24] = {{1}, {0, 1}, {0, 0, 1}};
+    const struct tensor tensor = {.data = rows, .dtype = DTYPE_F32, .rank = 2, .dim = {3, 24}};
+    const struct stage_task task = {.epoch = 5};
+    struct stage_result result = {.output_count = 0};
+    struct error error = {0};
+    must(stage_put_tensor(&chain->context, &task, "rows", &tensor, &result, &error), &error);
+    return result.outputs[0];
+}
+
+/* A model that makes windows from text: one of nine frames, measured against its own first. */
+static void from_text(void **state) {
+    struct chain *chain = *state;
+    const struct stage_artifact text = some_rows(chain);
+    const char *folder = model_of_text(chain);
+    struct stage_result window_result, decode_result;
+    struct task window =
+        task_of_text(stage_window, folder,
+                     "\"frames\":9,\"tail\":0,\"rule\":\"text\",\"index\":0,\"seed\":7,"
+                     "\"stream\":1,\"noise\":\"vidloom\",\"sampler\":\"euler\",\"steps\":2,"
+                     "\"guidance\":1,\"shift\":3");
+    struct task decode =
+        task_of_text(stage_decode, folder,
+                     "\"frames\":9,\"drop\":0,\"keep\":7,\"tail\":0,\"codec\":\"ffv1\","
+                     "\"quality\":-1,\"fps\":[16,1]");
+    task_input(&window, "text", &text);
+    task_must(chain, &window, &window_result);
+    has_tensor(chain, &window_result.outputs[0], "latents", DTYPE_F32, 4,
+               (int64_t[]){16, 3, HEIGHT / 8, WIDTH / 8});
+    same_outputs(chain, &window, &window_result);
+    task_input(&decode, "latents", &window_result.outputs[0]);
+    task_must(chain, &decode, &decode_result);
+    assert_int_equal(decode_result.output_count, 1);
+    assert_true(decode_result.measured && decode_result.measures.seam == 0);
+
+    struct task changed = window;
+    task_change(&changed, "tail", "1");
+    task_refused(chain, &changed, ERR_FORMAT, "tail");
+    task_change(&changed, "rule", "\"model\"");
+    task_refused(chain, &changed, ERR_FORMAT, "\"tail\"");
+    task_input(&changed, "tail", &chain->keyframe_result.outputs[0]);
+    task_refused(chain, &changed, ERR_UNSUPPORTED, "from text alone");
+    changed = chain->window[0]; /* a model that cannot */
+    task_change(&changed, "rule", "\"text\"");
+    task_change(&changed, "tail", "0");
+    task_refused(chain, &changed, ERR_UNSUPPORTED, "this model cannot");
+    changed = decode; /* nothing before frames that are dropped */
+    task_change(&changed, "drop", "5");
+    task_change(&changed, "keep", "4");
+    task_refused(chain, &changed, ERR_FORMAT, "start");
 }
 
 /* -- mux --------------------------------------------------------------------------------------- */
@@ -357,6 +444,7 @@ int main(void) {
         cmocka_unit_test(parameters_count),
         cmocka_unit_test(noise_levels),
         cmocka_unit_test(tails),
+        cmocka_unit_test(from_text),
         cmocka_unit_test(mux_to_a_file),
         cmocka_unit_test(mux_is_stopped),
         cmocka_unit_test(image),

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
+
 /* Make room for `extra` more bytes and the NUL. */
 static bool reserve(struct buffer *buffer, size_t extra) {
     if (buffer->failed)
@@ -42,6 +44,19 @@ void buffer_add(struct buffer *buffer, const void *bytes, size_t length) {
 
 void buffer_add_text(struct buffer *buffer, const char *text) {
     buffer_add(buffer, text, strlen(text));
+}
+
+void buffer_add_shown(struct buffer *buffer, const char *text) {
+    while (*text) {
+        size_t bytes = 0, control;
+        while (text[bytes] && !text_control(text + bytes))
+            bytes++;
+        buffer_add(buffer, text, bytes);
+        text += bytes;
+        control = text_control(text);
+        buffer_add(buffer, "?", control ? 1 : 0);
+        text += control;
+    }
 }
 
 void buffer_printf(struct buffer *buffer, const char *format, ...) {

@@ -17,6 +17,8 @@ struct buffer {
 
 void buffer_add(struct buffer *buffer, const void *bytes, size_t length);
 void buffer_add_text(struct buffer *buffer, const char *text);
+/* A text from outside, for a terminal: each control character (text.h) is a '?'. */
+void buffer_add_shown(struct buffer *buffer, const char *text);
 void buffer_printf(struct buffer *buffer, const char *format, ...) PRINTF_LIKE(2, 3);
 char *buffer_take(struct buffer *buffer); /* caller frees; the buffer is empty again */
 void buffer_close(struct buffer *buffer);

@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/text.h"
+
 static const struct {
     const char *name, *sentence;
     enum error_class class;
@@ -43,10 +45,8 @@ static void format_detail(char out[ERROR_DETAIL_BYTES], const char *format, va_l
             end = sizeof text - 1;
         text[end] = '\0';
     }
-    for (char *at = text; *at; at++) {
-        if ((unsigned char)*at < 0x20 || *at == 0x7F)
-            *at = ' ';
-    }
+    for (char *at = text; *at; at++)
+        memset(at, ' ', text_control(at));
     memcpy(out, text, strlen(text) + 1);
 }
 

@@ -51,6 +51,13 @@ bool text_is_utf8(const char *text, size_t length, size_t *where) {
     return at >= length;
 }
 
+size_t text_control(const char *at) {
+    const uint8_t *byte = (const uint8_t *)at;
+    if (byte[0] == 0xC2 && byte[1] >= 0x80 && byte[1] <= 0x9F)
+        return 2;
+    return (byte[0] != 0 && byte[0] < 0x20) || byte[0] == 0x7F ? 1 : 0;
+}
+
 #define WORD_BYTES_MAX 64
 
 /* Optimal string alignment distance; case does not count. Both at most WORD_BYTES_MAX long. */

@@ -16,6 +16,10 @@ size_t text_put_point(char out[4], uint32_t point);
  * (may be NULL) is the offset of the first bad byte. */
 bool text_is_utf8(const char *text, size_t length, size_t *where);
 
+/* Bytes of the control character that begins here, which a terminal obeys: C0 but for the NUL that
+ * ends a text, DEL, C1; 0: it is none. */
+size_t text_control(const char *at);
+
 /* The candidate nearest to `word` by edit distance (transpositions count one), or NULL when none is
  * within a third of the word's length (at least 1, at most 3). `candidates` ends with NULL. */
 const char *text_nearest(const char *word, const char *const *candidates);

@@ -5,6 +5,8 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "base/text.h"
+
 static const struct verb *const verbs[] = {
     &verb_run,     &verb_check,   &verb_coordinator, &verb_worker, &verb_submit, &verb_status,
     &verb_logs,    &verb_cancel,  &verb_pause,       &verb_resume, &verb_retry,  &verb_drain,
@@ -30,12 +32,10 @@ const struct verb_note cli_exits_remote[] = {
 
 int cli_fail(struct cli *cli, const struct error *error) {
     char line[ERROR_DETAIL_BYTES];
-    int length = snprintf(line, sizeof line, "%s",
-                          *error->detail ? error->detail : error_sentence(error->code));
+    snprintf(line, sizeof line, "%s", *error->detail ? error->detail : error_sentence(error->code));
     /* A name from outside must not be able to forge a line or move the cursor. */
-    for (int i = 0; i < length && line[i]; i++)
-        if ((unsigned char)line[i] < 0x20 || line[i] == 0x7F)
-            line[i] = '?';
+    for (char *at = line; *at; at++)
+        memset(at, '?', text_control(at));
     fflush(cli->out);
     fprintf(cli->err, "vidloom: %s\n", line);
     return error_exit_status(error->code);

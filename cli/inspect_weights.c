@@ -97,8 +97,11 @@ static void put_text(struct buffer *out, const struct summary *s, const char *he
     } else {
         buffer_printf(out, "Not recognised: names of no transformer, umT5, VAE, CLIP or LoRA "
                            "that is known. It begins with\n");
-        for (size_t i = 0; i < weights_count(s->weights) && i < NAMES_SHOWN; i++)
-            buffer_printf(out, "  %s\n", weights_name(s->weights, i));
+        for (size_t i = 0; i < weights_count(s->weights) && i < NAMES_SHOWN; i++) {
+            buffer_add_text(out, "  ");
+            buffer_add_shown(out, weights_name(s->weights, i));
+            buffer_add_text(out, "\n");
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/buffer.h"
 #include "base/text.h"
 #include "cli/cli.h"
 #include "worker/model/convert.h"
@@ -26,7 +27,10 @@ static void say(void *user, const char *path, int64_t bytes) {
 /* A line a layer: where a model is hurt most is seen at once. */
 static void say_error(void *user, const char *name, double error) {
     const struct cli *cli = user;
-    (void)fprintf(cli->out, "%-64s %.2e\n", name, error);
+    struct buffer shown = {0};
+    buffer_add_shown(&shown, name);
+    (void)fprintf(cli->out, "%-64s %.2e\n", shown.data ? shown.data : "", error);
+    buffer_close(&shown);
 }
 
 static int run(struct cli *cli, const struct invocation *invocation) {

@@ -223,11 +223,10 @@ static bool has_members(const struct json *node) {
     return node->type == JSON_OBJECT || node->type == JSON_ARRAY;
 }
 
-/* The texts come from a file that anyone may have written: control characters are not shown. */
+/* The texts come from a file that anyone may have written. */
 static void put_scalar(struct buffer *out, const struct json *node) {
     if (node->type == JSON_STRING)
-        for (const char *at = node->string; *at; at++)
-            buffer_printf(out, "%c", (unsigned char)*at < 0x20 || *at == 0x7F ? '?' : *at);
+        buffer_add_shown(out, node->string);
     else if (node->type == JSON_NUMBER && node->is_integer)
         buffer_printf(out, "%" PRId64, node->integer);
     else if (node->type == JSON_NUMBER)
@@ -241,8 +240,11 @@ static void put_node(struct buffer *out, const struct json *node, int depth) {
     bool row = node->type == JSON_ARRAY;
     for (const struct json *child = node->child; row && child; child = child->next)
         row = !has_members(child);
+    struct buffer key = {0};
+    buffer_add_shown(&key, node->key ? node->key : "-");
     buffer_printf(out, "%*s%-*s ", 2 * depth, "", 12 - 2 * depth > 0 ? 12 - 2 * depth : 1,
-                  node->key ? node->key : "-");
+                  key.data ? key.data : "");
+    buffer_close(&key);
     if (!has_members(node))
         put_scalar(out, node);
     for (const struct json *child = node->child; row && child; child = child->next) {

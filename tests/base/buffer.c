@@ -56,9 +56,19 @@ static void test_failure_is_sticky(void **state) {
     buffer_close(&buffer);
 }
 
+static void test_shown(void **state) {
+    struct buffer buffer = {0};
+    buffer_add_shown(&buffer, "a\x1b[31m\a\nb\x7f\xc2\x9b"
+                              "c\xc3\xa9\xc2\xa0\xc2");
+    assert_string_equal(buffer.data, "a?[31m??b??c\xc3\xa9\xc2\xa0\xc2");
+    buffer_add_shown(&buffer, "");
+    assert_int_equal(buffer.length, strlen(buffer.data));
+    buffer_close(&buffer);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_adding),
-                                       cmocka_unit_test(test_long_format),
-                                       cmocka_unit_test(test_failure_is_sticky)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_adding), cmocka_unit_test(test_long_format),
+        cmocka_unit_test(test_failure_is_sticky), cmocka_unit_test(test_shown)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -54,6 +54,14 @@ static void test_long_details_are_cut(void **state) {
     }
 }
 
+static void test_controls_are_blank(void **state) {
+    struct error error = {0};
+    error_set(&error, ERR_FORMAT, "tensor '%s'",
+              "a\x1b[2J\xc2\x9b"
+              "b\xc2\xb5\n");
+    assert_string_equal(error.detail, "tensor 'a [2J  b\xc2\xb5 '");
+}
+
 static void test_errno(void **state) {
     (void)state;
     static const struct {
@@ -75,6 +83,7 @@ static void test_errno(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names), cmocka_unit_test(test_set_and_prefix),
-        cmocka_unit_test(test_long_details_are_cut), cmocka_unit_test(test_errno)};
+        cmocka_unit_test(test_long_details_are_cut), cmocka_unit_test(test_controls_are_blank),
+        cmocka_unit_test(test_errno)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

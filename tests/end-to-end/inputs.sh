@@ -164,6 +164,8 @@ expect 2 "none.yaml" "$vidloom" coordinator --config none.yaml
 expect 2 "tcp" "$vidloom" worker --coordinator nonsense --log none
 
 # -- files to inspect
+printf '\107\0\0\0\0\0\0\0{"a\\u001b[2J\\n\\u009bb":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}' >names.safetensors
+ok "a tensor's name is not obeyed" sh -c "'$vidloom' inspect names.safetensors | grep -qxF '  a?[2J??b'"
 expect 2 "no.mp4" "$vidloom" inspect no.mp4
 expect 2 "text.png" "$vidloom" inspect text.png
 expect 2 "folder" "$vidloom" inspect folder

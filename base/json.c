@@ -458,6 +458,18 @@ void json_put_double(struct json_writer *writer, const char *key, double value) 
     buffer_add_text(writer->buffer, text);
 }
 
+void json_put_float(struct json_writer *writer, const char *key, float value) {
+    char text[40];
+    double shortest = (double)value;
+    for (int digits = 9; digits > 0; digits--) {
+        (void)snprintf(text, sizeof text, "%.*g", digits, (double)value);
+        if (strtof(text, NULL) != value)
+            break;
+        shortest = strtod(text, NULL);
+    }
+    json_put_double(writer, key, shortest);
+}
+
 void json_put_bool(struct json_writer *writer, const char *key, bool value) {
     begin_value(writer, key);
     buffer_add_text(writer->buffer, value ? "true" : "false");

@@ -55,6 +55,8 @@ void json_end_array(struct json_writer *writer);
 void json_put_text(struct json_writer *writer, const char *key, const char *value); /* NULL: null */
 void json_put_int(struct json_writer *writer, const char *key, int64_t value);
 void json_put_double(struct json_writer *writer, const char *key, double value);
+void json_put_float(struct json_writer *writer, const char *key, float value); /* as few digits as
+                                                                                  give it back */
 void json_put_bool(struct json_writer *writer, const char *key, bool value);
 /* A value that was read, with everything in it; its own key is not used. */
 void json_put(struct json_writer *writer, const char *key, const struct json *value);

@@ -158,7 +158,7 @@ int inspect_weights(struct cli *cli, const char *path, bool json) {
     summarise(&summary, weights);
     /* Sizes that no configuration tells from shapes alone are left out. */
     if (summary.known &&
-        describe_config(&config, weights, summary.component, 0, &ignored) != ERR_OK)
+        describe_config(&config, weights, summary.component, NULL, &ignored) != ERR_OK)
         buffer_close(&config);
     if (json)
         put_json(&text, cli, &summary, hex, &config);

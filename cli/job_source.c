@@ -144,6 +144,8 @@ static void facts_from_info(struct model_facts *out, const struct model_info *in
         .steps = info->steps,
         .guidance = (double)info->guidance,
         .shift = (double)info->shift,
+        .shift_small = (double)info->shift_small,
+        .small = MODEL_SMALL,
         .experts = info->experts,
         .guidance_low = (double)info->guidance_low,
     };

@@ -2,8 +2,10 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/buffer.h"
+#include "base/file.h"
 #include "base/text.h"
 #include "cli/cli.h"
 #include "worker/model/convert.h"
@@ -33,6 +35,16 @@ static void say_error(void *user, const char *name, double error) {
     buffer_close(&shown);
 }
 
+/* Who takes the folder to another program must know. */
+static void say_beside(const struct cli *cli, const char *out) {
+    char path[FILE_PATH_BYTES];
+    if (file_join(path, out, "scheduler", NULL) == ERR_OK && access(path, F_OK) == 0)
+        (void)fprintf(cli->err,
+                      "%s and config.json files hold what the original layout has no place for: "
+                      "vidloom reads them, the reference implementation does not\n",
+                      path);
+}
+
 static int run(struct cli *cli, const struct invocation *invocation) {
     const struct convert_values *values = invocation->values;
     const char *in = invocation->arguments[0], *out = invocation->arguments[1];
@@ -50,6 +62,9 @@ static int run(struct cli *cli, const struct invocation *invocation) {
         return cli_fail_text(cli, ERR_MISSING, "%.512s: %s", in, strerror(errno));
     enum error_code code = S_ISDIR(status.st_mode) ? convert_folder(out, in, &options, &error)
                                                    : convert_file(out, in, &options, &error);
+    if (code == ERR_OK && S_ISDIR(status.st_mode) && options.layout == CONVERT_ORIGINAL &&
+        !values->quiet)
+        say_beside(cli, out);
     return code == ERR_OK ? 0 : cli_fail(cli, &error);
 }
 
@@ -98,7 +113,10 @@ const struct verb verb_convert = {
                "component as safetensors, its configuration, tokenizer and scheduler. Of one "
                "weight file: a new file. Files of more than 10 GB are cut into shards with an "
                "index.\n\nOUT appears whole or not at all and must not be there before. The "
-               "original layout's .pth files keep their names but become safetensors.",
+               "original layout's .pth files keep their names but become safetensors; what it has "
+               "no place for (another schedule or boundary, the statistics of latents) goes into "
+               "scheduler/ and config.json files beside them, which vidloom reads and the "
+               "reference implementation does not.",
     .options = options,
     .option_count = sizeof options / sizeof *options,
     .values_bytes = sizeof(struct convert_values),

@@ -80,6 +80,19 @@ static void put_missing_json(struct json_writer *writer, const char *folder) {
     buffer_close(&list);
 }
 
+static void put_sampling(struct buffer *out, const struct model_info *info) {
+    buffer_printf(out, "sampler     %s, %d steps, guidance %g, shift %g",
+                  sampler_name(info->sampler), info->steps, (double)info->guidance,
+                  (double)info->shift);
+    if (info->shift_small > 0)
+        buffer_printf(out, " (%g up to as many pixels as 832x480)", (double)info->shift_small);
+    if (info->experts > 1)
+        buffer_printf(out,
+                      "\nexperts     %d: one for times from %g up, another below with guidance %g",
+                      info->experts, (double)info->boundary * 1000, (double)info->guidance_low);
+    buffer_add_text(out, "\n\n");
+}
+
 static void put_model(struct buffer *out, const char *folder, const struct model_info *info,
                       const struct stage_row rows[4], enum dtype dtype) {
     char hex[HASH_HEX_BYTES], weights[32], work[32];
@@ -95,9 +108,7 @@ static void put_model(struct buffer *out, const char *folder, const struct model
                   info->size_multiple, info->size_min, info->size_max);
     buffer_printf(out, "text        at most %d tokens of width %d\n", info->text_length,
                   info->text_width);
-    buffer_printf(out, "sampler     %s, %d steps, guidance %g, shift %g\n\n",
-                  sampler_name(info->sampler), info->steps, (double)info->guidance,
-                  (double)info->shift);
+    put_sampling(out, info);
     buffer_printf(out, "%-9s  %10s  %10s  %s\n", "stage", "weights", "work", "GFLOP a task");
     for (int i = 0; i < 4; i++) {
         if (!rows[i].there) {
@@ -133,8 +144,15 @@ static void put_model_json(struct buffer *out, const char *folder, const struct 
     json_put_int(&writer, "size_max", info->size_max);
     json_put_text(&writer, "sampler", sampler_name(info->sampler));
     json_put_int(&writer, "steps", info->steps);
-    json_put_double(&writer, "guidance", (double)info->guidance);
-    json_put_double(&writer, "shift", (double)info->shift);
+    json_put_float(&writer, "guidance", info->guidance);
+    json_put_float(&writer, "shift", info->shift);
+    if (info->shift_small > 0)
+        json_put_float(&writer, "shift_small", info->shift_small);
+    json_put_int(&writer, "experts", info->experts);
+    if (info->experts > 1) {
+        json_put_float(&writer, "boundary", info->boundary);
+        json_put_float(&writer, "guidance_low", info->guidance_low);
+    }
     json_begin_array(&writer, "stages");
     for (int i = 0; i < 4; i++) {
         if (!rows[i].there)

@@ -140,8 +140,10 @@ struct model_facts {
     int size_multiple;      /* width and height are multiples of this */
     int size_min, size_max; /* pixels a side */
     int width, height, fps; /* defaults of size and fps */
-    int window_frames;      /* frames a window yields */
-    int window_step;        /* a window may have so many fewer, and fewer */
+    double shift_small;     /* at sizes of at most `small` pixels; 0: `shift` at every size */
+    int small;
+    int window_frames; /* frames a window yields */
+    int window_step;   /* a window may have so many fewer, and fewer */
     enum job_end end;
     bool from_text;  /* makes a video of one window from the text alone, and continues none */
     int overlaps[4]; /* numbers of tail frames a window can continue from */

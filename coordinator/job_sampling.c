@@ -198,8 +198,13 @@ static const double *shift_levels(struct reader *reader, struct shifted *shifted
     return levels;
 }
 
+static double own_shift(const struct model_facts *facts, const struct job_output *output) {
+    bool small = facts->shift_small > 0 && output->width * output->height <= facts->small;
+    return small ? facts->shift_small : facts->shift;
+}
+
 static enum error_code fill(struct reader *reader, struct job_sampling *out,
-                            const struct model_facts *facts,
+                            const struct model_facts *facts, const struct job_output *output,
                             const struct sampling_settings *settings, struct shifted *shifted) {
     const struct steps_setting *steps = &settings->steps;
     bool published = steps->set && steps->form == STEPS_PUBLISHED;
@@ -212,7 +217,7 @@ static enum error_code fill(struct reader *reader, struct job_sampling *out,
         .guidance = settings->guidance.set ? settings->guidance.number
                     : published            ? 1
                                            : facts->guidance,
-        .shift = settings->shift.set ? settings->shift.number : facts->shift,
+        .shift = settings->shift.set ? settings->shift.number : own_shift(facts, output),
         .attention = (enum job_attention)settings->attention.integer,
         .sigmas = steps->set ? steps->levels : NULL,
     };
@@ -231,9 +236,9 @@ static enum error_code fill(struct reader *reader, struct job_sampling *out,
 enum error_code job_fill_sampling(struct reader *reader, struct job_video *video,
                                   const struct settings *settings) {
     const struct job *job = reader->job;
-    enum error_code code = fill(reader, &video->keyframe, &job->keyframe.facts, &settings->keyframe,
-                                &reader->shifted[0]);
+    enum error_code code = fill(reader, &video->keyframe, &job->keyframe.facts, &video->output,
+                                &settings->keyframe, &reader->shifted[0]);
     return code ? code
-                : fill(reader, &video->window, &job->window.facts, &settings->window,
-                       &reader->shifted[1]);
+                : fill(reader, &video->window, &job->window.facts, &video->output,
+                       &settings->window, &reader->shifted[1]);
 }

@@ -186,6 +186,8 @@ static void test_writer(void **state) {
     json_put_double(&writer, NULL, 0.1);
     json_put_double(&writer, NULL, 1.0 / 3);
     json_put_double(&writer, NULL, NAN);
+    json_put_float(&writer, NULL, 0.9F);
+    json_put_float(&writer, NULL, 1e-6F);
     json_put_bool(&writer, NULL, true);
     json_begin_object(&writer, NULL);
     json_end_object(&writer);
@@ -195,9 +197,10 @@ static void test_writer(void **state) {
     json_put_bool(&writer, "last", false);
     json_end_object(&writer);
     assert_string_equal(
-        buffer.data, "{\"text\":\"a\\\"\\\\\\n\\u0001\\u007f \xC3\xA9 \xEF\xBF\xBD\",\"nothing\":"
-                     "null,\"list\":[-9223372036854775808,0.1,0.3333333333333333,null,true,{},[]"
-                     "],\"last\":false}");
+        buffer.data,
+        "{\"text\":\"a\\\"\\\\\\n\\u0001\\u007f \xC3\xA9 \xEF\xBF\xBD\",\"nothing\":"
+        "null,\"list\":[-9223372036854775808,0.1,0.3333333333333333,null,0.9,1e-06,true,{},[]"
+        "],\"last\":false}");
     const struct json *back = parse(buffer.data);
     assert_true(json_get(back, "list")->child->next->next->number == 1.0 / 3);
     buffer_close(&buffer);

@@ -77,6 +77,9 @@ static enum error_code read_model(void *user, struct model_facts *out, const cha
         out->guidance_low = 3;
     } else if (!strcmp(spec, "ends")) {
         out->end = JOB_END_MAY;
+    } else if (!strcmp(spec, "sized")) {
+        out->shift_small = 2;
+        out->small = 160 * 96;
     } else if (!strcmp(spec, "between")) {
         out->end = JOB_END_MUST;
         out->overlap_count = 1;

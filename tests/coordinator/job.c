@@ -226,6 +226,18 @@ static void test_names_of_files(void **state) {
         job_close(&jobs[i]);
 }
 
+/* A model may have a shift of its own for small videos. */
+static void test_small_shift(void **state) {
+    struct job *job = fake_job("model: sized\nvideos:\n"
+                               "  - {prompt: p, frames: 17, output: {size: 96x160}}\n"
+                               "  - {prompt: p, frames: 17, output: {size: 176x96}}\n"
+                               "  - {prompt: p, frames: 17, output: {size: 96x96}, shift: 7}\n");
+    static const double expected[] = {2, 3, 7};
+    for (int i = 0; i < 3; i++)
+        assert_true(job->videos[i].window.shift == expected[i]);
+    job_close(&job);
+}
+
 /* An expert that is named is kept, for the model that has some. */
 static void test_document_experts(void **state) {
     struct job *job = fake_job("model: {keyframe: pocket, window: experts}\nlora:\n"
@@ -1147,6 +1159,7 @@ int main(void) {
         cmocka_unit_test(test_document),
         cmocka_unit_test(test_document_experts),
         cmocka_unit_test(test_document_of_text),
+        cmocka_unit_test(test_small_shift),
         cmocka_unit_test(test_bad_files),
         cmocka_unit_test(test_bad_lists),
         cmocka_unit_test(test_limits),

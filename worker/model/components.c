@@ -20,10 +20,12 @@ struct place {
 static const struct place places[] = {
     {"text_encoder", "text_encoder", "model.safetensors"},
     {"text_encoder", ".", "models_t5_umt5-xxl-enc-bf16.pth"},
+    {"text_encoder", "text_encoder", "*"},
     {"text_encoder", "text_encoders", "*"},
     {"text_encoder", ".", "*umt5*"},
     {"image_encoder", "image_encoder", "model.safetensors"},
     {"image_encoder", ".", "models_clip_*"},
+    {"image_encoder", "image_encoder", "*"},
     {"image_encoder", "clip_vision", "*"},
     {"image_encoder", ".", "*clip_vision*"},
     {"vae", "vae", STEM ".safetensors"},
@@ -32,6 +34,7 @@ static const struct place places[] = {
     {"vae", "vae", "*"},
     {"vae", ".", "*vae*"},
     {"transformer", "transformer", STEM ".safetensors"},
+    {"transformer", "transformer", "*"},
     {"transformer", ".", STEM ".safetensors"},
     {"transformer", "high_noise_model", STEM ".safetensors"},
     {"transformer", "diffusion_models", "*high_noise*"},
@@ -41,6 +44,7 @@ static const struct place places[] = {
     {"transformer", "unet", "*"},
     {"transformer", ".", "*"},
     {"transformer_2", "transformer_2", STEM ".safetensors"},
+    {"transformer_2", "transformer_2", "*"},
     {"transformer_2", "low_noise_model", STEM ".safetensors"},
     {"transformer_2", "diffusion_models", "*low_noise*"},
     {"transformer_2", "unet", "*low_noise*"},
@@ -91,17 +95,22 @@ static bool is_of_another(const char *name, const struct place *place) {
            matches(name, "models_t5*") || matches(name, "*low_noise*");
 }
 
-/* The file of a plain name, or its index: false when neither is there. */
-static bool find_plain(char out[FILE_PATH_BYTES], const char *folder, const struct place *place) {
+/* The file of a plain name, or its index; *count says how many of the two there are. */
+static bool find_plain(char out[FILE_PATH_BYTES], char index[FILE_PATH_BYTES], int *count,
+                       const char *folder, const struct place *place) {
     char name[160], inner[FILE_PATH_BYTES];
-    if (file_join(inner, folder, place->folder, NULL) != ERR_OK ||
-        file_join(out, inner, place->name, NULL) != ERR_OK)
-        return false;
-    if (access(out, F_OK) == 0)
-        return true;
+    *count = 0;
     (void)snprintf(name, sizeof name, "%s.index.json", place->name);
-    return matches(place->name, "*.safetensors") && file_join(out, inner, name, NULL) == ERR_OK &&
-           access(out, F_OK) == 0;
+    if (file_join(inner, folder, place->folder, NULL) != ERR_OK ||
+        file_join(out, inner, place->name, NULL) != ERR_OK ||
+        file_join(index, inner, name, NULL) != ERR_OK)
+        return false;
+    bool whole = access(out, F_OK) == 0;
+    bool sharded = matches(place->name, "*.safetensors") && access(index, F_OK) == 0;
+    if (!whole && sharded)
+        memcpy(out, index, FILE_PATH_BYTES);
+    *count = whole + sharded;
+    return whole || sharded;
 }
 
 /* The one file of a pattern; *count says how many there are. `out` and `second` are the first two
@@ -135,8 +144,8 @@ static enum error_code find_file(char out[FILE_PATH_BYTES], const char *folder,
         if (strcmp(places[i].component, component) != 0)
             continue;
         if (strchr(places[i].name, '*') == NULL) {
-            if (find_plain(out, folder, &places[i]))
-                return ERR_OK;
+            if (find_plain(out, second, &count, folder, &places[i]))
+                return count > 1 ? weights_both(error, out, second) : ERR_OK;
         } else if (find_pattern(out, second, &count, folder, &places[i])) {
             if (count > 1)
                 return error_set(error, ERR_USAGE,
@@ -157,7 +166,10 @@ enum error_code component_missing(const char *folder, const char *component, str
                                      used == 0 ? "" : ", ",
                                      strcmp(places[i].folder, ".") == 0 ? "" : places[i].folder,
                                      strcmp(places[i].folder, ".") == 0 ? "" : "/", places[i].name);
-    return error_set(error, ERR_MISSING, "%s has no %s; looked for %s", folder, component, looked);
+    return error_set(
+        error, ERR_MISSING,
+        "%s has no %s; looked for %s, '*' with an end of .safetensors, .gguf, .pth or .pt", folder,
+        component, looked);
 }
 
 static bool is_listed(const char *component) {
@@ -261,8 +273,10 @@ bool component_find(char out[FILE_PATH_BYTES], const char *folder, const char *c
         component = "transformer";
     if (is_listed(component))
         return find_file(out, folder, component, NULL) == ERR_OK;
+    char index[FILE_PATH_BYTES];
+    int count;
     const struct place plain = {component, component, STEM ".safetensors"};
-    return find_plain(out, folder, &plain);
+    return find_plain(out, index, &count, folder, &plain) && count == 1;
 }
 
 /* A component that has no file of its own may be in the transformer's, under its prefix. */

@@ -86,6 +86,12 @@ static void read_diffusers_transformer(struct fields *fields, struct transformer
     };
     out->width = out->heads * out->head_dim;
     (void)fields_int(fields, "added_kv_proj_dim", out->width, out->width, out->width);
+    if (fields->code == ERR_OK && out->image_width > 0 &&
+        fields_get(fields, "added_kv_proj_dim") == NULL)
+        fields->code = error_set(fields->error, ERR_FORMAT,
+                                 "%s: 'image_dim' is %d, but 'added_kv_proj_dim' is null: pictures "
+                                 "would be read and not used; expected %d, or neither",
+                                 fields->path, out->image_width, out->width);
     if (fields->code == ERR_OK &&
         (patch_rank != 3 || patch[0] != 1 || patch[1] != 2 || patch[2] != 2))
         fields->code = error_set(fields->error, ERR_UNSUPPORTED,

@@ -60,6 +60,7 @@ struct scheduler_config {
     enum sampler sampler;
     int steps;
     float shift, guidance, guidance_low; /* the last of the second expert */
+    float shift_small;                   /* of at most MODEL_SMALL pixels; 0: shift */
     int sigma_count;                     /* 0: the schedule is computed from steps and shift */
     float sigma[CONFIG_SIGMAS_MAX];
 };

@@ -9,6 +9,7 @@
 #include "worker/model/describe.h"
 #include "worker/model/fields.h"
 
+#define SCHEDULER   "scheduler/scheduler_config.json"
 #define TEXT_LENGTH 512 /* of every published model; their tokenizers name no limit of use */
 
 /* -- the scheduler --------------------------------------------------------------------------- */
@@ -31,41 +32,67 @@ static void read_sigmas(struct fields *fields, struct scheduler_config *out) {
                                  fields->path, out->steps, out->sigma_count - 1);
 }
 
-/* What the file does not say stays as it is in `out`. */
+/* What changes the noise levels or a step in ways that the samplers here do not have. */
+static void must_be_plain(struct fields *fields) {
+    static const char *const off[] = {
+        "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas",
+        "thresholding",      "use_dynamic_shifting",   "invert_sigmas"};
+    for (size_t i = 0; i < sizeof off / sizeof *off; i++)
+        fields_must_be_bool(fields, off[i], false);
+    fields_must_be_text(fields, "final_sigmas_type", "zero");
+    fields_must_be_empty(fields, "shift_terminal");
+    fields_must_be_empty(fields, "solver_p");
+    fields_must_be_empty(fields, "disable_corrector");
+    (void)fields_int(fields, "num_train_timesteps", 1000, 1000, 1000);
+}
+
+/* What UniPC and DPM++ have in common. */
+static void read_multistep(struct fields *fields, struct scheduler_config *out) {
+    (void)fields_int(fields, "solver_order", 2, 2, 2);
+    fields_must_be_given(fields, "prediction_type", "'epsilon'");
+    fields_must_be_text(fields, "prediction_type", "flow_prediction");
+    fields_must_be_given(fields, "use_flow_sigmas", "false");
+    fields_must_be_bool(fields, "use_flow_sigmas", true);
+    out->shift = fields_float(fields, "flow_shift", 1, 1e-3, 1e3);
+}
+
+/* Each class takes the keys that are its own, and its own defaults: files keep those of the class
+ * that they were made from. Source: diffusers 0.42.1, schedulers/. */
+static void read_class(struct fields *fields, struct scheduler_config *out) {
+    const char *class = fields->code == ERR_OK ? json_text(fields->root, "_class_name", "") : "";
+    if (strcmp(class, "UniPCMultistepScheduler") == 0) {
+        out->sampler = SAMPLER_UNIPC;
+        read_multistep(fields, out);
+        fields_must_be_text(fields, "solver_type", "bh2");
+        fields_must_be_bool(fields, "predict_x0", true);
+        fields_must_be_bool(fields, "lower_order_final", true);
+    } else if (strcmp(class, "DPMSolverMultistepScheduler") == 0) {
+        out->sampler = SAMPLER_DPMPP;
+        read_multistep(fields, out);
+        fields_must_be_text(fields, "algorithm_type", "dpmsolver++");
+        fields_must_be_text(fields, "solver_type", "midpoint");
+    } else if (strcmp(class, "FlowMatchEulerDiscreteScheduler") == 0) {
+        bool renoise = fields_bool(fields, "stochastic_sampling", false);
+        out->sampler = renoise ? SAMPLER_RENOISE : SAMPLER_EULER;
+        out->shift = fields_float(fields, "shift", 1, 1e-3, 1e3);
+    } else if (fields->code == ERR_OK) {
+        fields->code =
+            error_set(fields->error, ERR_UNSUPPORTED,
+                      "%s: '_class_name' is '%s'; supported are UniPCMultistepScheduler, "
+                      "DPMSolverMultistepScheduler and FlowMatchEulerDiscreteScheduler",
+                      fields->path, class);
+    }
+}
+
+/* Steps and guidance are no part of diffusers' classes: what the file does not say of them stays as
+ * it is in `out`. */
 static enum error_code read_scheduler(struct scheduler_config *out, const char *folder,
                                       struct error *error) {
     struct fields fields;
-    fields_open(&fields, folder, "scheduler/scheduler_config.json", error);
-    const char *class = fields.code == ERR_OK ? json_text(fields.root, "_class_name", "") : "";
-    if (strcmp(class, "UniPCMultistepScheduler") == 0) {
-        out->sampler = SAMPLER_UNIPC;
-        (void)fields_int(&fields, "solver_order", 2, 2, 2);
-        fields_must_be_text(&fields, "solver_type", "bh2");
-        fields_must_be_bool(&fields, "predict_x0", true);
-        fields_must_be_text(&fields, "prediction_type", "flow_prediction");
-        fields_must_be_bool(&fields, "use_flow_sigmas", true);
-    } else if (strcmp(class, "DPMSolverMultistepScheduler") == 0) {
-        out->sampler = SAMPLER_DPMPP;
-        (void)fields_int(&fields, "solver_order", 2, 2, 2);
-        fields_must_be_text(&fields, "algorithm_type", "dpmsolver++");
-        fields_must_be_text(&fields, "solver_type", "midpoint");
-        fields_must_be_text(&fields, "prediction_type", "flow_prediction");
-        fields_must_be_bool(&fields, "use_flow_sigmas", true);
-    } else if (strcmp(class, "FlowMatchEulerDiscreteScheduler") == 0) {
-        out->sampler = SAMPLER_EULER;
-        fields_must_be_bool(&fields, "use_dynamic_shifting", false);
-    } else if (fields.code == ERR_OK) {
-        fields.code = error_set(error, ERR_UNSUPPORTED,
-                                "%s: '_class_name' is '%s'; supported are UniPCMultistepScheduler, "
-                                "DPMSolverMultistepScheduler and FlowMatchEulerDiscreteScheduler",
-                                fields.path, class);
-    }
-    if (fields_get(&fields, "stochastic_sampling") != NULL &&
-        json_bool(fields.root, "stochastic_sampling", false))
-        out->sampler = SAMPLER_RENOISE;
-    (void)fields_int(&fields, "num_train_timesteps", 1000, 1000, 1000);
-    out->shift = fields_float(&fields, "shift", (double)out->shift, 1e-3, 1e3);
-    out->shift = fields_float(&fields, "flow_shift", (double)out->shift, 1e-3, 1e3);
+    fields_open(&fields, folder, SCHEDULER, error);
+    read_class(&fields, out);
+    must_be_plain(&fields);
+    out->shift_small = 0;
     float before = out->guidance;
     out->guidance = fields_float(&fields, "guidance_scale", (double)before, 0, 100);
     if (out->guidance != before) /* one scale for a model of two experts is for both */
@@ -89,16 +116,19 @@ struct published {
     enum window_condition condition;
     int width, height, fps, window_frames, steps;
     float shift, guidance, guidance_low, boundary;
+    float shift_small; /* of scheduler_config */
 };
 
 static const struct published published[] = {
-    {"t2v", false, "wan2.1", true, true, WINDOW_GREY_FRAMES, 832, 480, 16, 81, 50, 5, 5, 5, 0},
-    {"i2v", false, "wan2.1", false, true, WINDOW_GREY_FRAMES, 832, 480, 16, 81, 40, 5, 5, 5, 0},
-    {"flf2v", false, "wan2.1", false, true, WINDOW_GREY_FRAMES, 1280, 720, 16, 81, 50, 16, 5, 5, 0},
-    {"t2v", true, "wan2.2", true, true, WINDOW_GREY_FRAMES, 832, 480, 16, 81, 40, 12, 4, 3, 0.875f},
+    {"t2v", false, "wan2.1", true, true, WINDOW_GREY_FRAMES, 832, 480, 16, 81, 50, 5, 5, 5, 0, 0},
+    {"i2v", false, "wan2.1", false, true, WINDOW_GREY_FRAMES, 832, 480, 16, 81, 40, 5, 5, 5, 0, 3},
+    {"flf2v", false, "wan2.1", false, true, WINDOW_GREY_FRAMES, 1280, 720, 16, 81, 50, 16, 5, 5, 0,
+     0},
+    {"t2v", true, "wan2.2", true, true, WINDOW_GREY_FRAMES, 832, 480, 16, 81, 40, 12, 4, 3, 0.875f,
+     0},
     {"i2v", true, "wan2.2", false, true, WINDOW_GREY_FRAMES, 832, 480, 16, 81, 40, 5, 3.5f, 3.5f,
-     0.9f},
-    {"ti2v", false, "wan2.2", true, true, WINDOW_PREFIX, 1280, 704, 24, 121, 50, 5, 5, 5, 0},
+     0.9f, 0},
+    {"ti2v", false, "wan2.2", true, true, WINDOW_PREFIX, 1280, 704, 24, 121, 50, 5, 5, 5, 0, 0},
 };
 
 static const struct published *find_published(const char *type, bool experts) {
@@ -131,6 +161,7 @@ static void take_published(struct model_config *out, const struct published *kno
     out->scheduler = (struct scheduler_config){.sampler = SAMPLER_UNIPC,
                                                .steps = known->steps,
                                                .shift = known->shift,
+                                               .shift_small = known->shift_small,
                                                .guidance = known->guidance,
                                                .guidance_low = known->guidance_low};
 }
@@ -151,6 +182,11 @@ static void read_pipeline(struct fields *fields, struct model_config *out, const
         fields->code =
             error_set(fields->error, ERR_UNSUPPORTED,
                       "%s: 'boundary_ratio' and 'expand_timesteps' together", fields->path);
+    if (fields->code == ERR_OK && !experts && component_is_there(folder, "transformer_2"))
+        fields->code = error_set(fields->error, ERR_FORMAT,
+                                 "%s: there is a transformer_2, but no 'boundary_ratio' that says "
+                                 "from when it is used: give that, or take the folder away",
+                                 fields->path);
     const struct published *known = find_published(prefix  ? "ti2v"
                                                    : image ? "i2v"
                                                            : "t2v",
@@ -163,7 +199,19 @@ static void read_pipeline(struct fields *fields, struct model_config *out, const
     out->window.boundary = boundary;
 }
 
-/* The original layout: config.json beside the weights, or one in each expert's folder. */
+/* By its tensors; where they are not there to ask, `fallback`. */
+static bool has_image_branch(const char *folder, const char *transformer, bool fallback) {
+    struct weights *weights;
+    struct error ignored;
+    if (component_open(&weights, folder, transformer, &ignored) != ERR_OK)
+        return fallback;
+    bool has = describe_has_image_branch(weights);
+    weights_close(&weights);
+    return has;
+}
+
+/* The original layout, and beside it what convert found no place for in it: config.json beside the
+ * weights, or one in each expert's folder. */
 static enum error_code read_original(struct model_config *out, const char *folder,
                                      struct error *error) {
     struct fields fields;
@@ -179,9 +227,17 @@ static enum error_code read_original(struct model_config *out, const char *folde
                       "%s: 'model_type' is '%s'%s; supported are t2v, i2v, flf2v and ti2v, "
                       "and t2v and i2v in two experts",
                       fields.path, type, experts ? " in two experts" : "");
-    out->image_encoder =
-        known != NULL && !experts && (strcmp(type, "i2v") == 0 || strcmp(type, "flf2v") == 0);
-    return fields_close(&fields);
+    if (known != NULL) {
+        float boundary = fields_float(&fields, "boundary_ratio", (double)known->boundary, 0, 1);
+        out->window.boundary = boundary;
+        out->keyframe.boundary = known->keyframe ? boundary : 0;
+        bool pictured = !experts && (strcmp(type, "i2v") == 0 || strcmp(type, "flf2v") == 0);
+        out->image_encoder = has_image_branch(folder, out->window.folder[0], pictured);
+    }
+    enum error_code code = fields_close(&fields);
+    if (code == ERR_OK && has_file(folder, SCHEDULER))
+        code = read_scheduler(&out->scheduler, folder, error);
+    return code;
 }
 
 /* Weight files without any configuration, as they are repackaged: what the transformer's shapes
@@ -202,9 +258,7 @@ static enum error_code read_repackaged(struct model_config *out, const char *fol
                          "%s: %s is no transformer of a model that is known%s%s%s", folder,
                          weights_path(weights), type == NULL ? "" : ": '", type == NULL ? "" : type,
                          type == NULL ? "" : "' in two experts");
-    out->image_encoder =
-        weights_find(weights, "img_emb.proj.0.weight") != NULL ||
-        weights_find(weights, "condition_embedder.image_embedder.norm1.weight") != NULL;
+    out->image_encoder = describe_has_image_branch(weights);
     weights_close(&weights);
     return code;
 }

@@ -122,8 +122,9 @@ static enum error_code write_weights(const char *folder, const char *stem,
 
 /* -- configurations -------------------------------------------------------------------------- */
 
+/* boundary: of two experts, which the layout leaves to its code; 0: there is one. */
 static void put_original_config(struct buffer *out, const struct transformer_config *config,
-                                const char *type) {
+                                const char *type, float boundary) {
     struct json_writer writer = {.buffer = out};
     json_begin_object(&writer, NULL);
     json_put_text(&writer, "_class_name", "WanModel");
@@ -137,7 +138,9 @@ static void put_original_config(struct buffer *out, const struct transformer_con
     json_put_int(&writer, "out_dim", config->out_channels);
     json_put_int(&writer, "num_heads", config->heads);
     json_put_int(&writer, "num_layers", config->layers);
-    json_put_double(&writer, "eps", (double)config->eps);
+    json_put_float(&writer, "eps", config->eps);
+    if (boundary > 0)
+        json_put_float(&writer, "boundary_ratio", boundary);
     json_end_object(&writer);
 }
 
@@ -158,7 +161,7 @@ static void put_model_index(struct buffer *out, const struct model_config *confi
     json_put_text(&writer, "_class_name", image ? "WanImageToVideoPipeline" : "WanPipeline");
     json_put_text(&writer, "_diffusers_version", "0.35.0");
     if (two)
-        json_put_double(&writer, "boundary_ratio", (double)denoiser->boundary);
+        json_put_float(&writer, "boundary_ratio", denoiser->boundary);
     if (config->condition == WINDOW_PREFIX)
         json_put_bool(&writer, "expand_timesteps", true);
     put_class(&writer, "scheduler", "diffusers", "UniPCMultistepScheduler");
@@ -176,6 +179,7 @@ static void put_model_index(struct buffer *out, const struct model_config *confi
     json_end_object(&writer);
 }
 
+/* One shift is for one size: that at the size the model is made for. */
 static void put_scheduler(struct buffer *out, const struct scheduler_config *config) {
     struct json_writer writer = {.buffer = out};
     json_begin_object(&writer, NULL);
@@ -186,7 +190,8 @@ static void put_scheduler(struct buffer *out, const struct scheduler_config *con
     json_put_bool(&writer, "predict_x0", true);
     json_put_text(&writer, "prediction_type", "flow_prediction");
     json_put_bool(&writer, "use_flow_sigmas", true);
-    json_put_double(&writer, "flow_shift", (double)config->shift);
+    json_put_float(&writer, "flow_shift",
+                   config->shift_small > 0 ? config->shift_small : config->shift);
     json_end_object(&writer);
 }
 
@@ -226,6 +231,11 @@ struct conversion {
     struct model_config config;
     struct error *error;
 };
+
+static bool is_there(const struct conversion *c, const char *name) {
+    char path[FILE_PATH_BYTES];
+    return file_join(path, c->in, name, NULL) == ERR_OK && access(path, F_OK) == 0;
+}
 
 /* A small file of `in`, if it is there. */
 static enum error_code copy_file(const struct conversion *c, const char *from, const char *to) {
@@ -274,6 +284,16 @@ static enum error_code copy_folder(const struct conversion *c, const char *from,
     return code;
 }
 
+/* out/folder/name. */
+static enum error_code write_in(const struct conversion *c, const char *folder, const char *name,
+                                struct buffer *text) {
+    char path[FILE_PATH_BYTES];
+    enum error_code code = file_join(path, c->out, folder, c->error);
+    if (code == ERR_OK)
+        code = file_make_folders(path, c->error);
+    return code == ERR_OK ? write_text(path, name, text, c->error) : code;
+}
+
 /* The transformer in `from` of `in`, to `to` of `out`. */
 static enum error_code convert_transformer(const struct conversion *c, const char *from,
                                            const char *to) {
@@ -292,10 +312,12 @@ static enum error_code convert_transformer(const struct conversion *c, const cha
     if (code == ERR_OK)
         code = write_weights(target, STEM, weights, NAMES_TRANSFORMER, c->options, c->error);
     const char *type = code == ERR_OK ? describe_transformer(weights) : NULL;
+    const struct denoiser_config *window = &c->config.window;
     if (code == ERR_OK && diffusers)
-        code = describe_config(&text, weights, NAMES_TRANSFORMER, config.head_dim, c->error);
+        code = describe_config(&text, weights, NAMES_TRANSFORMER, &config, c->error);
     else if (code == ERR_OK)
-        put_original_config(&text, &config, type == NULL ? "t2v" : type);
+        put_original_config(&text, &config, type == NULL ? "t2v" : type,
+                            window->experts > 1 ? window->boundary : 0);
     if (code == ERR_OK)
         code = write_text(target, "config.json", &text, c->error);
     buffer_close(&text);
@@ -303,13 +325,30 @@ static enum error_code convert_transformer(const struct conversion *c, const cha
     return code;
 }
 
+/* What `in` says of the component goes along, into the original layout too: the statistics of
+ * latents are nowhere else. The diffusers layout needs one in any case. */
+static enum error_code write_config(const struct conversion *c, const char *name,
+                                    const struct weights *weights, enum names_component component) {
+    char config[64];
+    struct buffer text = {0};
+    (void)snprintf(config, sizeof config, "%s/config.json", name);
+    if (is_there(c, config))
+        return copy_file(c, config, config);
+    if (c->options->layout == CONVERT_ORIGINAL)
+        return ERR_OK;
+    enum error_code code = describe_config(&text, weights, component, NULL, c->error);
+    if (code == ERR_OK)
+        code = write_in(c, name, "config.json", &text);
+    buffer_close(&text);
+    return code;
+}
+
 /* One of the other components, if it is there. */
 static enum error_code convert_component(const struct conversion *c, const char *name,
                                          const char *stem, const char *original) {
-    char target[FILE_PATH_BYTES], config[2][FILE_PATH_BYTES];
+    char target[FILE_PATH_BYTES];
     struct weights *weights = NULL;
     enum names_component component;
-    struct buffer text = {0};
     bool diffusers = c->options->layout == CONVERT_DIFFUSERS;
     if (!component_is_there(c->in, name))
         return ERR_OK;
@@ -324,35 +363,10 @@ static enum error_code convert_component(const struct conversion *c, const char 
     if (code == ERR_OK)
         code = write_weights(target, diffusers ? stem : original, weights, component, c->options,
                              c->error);
-    if (code == ERR_OK && diffusers) {
-        (void)snprintf(config[0], sizeof config[0], "%s/config.json", name);
-        code = file_join(config[1], c->in, config[0], c->error);
-        if (code == ERR_OK && access(config[1], F_OK) == 0) {
-            code = copy_file(c, config[0], config[0]);
-        } else if (code == ERR_OK) {
-            code = describe_config(&text, weights, component, 0, c->error);
-            if (code == ERR_OK)
-                code = write_text(target, "config.json", &text, c->error);
-        }
-    }
-    buffer_close(&text);
+    if (code == ERR_OK)
+        code = write_config(c, name, weights, component);
     weights_close(&weights);
     return code;
-}
-
-static bool is_there(const struct conversion *c, const char *name) {
-    char path[FILE_PATH_BYTES];
-    return file_join(path, c->in, name, NULL) == ERR_OK && access(path, F_OK) == 0;
-}
-
-/* out/folder/name. */
-static enum error_code write_in(const struct conversion *c, const char *folder, const char *name,
-                                struct buffer *text) {
-    char path[FILE_PATH_BYTES];
-    enum error_code code = file_join(path, c->out, folder, c->error);
-    if (code == ERR_OK)
-        code = file_make_folders(path, c->error);
-    return code == ERR_OK ? write_text(path, name, text, c->error) : code;
 }
 
 /* Diffusers reads no picture without it. */
@@ -376,24 +390,32 @@ static enum error_code write_preprocessor(const struct conversion *c) {
     return code;
 }
 
-/* model_index.json and the scheduler's: copied where they are, else written. */
+/* Copied where it is, into the original layout too, whose own code has only one schedule a model.
+ */
+static enum error_code write_scheduler(const struct conversion *c) {
+    struct buffer text = {0};
+    if (is_there(c, "scheduler/scheduler_config.json"))
+        return copy_folder(c, "scheduler", "scheduler");
+    if (c->options->layout == CONVERT_ORIGINAL)
+        return ERR_OK;
+    put_scheduler(&text, &c->config.scheduler);
+    enum error_code code = write_in(c, "scheduler", "scheduler_config.json", &text);
+    buffer_close(&text);
+    return code;
+}
+
+/* model_index.json and what goes with it: copied where they are, else written. */
 static enum error_code write_pipeline(const struct conversion *c) {
-    struct buffer index = {0}, scheduler = {0};
+    struct buffer index = {0};
     if (is_there(c, "model_index.json")) {
         enum error_code code = copy_file(c, "model_index.json", "model_index.json");
-        if (code == ERR_OK)
-            code = copy_folder(c, "image_processor", "image_processor");
-        return code == ERR_OK ? copy_folder(c, "scheduler", "scheduler") : code;
+        return code == ERR_OK ? copy_folder(c, "image_processor", "image_processor") : code;
     }
     put_model_index(&index, &c->config);
-    put_scheduler(&scheduler, &c->config.scheduler);
     enum error_code code = write_text(c->out, "model_index.json", &index, c->error);
-    if (code == ERR_OK)
-        code = write_in(c, "scheduler", "scheduler_config.json", &scheduler);
     if (code == ERR_OK && c->config.image_encoder)
         code = write_preprocessor(c);
     buffer_close(&index);
-    buffer_close(&scheduler);
     return code;
 }
 
@@ -430,6 +452,8 @@ static enum error_code convert_all(const struct conversion *c) {
     if (code == ERR_OK)
         code =
             copy_folder(c, component_tokenizer(c->in), original ? "google/umt5-xxl" : "tokenizer");
+    if (code == ERR_OK)
+        code = write_scheduler(c);
     return code == ERR_OK && !original ? write_pipeline(c) : code;
 }
 

@@ -31,8 +31,11 @@ struct convert_options {
 };
 
 /* A model's folder, in any layout, to a new folder `out`: weights with their configuration,
- * tokenizer and scheduler. Errors: those of opening it; ERR_USAGE (out is there), ERR_UNSUPPORTED
- * (a type in blocks without `typed`; what the layout has no place for), ERR_IO, ERR_FULL. */
+ * tokenizer and scheduler. What the original layout has no place for goes along as the diffusers
+ * layout keeps it (scheduler/, config.json of text encoder, image encoder and VAE, a boundary_ratio
+ * in the experts' config.json): this runtime reads it there, the reference does not. Errors: those
+ * of opening it; ERR_USAGE (out is there), ERR_UNSUPPORTED (a type in blocks without `typed`; what
+ * the layout has no place for), ERR_IO, ERR_FULL. */
 MUST_CHECK enum error_code convert_folder(const char *out, const char *in,
                                           const struct convert_options *options,
                                           struct error *error);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "worker/model/config.h"
 
 #define HEAD_DIM      128 /* of every published transformer */
 #define CLIP_HEAD_DIM 80
@@ -109,10 +110,11 @@ static void put_umt5(struct shapes *s) {
     json_put_double(w, "layer_norm_epsilon", 1e-6);
 }
 
-static void put_transformer(struct shapes *s, int head_dim) {
+static void put_transformer(struct shapes *s, const struct transformer_config *known) {
     static const int patch[] = {1, 2, 2};
     struct json_writer *w = &s->writer;
     int64_t width = dim_of(s, "patch_embedding.weight", 0);
+    int head_dim = known == NULL ? HEAD_DIM : known->head_dim;
     const struct tensor *image =
         find(s->weights, s->component, "condition_embedder.image_embedder.norm1.weight");
     const struct tensor *position =
@@ -129,7 +131,7 @@ static void put_transformer(struct shapes *s, int head_dim) {
     json_put_int(w, "num_layers", count_layers(s, "blocks.", ".scale_shift_table"));
     json_put_bool(w, "cross_attn_norm", true);
     json_put_text(w, "qk_norm", "rms_norm_across_heads");
-    json_put_double(w, "eps", 1e-6);
+    json_put_float(w, "eps", known == NULL ? 1e-6F : known->eps);
     json_put_int(w, "rope_max_seq_len", 1024);
     if (image != NULL && image->rank == 1) {
         json_put_int(w, "image_dim", image->dim[0]);
@@ -237,6 +239,11 @@ const char *describe_transformer(const struct weights *weights) {
     return two ? "flf2v" : "i2v";
 }
 
+bool describe_has_image_branch(const struct weights *weights) {
+    return find(weights, NAMES_TRANSFORMER, "condition_embedder.image_embedder.norm1.weight") !=
+           NULL;
+}
+
 const char *describe_published(const struct weights *weights) {
     static const struct {
         enum names_component component;
@@ -278,14 +285,15 @@ const char *describe_published(const struct weights *weights) {
 }
 
 enum error_code describe_config(struct buffer *out, const struct weights *weights,
-                                enum names_component component, int head_dim, struct error *error) {
+                                enum names_component component,
+                                const struct transformer_config *known, struct error *error) {
     struct shapes s = {
         .weights = weights, .component = component, .writer = {.buffer = out}, .error = error};
     json_begin_object(&s.writer, NULL);
     if (component == NAMES_UMT5)
         put_umt5(&s);
     else if (component == NAMES_TRANSFORMER)
-        put_transformer(&s, head_dim > 0 ? head_dim : HEAD_DIM);
+        put_transformer(&s, known);
     else if (component == NAMES_CLIP)
         put_clip(&s);
     else

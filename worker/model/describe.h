@@ -17,14 +17,20 @@ bool describe_component(enum names_component *out, const struct weights *weights
  * "flf2v", "ti2v"; NULL when its channels are of none. */
 const char *describe_transformer(const struct weights *weights);
 
+/* Whether a transformer reads a picture through CLIP. */
+bool describe_has_image_branch(const struct weights *weights);
+
 /* "Wan2.1-T2V-1.3B", "umT5-XXL": which published model the sizes are of; NULL when of none. */
 const char *describe_published(const struct weights *weights);
 
-/* config.json's text. head_dim: of a transformer's heads; 0: the published one's. Errors:
- * ERR_UNSUPPORTED (a tensor that the component has is missing, or a size is none that was
- * published), ERR_MEMORY. */
+struct transformer_config;
+
+/* config.json's text. `known` says of a transformer what shapes do not: its heads and epsilon;
+ * NULL: the published ones'. Errors: ERR_UNSUPPORTED (a tensor that the component has is missing,
+ * or a size is none that was published), ERR_MEMORY. */
 MUST_CHECK enum error_code describe_config(struct buffer *out, const struct weights *weights,
-                                           enum names_component component, int head_dim,
+                                           enum names_component component,
+                                           const struct transformer_config *known,
                                            struct error *error);
 
 #endif

@@ -46,7 +46,7 @@ void fields_open_config(struct fields *fields, const char *folder, const struct 
         return;
     struct buffer text = {0};
     (void)snprintf(fields->path, sizeof fields->path, "%s", weights_path(weights));
-    fields->code = describe_config(&text, weights, component, 0, error);
+    fields->code = describe_config(&text, weights, component, NULL, error);
     if (fields->code == ERR_OK) {
         char *kept = arena_strdup(&fields->arena, text.data, text.length);
         if (kept == NULL)
@@ -149,22 +149,45 @@ void fields_floats(struct fields *fields, const char *key, float *out, int *coun
                       fields->path, key, max);
 }
 
+/* As fields_get, but null, which is a value of its own here, is there. */
+static const struct json *get_given(const struct fields *fields, const char *key) {
+    return fields->code == ERR_OK ? json_get(fields->root, key) : NULL;
+}
+
 /* A setting that only has one value here: refuse others by name. */
 void fields_must_be_text(struct fields *fields, const char *key, const char *only) {
-    const struct json *value = fields_get(fields, key);
-    if (value != NULL && (value->type != JSON_STRING || strcmp(value->string, only) != 0))
-        fields->code =
-            error_set(fields->error, ERR_UNSUPPORTED, "%s: '%s' is %s%s%s; only '%s' is supported",
-                      fields->path, key, value->type == JSON_STRING ? "'" : "not a text",
-                      value->type == JSON_STRING ? value->string : "",
-                      value->type == JSON_STRING ? "'" : "", only);
+    const struct json *value = get_given(fields, key);
+    if (value == NULL || (value->type == JSON_STRING && strcmp(value->string, only) == 0))
+        return;
+    bool text = value->type == JSON_STRING;
+    fields->code =
+        error_set(fields->error, ERR_UNSUPPORTED, "%s: '%s' is %s%s%s; only '%s' is supported",
+                  fields->path, key, text ? "'" : "",
+                  text                       ? value->string
+                  : value->type == JSON_NULL ? "null"
+                                             : "not a text",
+                  text ? "'" : "", only);
 }
 
 void fields_must_be_bool(struct fields *fields, const char *key, bool only) {
-    const struct json *value = fields_get(fields, key);
+    const struct json *value = get_given(fields, key);
     if (value != NULL && (value->type != JSON_BOOL || value->boolean != only))
         fields->code = error_set(fields->error, ERR_UNSUPPORTED,
-                                 "%s: '%s' must be %s; other models are not "
-                                 "supported",
-                                 fields->path, key, only ? "true" : "false");
+                                 "%s: '%s' must be %s; nothing else is supported", fields->path,
+                                 key, only ? "true" : "false");
+}
+
+void fields_must_be_empty(struct fields *fields, const char *key) {
+    const struct json *value = fields_get(fields, key);
+    if (value != NULL && (value->type != JSON_ARRAY || value->length > 0))
+        fields->code = error_set(fields->error, ERR_UNSUPPORTED,
+                                 "%s: '%s' must be null or left out; nothing else is supported",
+                                 fields->path, key);
+}
+
+void fields_must_be_given(struct fields *fields, const char *key, const char *fallback) {
+    if (fields->code == ERR_OK && get_given(fields, key) == NULL)
+        fields->code = error_set(fields->error, ERR_UNSUPPORTED,
+                                 "%s: '%s' is missing, which means %s; that is not supported",
+                                 fields->path, key, fallback);
 }

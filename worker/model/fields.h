@@ -43,8 +43,12 @@ void fields_ints(struct fields *fields, const char *key, int *out, int *count, i
                  int high);
 void fields_floats(struct fields *fields, const char *key, float *out, int *count, int max);
 
-/* Settings that have only one value here: others are refused by name. */
+/* Settings that have only one value here: others, null too, are refused by name. */
 void fields_must_be_text(struct fields *fields, const char *key, const char *only);
 void fields_must_be_bool(struct fields *fields, const char *key, bool only);
+/* Absent, null or an empty list. */
+void fields_must_be_empty(struct fields *fields, const char *key);
+/* Where the class's own fallback is none that is implemented. */
+void fields_must_be_given(struct fields *fields, const char *key, const char *fallback);
 
 #endif

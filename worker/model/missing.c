@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "worker/model/components.h"
 #include "worker/model/config.h"
+#include "worker/model/describe.h"
 
 #define INDEX_BYTES_MAX ((size_t)64 << 20)
 #define INDEX_ARENA     ((size_t)1 << 30) /* address space for what is parsed of it */
@@ -90,8 +91,7 @@ static bool has_image_branch(const char *folder, const char *component) {
     struct error ignored;
     if (component_open(&weights, folder, component, &ignored) != ERR_OK)
         return false;
-    bool has = weights_find(weights, "img_emb.proj.0.weight") != NULL ||
-               weights_find(weights, "condition_embedder.image_embedder.norm1.weight") != NULL;
+    bool has = describe_has_image_branch(weights);
     weights_close(&weights);
     return has;
 }

@@ -48,9 +48,12 @@ void model_fill_info(struct model_info *out, const struct parts *parts) {
         .steps = scheduler->steps,
         .guidance = scheduler->guidance,
         .shift = scheduler->shift,
+        .shift_small = scheduler->shift_small,
         .guidance_low = scheduler->guidance_low,
     };
     out->size_multiple = 2 * out->space_stride; /* patches of 2 */
+    if (out->size_min < out->size_multiple)
+        out->size_min = out->size_multiple;
     (void)snprintf(out->family, sizeof out->family, "%s", config->family);
     memcpy(out->overlaps, config->overlaps, sizeof out->overlaps);
     if (out->window_end == WINDOW_END_MUST) /* between two pictures there is no overlap */

@@ -40,6 +40,8 @@ enum window_rule {
 /* Whether a window can be made to end in a given frame. */
 enum window_end { WINDOW_END_NONE, WINDOW_END_MAY, WINDOW_END_MUST };
 
+#define MODEL_SMALL (832 * 480) /* pixels: where Wan2.1's image-to-video takes another shift */
+
 struct model_info {
     char family[32];  /* "pocket", "wan2.1", "wan2.2" */
     struct hash hash; /* of every weight and configuration file that is used */
@@ -61,6 +63,7 @@ struct model_info {
     enum sampler sampler;           /* defaults of its scheduler */
     int steps;
     float guidance, shift;
+    float shift_small;  /* at sizes of at most MODEL_SMALL pixels; 0: as at others */
     float guidance_low; /* of the second expert, for low noise */
 };
 

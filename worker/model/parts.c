@@ -146,6 +146,12 @@ static enum error_code check_denoiser(const struct parts *parts, const struct de
         return error_set(error, ERR_SHAPE,
                          "%s: the transformer has latents of %d channels, but the VAE's have %d",
                          folder, config->out_channels, parts->vae_config.latent_channels);
+    if (parts->config.condition == WINDOW_PREFIX && parts->vae_config.latent_channels > 0 &&
+        !parts->vae_config.residual)
+        return error_set(error, ERR_UNSUPPORTED,
+                         "%s: 'expand_timesteps' is for models with Wan2.2's VAE; this one's is "
+                         "Wan2.1's, with latents of %d channels",
+                         folder, parts->vae_config.latent_channels);
     if (config->image_width == 0)
         return ERR_OK;
     if (parts->clip == NULL)

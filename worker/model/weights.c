@@ -30,6 +30,12 @@ enum error_code weights_too_many(struct error *error, const char *path) {
                      WEIGHTS_TENSORS_MAX);
 }
 
+enum error_code weights_both(struct error *error, const char *path, const char *index) {
+    return error_set(error, ERR_USAGE,
+                     "%s is whole, and %s names shards of the same: leave one of them there", path,
+                     index);
+}
+
 enum error_code weights_add(struct weights *weights, const char *name, const struct tensor *tensor,
                             int file, struct error *error) {
     if (name[0] == 0 || strlen(name) > WEIGHTS_NAME_MAX)
@@ -227,7 +233,9 @@ enum error_code weights_open_folder(struct weights **out, const char *folder, co
         code = file_join(index, folder, name, error);
     if (code != ERR_OK)
         return code;
-    bool sharded = access(path, F_OK) != 0 && access(index, F_OK) == 0;
+    bool whole = access(path, F_OK) == 0, sharded = access(index, F_OK) == 0;
+    if (whole && sharded)
+        return weights_both(error, path, index);
     return weights_open(out, sharded ? index : path, error);
 }
 

@@ -37,7 +37,7 @@ struct weights;
  * tensor. */
 MUST_CHECK enum error_code weights_open(struct weights **out, const char *path,
                                         struct error *error);
-/* Open a folder's weights: "<stem>.safetensors" or, if that is not there, its index. */
+/* Open a folder's weights: "<stem>.safetensors" or its index; ERR_USAGE where both are there. */
 MUST_CHECK enum error_code weights_open_folder(struct weights **out, const char *folder,
                                                const char *stem, struct error *error);
 /* The same checks over bytes in memory, which must outlive the result. `name` is for errors. */

@@ -60,6 +60,9 @@ enum error_code weights_bad(struct error *error, const struct weights_file *file
 /* ERR_LIMIT: more than WEIGHTS_TENSORS_MAX. */
 enum error_code weights_too_many(struct error *error, const char *path);
 
+/* ERR_USAGE: a whole file and an index of shards under one name. */
+enum error_code weights_both(struct error *error, const char *path, const char *index);
+
 /* Map `path` as the next file and add its tensors. */
 MUST_CHECK enum error_code weights_add_path(struct weights *weights, const char *path,
                                             struct error *error);

@@ -22,6 +22,14 @@ static void put_file(const char *name, const char *tensor) {
     small_write(&m, scratch_path(path, name));
 }
 
+static void put_index(const char *folder) {
+    static const char text[] = "{\"weight_map\": {}}";
+    char name[FILE_PATH_BYTES], path[FILE_PATH_BYTES];
+    struct error error = {0};
+    (void)snprintf(name, sizeof name, "%s/diffusion_pytorch_model.safetensors.index.json", folder);
+    ok(file_write(scratch_path(path, name), text, sizeof text - 1, false, &error), &error);
+}
+
 static void expect(const char *inner, const char *component, const char *tensor) {
     char path[FILE_PATH_BYTES];
     struct weights *weights;
@@ -58,6 +66,10 @@ static void layouts(void **state) {
         {"g/umt5-xxl-encoder-Q8_0.gguf", "text_encoder"},
         {"g/Wan2.1_VAE.safetensors", "vae"},
         {"g/a_lora.safetensors", "nothing"},
+        {"q/transformer/wan2.1-t2v-Q4_K_M.gguf", "transformer"},
+        {"q/transformer_2/wan2.1-t2v-Q4_K_M.gguf", "transformer_2"},
+        {"q/text_encoder/umt5-Q8_0.gguf", "text_encoder"},
+        {"q/image_encoder/clip.gguf", "image_encoder"},
     };
     char tensor[32], inner[2] = "";
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
@@ -73,6 +85,16 @@ static void layouts(void **state) {
     expect("o", ".", "t8");
     expect("e", "high_noise_model", "t10");
     char path[FILE_PATH_BYTES];
+    static const char *const twice[] = {"transformer", "keyframe"};
+    for (size_t i = 0; i < 2; i++) { /* whole, and in shards */
+        struct weights *weights;
+        struct error error = {0};
+        (void)snprintf(tensor, sizeof tensor, "d/%s", twice[i]);
+        put_index(tensor);
+        assert_int_equal(component_open(&weights, scratch_path(path, "d"), twice[i], &error),
+                         ERR_USAGE);
+        assert_non_null(strstr(error.detail, "diffusion_pytorch_model.safetensors.index.json"));
+    }
     assert_false(component_is_there(scratch_path(path, "g"), "image_encoder"));
     assert_false(component_is_there(scratch_path(path, "g"), "transformer_2"));
     assert_true(component_is_there(scratch_path(path, "e"), "transformer_2"));
@@ -158,7 +180,7 @@ static void expect_config(const char *path, enum names_component component, cons
     ok(component_open_file(&weights, path, &error), &error);
     assert_true(describe_component(&found, weights));
     assert_int_equal(found, component);
-    ok(describe_config(&text, weights, component, 0, &error), &error);
+    ok(describe_config(&text, weights, component, NULL, &error), &error);
     ok(arena_open(&arena, 1 << 20, &error), &error);
     ok(json_parse(&root, &arena, text.data, text.length, &error), &error);
     for (; *keys != NULL; keys++, values++)

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "tests/worker/model/holes.h"
 #include "tests/worker/model/model_test.h"
+#include "tests/worker/model/small_model.h"
 #include "worker/model/missing.h"
 #include "worker/model/names.h"
 #include "worker/model/safetensors.h"
@@ -269,8 +270,11 @@ static void contradictions(void **state) {
     expect(d, keyframe, "\"ffn_dim\": 152", "\"ffn_dim\": 153", ERR_SHAPE, "[152,72]");
     expect(d, keyframe, "\"in_channels\": 16", "\"in_channels\": 20", ERR_SHAPE, "[72,20,1,2,2]");
     expect(d, keyframe, "\"text_dim\": 40", "\"text_dim\": 48", ERR_SHAPE, "text_embedder");
-    expect(d, keyframe, "\"image_dim\": null", "\"image_dim\": 1280", ERR_MISSING,
-           "image_embedder");
+    expect(d, keyframe, "\"image_dim\": null,\n  \"added_kv_proj_dim\": null",
+           "\"image_dim\": 1280, \"added_kv_proj_dim\": 72", ERR_MISSING, "image_embedder");
+    expect(d, keyframe, "\"image_dim\": null", "\"image_dim\": 1280", ERR_FORMAT,
+           "'added_kv_proj_dim' is null");
+    expect(d, keyframe, "\"rms_norm_across_heads\"", "null", ERR_UNSUPPORTED, "'qk_norm' is null");
     expect(d, keyframe, "rms_norm_across_heads", "other", ERR_UNSUPPORTED, "qk_norm");
     expect(d, keyframe, "\"cross_attn_norm\": true", "\"cross_attn_norm\": false", ERR_UNSUPPORTED,
            "cross_attn_norm");
@@ -293,6 +297,117 @@ static void contradictions(void **state) {
     expect(d, "scheduler/scheduler_config.json", "\"num_inference_steps\": 3",
            "\"num_inference_steps\": 2, \"sigmas\": [1, 1.5, 0]", ERR_FORMAT, "fall");
     expect(d, "tokenizer/tokenizer_config.json", "64", "1e400", ERR_FORMAT, NULL);
+}
+
+/* The folder with this scheduler: what it is understood as. */
+static enum error_code with_scheduler(struct model_info *out, const char *folder, const char *text,
+                                      struct error *error) {
+    write_text(folder, "scheduler/scheduler_config.json", text);
+    enum error_code code = model_read_info(out, folder, error);
+    copy_file(RANDOM_WAN, folder, "scheduler/scheduler_config.json");
+    return code;
+}
+
+#define UNIPC                                                                                      \
+    "{\"_class_name\": \"UniPCMultistepScheduler\", \"prediction_type\": \"flow_prediction\", "    \
+    "\"use_flow_sigmas\": true"
+#define EULER "{\"_class_name\": \"FlowMatchEulerDiscreteScheduler\""
+
+/* Keys of a class are read by that class; what is left out is its own default. */
+static void schedulers(void **state) {
+    static const struct {
+        const char *text;
+        enum sampler sampler;
+        float shift;
+    } good[] = {
+        {UNIPC "}", SAMPLER_UNIPC, 1},
+        {UNIPC ", \"flow_shift\": 8, \"shift\": 3}", SAMPLER_UNIPC, 8},
+        {UNIPC ", \"flow_shift\": null, \"shift_terminal\": null, \"disable_corrector\": []}",
+         SAMPLER_UNIPC, 1},
+        {EULER "}", SAMPLER_EULER, 1},
+        {EULER ", \"flow_shift\": 8, \"shift\": 3}", SAMPLER_EULER, 3},
+        {EULER ", \"flow_shift\": 8}", SAMPLER_EULER, 1},
+        {EULER ", \"shift\": 5, \"stochastic_sampling\": true}", SAMPLER_RENOISE, 5},
+        {"{\"_class_name\": \"DPMSolverMultistepScheduler\", \"prediction_type\": "
+         "\"flow_prediction\", \"use_flow_sigmas\": true, \"flow_shift\": 2}",
+         SAMPLER_DPMPP, 2},
+    };
+    static const struct {
+        const char *text, *key;
+    } bad[] = {
+        {UNIPC ", \"use_karras_sigmas\": true}", "'use_karras_sigmas'"},
+        {UNIPC ", \"use_exponential_sigmas\": true}", "'use_exponential_sigmas'"},
+        {UNIPC ", \"use_beta_sigmas\": true}", "'use_beta_sigmas'"},
+        {UNIPC ", \"thresholding\": true}", "'thresholding'"},
+        {UNIPC ", \"use_dynamic_shifting\": true}", "'use_dynamic_shifting'"},
+        {UNIPC ", \"final_sigmas_type\": \"sigma_min\"}", "'sigma_min'"},
+        {UNIPC ", \"shift_terminal\": 0.1}", "'shift_terminal'"},
+        {UNIPC ", \"disable_corrector\": [0]}", "'disable_corrector'"},
+        {UNIPC ", \"lower_order_final\": false}", "'lower_order_final'"},
+        {UNIPC ", \"solver_p\": {}}", "'solver_p'"},
+        {EULER ", \"invert_sigmas\": true}", "'invert_sigmas'"},
+        {EULER ", \"use_karras_sigmas\": true}", "'use_karras_sigmas'"},
+        {"{\"_class_name\": \"UniPCMultistepScheduler\", \"use_flow_sigmas\": true}",
+         "'prediction_type' is missing, which means 'epsilon'"},
+        {"{\"_class_name\": \"UniPCMultistepScheduler\", \"prediction_type\": "
+         "\"flow_prediction\"}",
+         "'use_flow_sigmas' is missing, which means false"},
+    };
+    struct model_info info;
+    struct error error = {0};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        print_message("%s\n", good[i].text);
+        ok(with_scheduler(&info, *state, good[i].text, &error), &error);
+        assert_int_equal(info.sampler, good[i].sampler);
+        assert_true(info.shift == good[i].shift);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        enum error_code code = with_scheduler(&info, *state, bad[i].text, &error);
+        if (code != ERR_UNSUPPORTED || strstr(error.detail, bad[i].key) == NULL)
+            fail_msg("%s gave %s: %s", bad[i].text, error_name(code), error.detail);
+    }
+}
+
+/* A second transformer is not left out silently. */
+static void second_expert(void **state) {
+    static const char index[] = "{\"_class_name\": \"WanPipeline\", \"boundary_ratio\": null}";
+    char here[FILE_PATH_BYTES], path[FILE_PATH_BYTES];
+    struct model_config config;
+    struct error error = {0};
+    ok(file_join(here, *state, "second", &error), &error);
+    ok(file_join(path, here, "transformer_2", &error), &error);
+    ok(file_make_folders(path, &error), &error);
+    write_text(here, "model_index.json", index);
+    assert_int_equal(config_read_model(&config, here, &error), ERR_MISSING); /* no scheduler */
+    write_text(here, "transformer_2/diffusion_pytorch_model.safetensors", "");
+    assert_int_equal(config_read_model(&config, here, &error), ERR_FORMAT);
+    assert_non_null(strstr(error.detail, "'boundary_ratio'"));
+}
+
+/* Whether there is an image branch, the tensors say, not model_type. */
+static void image_branch(void **state) {
+    static const char text[] = "{\"dim\": 128, \"ffn_dim\": 64, \"freq_dim\": 256, \"in_dim\": 36, "
+                               "\"model_type\": \"i2v\", \"num_heads\": 4, \"num_layers\": 2, "
+                               "\"out_dim\": 16, \"text_dim\": 64, \"eps\": 1e-06}";
+    static struct small_model m;
+    char here[FILE_PATH_BYTES], path[FILE_PATH_BYTES];
+    struct model_config config;
+    struct error error = {0};
+    ok(file_join(here, *state, "i2v", &error), &error);
+    ok(file_make_folders(here, &error), &error);
+    ok(file_join(path, here, "diffusion_pytorch_model.safetensors", &error), &error);
+    write_text(here, "config.json", text);
+    ok(config_read_model(&config, here, &error), &error);
+    assert_true(config.image_encoder); /* as published, where there is nothing to ask */
+    assert_true(config.scheduler.shift == 5 && config.scheduler.shift_small == 3);
+    for (int image = 0; image < 2; image++) {
+        small_transformer(&m, 36, image);
+        if (image)
+            small_put(&m, "img_emb.proj.0.weight", DIMS(16));
+        small_write(&m, path);
+        ok(config_read_model(&config, here, &error), &error);
+        assert_int_equal(config.image_encoder, image);
+    }
 }
 
 static void missing_files(void **state) {
@@ -418,10 +533,17 @@ static void fingerprints(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(original_names),  cmocka_unit_test(wan22_vae_names),
-        cmocka_unit_test(original_layout), cmocka_unit_test(contradictions),
-        cmocka_unit_test(missing_files),   cmocka_unit_test(lists_what_is_missing),
-        cmocka_unit_test(pictures),        cmocka_unit_test(fingerprints),
+        cmocka_unit_test(original_names),
+        cmocka_unit_test(wan22_vae_names),
+        cmocka_unit_test(original_layout),
+        cmocka_unit_test(contradictions),
+        cmocka_unit_test(schedulers),
+        cmocka_unit_test(second_expert),
+        cmocka_unit_test(image_branch),
+        cmocka_unit_test(missing_files),
+        cmocka_unit_test(lists_what_is_missing),
+        cmocka_unit_test(pictures),
+        cmocka_unit_test(fingerprints),
     };
     return cmocka_run_group_tests(tests, make_copy, remove_copy);
 }

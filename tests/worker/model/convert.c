@@ -6,10 +6,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/buffer.h"
 #include "base/file.h"
 #include "tests/worker/model/small_model.h"
 #include "tests/worker/model/weights_test.h"
 #include "worker/model/components.h"
+#include "worker/model/config.h"
 #include "worker/model/convert.h"
 #include "worker/model/numbers.h"
 #include "worker/model/safetensors.h"
@@ -221,6 +223,65 @@ static void image_to_video(void **state) {
     ok(model_read_info(&after, back, &error), &error);
     assert_int_equal(before.parameters, middle.parameters);
     assert_int_equal(before.parameters, after.parameters);
+    assert_true(before.shift == 3 && middle.shift == 3 && after.shift == 3);
+    static const char *const vaes[] = {"i/vae", "j/vae"}; /* with statistics of its own */
+    for (int i = 0; i < 2; i++) {
+        struct vae_config vae;
+        ok(config_read_vae(&vae, scratch_path(there, vaes[i]), NULL, &error), &error);
+        assert_true(vae.mean[0] == -0.15F);
+    }
+}
+
+/* `from` in a file becomes `to`. */
+static void replace(const char *name, const char *from, const char *to) {
+    char path[FILE_PATH_BYTES], *text;
+    struct arena arena;
+    struct buffer changed = {0};
+    struct error error = {0};
+    size_t length;
+    ok(arena_open(&arena, 1 << 21, &error), &error);
+    ok(file_read(&text, &length, &arena, scratch_path(path, name), 1 << 20, &error), &error);
+    const char *at = strstr(text, from);
+    if (at == NULL)
+        fail_msg("%s has no %s: %s", name, from, text);
+    buffer_add(&changed, text, (size_t)(at - text));
+    buffer_add_text(&changed, to);
+    buffer_add_text(&changed, at + strlen(from));
+    write_text(name, changed.data);
+    buffer_close(&changed);
+    arena_close(&arena);
+}
+
+/* Another schedule, boundary and epsilon than the published ones, there and back. */
+static void settings_there_and_back(void **state) {
+    static const char schedule[] =
+        "{\"_class_name\": \"FlowMatchEulerDiscreteScheduler\", \"shift\": 8, "
+        "\"stochastic_sampling\": true, \"num_inference_steps\": 4, \"guidance_scale\": 1}";
+    static const char *const folders[] = {"sd", "so", "sb", "sc"};
+    char path[FILE_PATH_BYTES], name[64];
+    struct transformer_config config;
+    struct model_info info;
+    struct error error = {0};
+    convert("sd", "o", (struct convert_options){.layout = CONVERT_DIFFUSERS});
+    write_text("sd/scheduler/scheduler_config.json", schedule);
+    replace("sd/model_index.json", "\"boundary_ratio\":0.875", "\"boundary_ratio\":0.9");
+    replace("sd/transformer/config.json", "\"eps\":1e-06", "\"eps\":1e-05");
+    replace("sd/transformer_2/config.json", "\"eps\":1e-06", "\"eps\":1e-05");
+    convert("so", "sd", (struct convert_options){.layout = CONVERT_ORIGINAL});
+    convert("sb", "so", (struct convert_options){.layout = CONVERT_DIFFUSERS});
+    convert("sc", "sb", (struct convert_options){.layout = CONVERT_DIFFUSERS});
+    for (int i = 0; i < 4; i++) {
+        ok(model_read_info(&info, scratch_path(path, folders[i]), &error), &error);
+        assert_int_equal(info.sampler, SAMPLER_RENOISE);
+        assert_int_equal(info.steps, 4);
+        assert_true(info.guidance == 1 && info.guidance_low == 1 && info.shift == 8);
+        assert_true(info.boundary == 0.9F);
+        (void)snprintf(name, sizeof name, "%s/%s", folders[i],
+                       i == 1 ? "low_noise_model" : "transformer_2");
+        ok(config_read_transformer(&config, scratch_path(path, name), NULL, &error), &error);
+        assert_true(config.eps == 1e-5F);
+    }
+    replace("sb/model_index.json", "\"boundary_ratio\":0.9,", "");
 }
 
 static void types(void **state) {
@@ -437,11 +498,17 @@ static void leaves_what_is_there(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(there_and_back),  cmocka_unit_test(files_there_and_back),
-        cmocka_unit_test(clip_is_stacked), cmocka_unit_test(image_to_video),
-        cmocka_unit_test(types),           cmocka_unit_test(quantised),
-        cmocka_unit_test(other_scales),    cmocka_unit_test(repackaged),
-        cmocka_unit_test(refusals),        cmocka_unit_test(leaves_what_is_there),
+        cmocka_unit_test(there_and_back),
+        cmocka_unit_test(files_there_and_back),
+        cmocka_unit_test(clip_is_stacked),
+        cmocka_unit_test(image_to_video),
+        cmocka_unit_test(settings_there_and_back),
+        cmocka_unit_test(types),
+        cmocka_unit_test(quantised),
+        cmocka_unit_test(other_scales),
+        cmocka_unit_test(repackaged),
+        cmocka_unit_test(refusals),
+        cmocka_unit_test(leaves_what_is_there),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

@@ -209,7 +209,8 @@ void holes_folder(char folder[64], const struct transformer_config *shape) {
     }
     write_text(folder, "model_index.json", "{\"_class_name\": \"WanPipeline\"}");
     write_text(folder, "scheduler/scheduler_config.json",
-               "{\"_class_name\": \"UniPCMultistepScheduler\"}");
+               "{\"_class_name\": \"UniPCMultistepScheduler\", \"flow_shift\": 5.0, "
+               "\"prediction_type\": \"flow_prediction\", \"use_flow_sigmas\": true}");
     (void)snprintf(text, sizeof text,
                    "{\"_class_name\": \"WanTransformer3DModel\", \"num_attention_heads\": %d, "
                    "\"ffn_dim\": %d, \"num_layers\": %d}",

@@ -79,7 +79,22 @@ static void every_model(void **state) {
     }
 }
 
+/* Times by token belong to Wan2.2's VAE. */
+static void prefix_of_another_vae(void **state) {
+    struct published t2v = published_models[0];
+    char folder[] = "/tmp/vidloom-test-XXXXXX";
+    struct model_info info;
+    struct error error = {0};
+    t2v.index = "{\"_class_name\": \"WanPipeline\", \"expand_timesteps\": true}";
+    assert_non_null(mkdtemp(folder));
+    published_make(folder, &t2v);
+    assert_int_equal(model_read_info(&info, folder, &error), ERR_UNSUPPORTED);
+    assert_non_null(strstr(error.detail, "'expand_timesteps'"));
+    ok(file_remove_tree(folder, &error), &error);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_model)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_model),
+                                       cmocka_unit_test(prefix_of_another_vae)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

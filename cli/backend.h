@@ -44,6 +44,16 @@ enum dtype backend_dtype(const struct backend_values *values);
 MUST_CHECK enum error_code backend_log(struct log **out, struct cli *cli, int level,
                                        struct error *error);
 
+/* For verbs that plan: one device. */
+#define DEVICE_PLAN_OPTION(values_type)                                                            \
+    {                                                                                              \
+        .letter = 'd', .name = "device", .value = "DEVICE", .type = OPTION_TEXT,                   \
+        .offset = offsetof(values_type, device), .fallback = "auto",                               \
+        .help =                                                                                    \
+            "The device that is planned for, as 'vidloom run --device' takes it; of several, the " \
+            "first: each kind holds weights in its own way."                                       \
+    }
+
 #define MEMORY_HELP                                                                                \
     "The memory that each worker may take for weights and work, e.g. 6GiB. Weights that do not "   \
     "fit are read from their files ahead of use, again in every pass. Without it: no limit."

@@ -12,8 +12,10 @@
 #define STAGE_EFFICIENCY 0.75
 /* Scaling, encoding and joining a frame: seconds a pixel. */
 #define ENCODE_S_PIXEL 3e-8
-#define RATE_SIZE      512 /* of the product that is timed: M = N = K */
-#define ATTEMPTS_READ  4096
+/* Of the product that is timed: M = N = K. A small one leaves most of a GPU idle. */
+#define RATE_SIZE     512
+#define RATE_SIZE_GPU 4096
+#define ATTEMPTS_READ 4096
 
 /* -- memory and arithmetic -----------------------------------------------------------------------
  */
@@ -30,8 +32,7 @@ struct cost_table {
     } rows[ESTIMATE_COSTS_MAX];
     int count;
     const struct job_source *source;
-    enum dtype dtype;
-    size_t memory;
+    const struct estimate_worker *worker;
 };
 
 static bool same_cost(const struct cost_key *a, const struct cost_key *b) {
@@ -76,8 +77,9 @@ static enum error_code find_cost(struct model_cost *out, struct cost_table *tabl
         job_source_options(&options, loras, paths, table->source, key->model, error);
     if (code != ERR_OK)
         return code;
-    options.dtype = table->dtype;
-    options.memory = table->memory;
+    options.dtype = table->worker->dtype;
+    options.memory = table->worker->memory;
+    options.like = table->worker->ops;
     if (key->stage == STAGE_TEXT || key->stage == STAGE_VAE)
         options.lora_count = 0;
     struct model_size size = {key->width ? key->width : info->width,
@@ -164,16 +166,16 @@ static enum error_code add_video(struct estimate *estimate, struct cost_table *t
 }
 
 enum error_code estimate_job(struct estimate *out, const struct job *job,
-                             const struct job_source *source, enum dtype dtype, size_t memory,
+                             const struct job_source *source, const struct estimate_worker *worker,
                              struct error *error) {
+    const size_t memory = worker->memory;
     struct cost_table *table = calloc(1, sizeof *table);
     enum error_code code = ERR_OK;
     if (!table)
         return error_set(error, ERR_MEMORY, "no memory for the estimate");
     memset(out, 0, sizeof *out);
     table->source = source;
-    table->dtype = dtype;
-    table->memory = memory;
+    table->worker = worker;
     out->videos = job->video_count;
     for (int i = 0; i < job->video_count && code == ERR_OK; i++)
         code = add_video(out, table, job, &job->videos[i], error);
@@ -252,32 +254,31 @@ enum error_code estimate_from_ledger(struct estimate *estimate, const struct job
  */
 
 static enum error_code time_linear(double *out, const struct ops *ops, struct device *device,
-                                   const struct linear *linear, void *in, void *result,
-                                   double seconds, struct error *error) {
+                                   const struct linear *linear, int64_t size, void *in,
+                                   void *result, double seconds, struct error *error) {
     struct linear_epilogue epilogue = {.out_dtype = DTYPE_F32};
-    ops->linear(device, result, in, linear, RATE_SIZE,
-                &epilogue); /* warm: code is made, pages are */
+    ops->linear(device, result, in, linear, size, &epilogue); /* warm: code is made, pages are */
     enum error_code code = ops->status(device, error);
     int64_t start = clock_monotonic_ns(), best = INT64_MAX, now = start;
     while (code == ERR_OK && now - start < (int64_t)(seconds * 1e9)) {
         int64_t before = clock_monotonic_ns();
-        ops->linear(device, result, in, linear, RATE_SIZE, &epilogue);
+        ops->linear(device, result, in, linear, size, &epilogue);
         code = ops->status(device, error);
         now = clock_monotonic_ns();
         best = now - before < best ? now - before : best;
     }
-    *out = 2.0 * RATE_SIZE * RATE_SIZE * RATE_SIZE / ((double)best / 1e9);
+    *out = 2.0 * (double)size * (double)size * (double)size / ((double)best / 1e9);
     return code;
 }
 
 enum error_code estimate_rate(double *out, const struct ops *ops, struct device *device,
                               enum dtype dtype, double seconds, struct error *error) {
-    size_t elements = (size_t)RATE_SIZE * RATE_SIZE;
+    const int64_t size = ops == ops_cpu() ? RATE_SIZE : RATE_SIZE_GPU;
+    const size_t elements = (size_t)(size * size);
     struct arena arena = {0};
     struct linear *linear = NULL;
     float *zeros = calloc(elements, sizeof *zeros);
-    struct tensor weight = {
-        .data = zeros, .dtype = DTYPE_F32, .rank = 2, .dim = {RATE_SIZE, RATE_SIZE}};
+    struct tensor weight = {.data = zeros, .dtype = DTYPE_F32, .rank = 2, .dim = {size, size}};
     const struct tensor *weights[] = {&weight}, *biases[] = {NULL};
     enum error_code code = ERR_OK;
     if (!zeros)
@@ -289,7 +290,7 @@ enum error_code estimate_rate(double *out, const struct ops *ops, struct device 
         void *in = arena_alloc(&arena, elements * sizeof(float));
         void *result = arena_alloc(&arena, elements * sizeof(float));
         ops->zero(device, in, elements * sizeof(float));
-        code = time_linear(out, ops, device, linear, in, result, seconds, error);
+        code = time_linear(out, ops, device, linear, size, in, result, seconds, error);
     }
     if (linear)
         ops->linear_close(device, &linear);
@@ -299,15 +300,16 @@ enum error_code estimate_rate(double *out, const struct ops *ops, struct device 
 }
 
 enum error_code estimate_from_arithmetic(struct estimate *estimate, const struct job *job,
-                                         enum dtype dtype, struct error *error) {
-    const struct ops *ops = ops_cpu();
-    struct device_config config = {0};
+                                         const struct estimate_worker *worker,
+                                         struct error *error) {
+    const struct ops *ops = worker->ops;
+    const struct device_config config = {.index = worker->index};
     struct device *device;
     double flops = 0;
     enum error_code code = ops->device_open(&device, &config, error);
     if (code != ERR_OK)
         return code;
-    code = estimate_rate(&estimate->flops_per_second, ops, device, dtype, 0.03, error);
+    code = estimate_rate(&estimate->flops_per_second, ops, device, worker->dtype, 0.03, error);
     ops->device_close(&device);
     if (code != ERR_OK)
         return code;

@@ -36,20 +36,30 @@ struct estimate {
     size_t weight_bytes, work_bytes;
 };
 
-/* Count tasks and plan memory and arithmetic, computing in `dtype` within `memory` bytes (0: no
- * limit). Errors: plan_count's and model_plan's. */
+/* The worker that is reckoned with. */
+struct estimate_worker {
+    const struct ops *ops; /* of its device: each table holds weights in its own way */
+    int index;             /* of the device */
+    enum dtype dtype;      /* that it computes in */
+    size_t memory;         /* that it may take; 0: no limit */
+};
+
+/* Count tasks and plan memory and arithmetic. The device is not looked at. Errors: plan_count's and
+ * model_plan's. */
 MUST_CHECK enum error_code estimate_job(struct estimate *out, const struct job *job,
-                                        const struct job_source *source, enum dtype dtype,
-                                        size_t memory, struct error *error);
+                                        const struct job_source *source,
+                                        const struct estimate_worker *worker, struct error *error);
 
 /* Set the times from the latest job in the ledger that used the same model and size; leaves the
  * estimate alone when there is none. */
 MUST_CHECK enum error_code estimate_from_ledger(struct estimate *estimate, const struct job *job,
                                                 struct ledger *ledger, struct error *error);
 
-/* Set the times from the arithmetic, at the rate of a matrix product measured here and now. */
+/* Set the times from the arithmetic, at the rate of a matrix product of the worker's device,
+ * measured here and now. */
 MUST_CHECK enum error_code estimate_from_arithmetic(struct estimate *estimate,
-                                                    const struct job *job, enum dtype dtype,
+                                                    const struct job *job,
+                                                    const struct estimate_worker *worker,
                                                     struct error *error);
 
 /* Floating point operations a second of one large matrix product, timed for about `seconds`. */

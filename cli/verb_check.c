@@ -7,6 +7,7 @@
 
 #include "base/json.h"
 #include "base/text.h"
+#include "cli/backend.h"
 #include "cli/cli.h"
 #include "cli/estimate.h"
 #include "cli/job_source.h"
@@ -16,7 +17,7 @@
 #define EXACT_TASKS_MAX 100000
 
 struct check_values {
-    const char *state, *models;
+    const char *state, *models, *device;
     int dtype;
     uint64_t memory;
     bool all, json;
@@ -35,6 +36,7 @@ struct check {
     const struct check_values *values;
     struct job *job;
     struct job_source source;
+    struct backend_devices devices;
     struct estimate estimate;
     unsigned char *published; /* [video_count] */
     int published_count;
@@ -217,8 +219,9 @@ static void put_sums(struct buffer *out, const struct check *check) {
     buffer_printf(out, "\nvideos   %" PRId64 ", %s long together, %" PRId64 " tasks\n",
                   estimate->videos, text_duration(length, estimate->video_seconds),
                   estimate->tasks);
-    buffer_printf(out, "memory   %s for weights and the largest task, for each worker\n",
-                  text_bytes(memory, estimate->weight_bytes + estimate->work_bytes));
+    buffer_printf(out, "memory   %s for weights and the largest task, for each worker on %s\n",
+                  text_bytes(memory, estimate->weight_bytes + estimate->work_bytes),
+                  check->devices.items[0].name);
     buffer_printf(out, "time     about %s on this machine, %.2f times real time (estimate: %s",
                   text_duration(time, estimate->seconds), ratio,
                   estimate->measured ? "as an earlier job took" : "from the arithmetic");
@@ -293,6 +296,7 @@ static void put_json(struct buffer *out, const struct check *check) {
     json_put_text(&writer, "job", check->job->name);
     json_put_double(&writer, "video_seconds", estimate->video_seconds);
     json_put_int(&writer, "tasks", estimate->tasks);
+    json_put_text(&writer, "device", check->devices.items[0].name);
     json_put_int(&writer, "memory_bytes", (int64_t)(estimate->weight_bytes + estimate->work_bytes));
     json_put_double(&writer, "estimate_s", estimate->seconds);
     json_put_bool(&writer, "estimate_measured", estimate->measured);
@@ -313,17 +317,23 @@ static void put_json(struct buffer *out, const struct check *check) {
 static enum error_code look(struct check *check, const char *path, struct cli *cli,
                             struct error *error) {
     char models[FILE_PATH_BYTES];
-    enum dtype dtype = check->values->dtype == 1 ? DTYPE_F32 : DTYPE_BF16;
     models_folder(models, check->values->models);
     enum error_code code = job_source_open(&check->job, &check->source, path, models,
                                            check->values->state, &cli->arena, error);
     if (code != ERR_OK)
         return code;
+    code = backend_find(&check->devices, check->values->device, error);
+    if (code != ERR_OK)
+        return code;
+    const struct estimate_worker worker = {.ops = check->devices.items[0].ops,
+                                           .index = check->devices.items[0].index,
+                                           .dtype =
+                                               check->values->dtype == 1 ? DTYPE_F32 : DTYPE_BF16,
+                                           .memory = check->values->memory};
     check->published = calloc((size_t)check->job->video_count + 1, 1);
     if (!check->published)
         return error_set(error, ERR_MEMORY, "no memory for %d videos", check->job->video_count);
-    code = estimate_job(&check->estimate, check->job, &check->source, dtype, check->values->memory,
-                        error);
+    code = estimate_job(&check->estimate, check->job, &check->source, &worker, error);
     if (code != ERR_OK)
         return code;
     code = read_loras(check, error);
@@ -331,7 +341,7 @@ static enum error_code look(struct check *check, const char *path, struct cli *c
         return code;
     find_published(check);
     if (!check->estimate.measured)
-        code = estimate_from_arithmetic(&check->estimate, check->job, dtype, error);
+        code = estimate_from_arithmetic(&check->estimate, check->job, &worker, error);
     return code;
 }
 
@@ -378,6 +388,7 @@ static const struct option options[] = {
      .offset = offsetof(struct check_values, models),
      .help = "The folder of models. Without it: models in the current folder, else beside the "
              "program."},
+    DEVICE_PLAN_OPTION(struct check_values),
     {.name = "dtype",
      .value = "TYPE",
      .type = OPTION_CHOICE,

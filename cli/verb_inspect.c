@@ -8,6 +8,7 @@
 
 #include "base/json.h"
 #include "base/text.h"
+#include "cli/backend.h"
 #include "cli/cli.h"
 #include "cli/inspect_weights.h"
 #include "cli/job_source.h"
@@ -17,7 +18,7 @@
 #define PROVENANCE_ARENA ((size_t)16 << 20)
 
 struct inspect_values {
-    const char *models;
+    const char *models, *device;
     int dtype;
     bool json;
 };
@@ -37,7 +38,8 @@ static const char *sampler_name(enum sampler sampler) {
 }
 
 static enum error_code plan_stages(struct stage_row rows[4], const struct model_info *info,
-                                   const char *folder, enum dtype dtype, struct error *error) {
+                                   const char *folder, const struct model_options *options,
+                                   struct error *error) {
     static const struct stage_row stages[4] = {{.stage = STAGE_TEXT, .name = "text"},
                                                {.stage = STAGE_KEYFRAME, .name = "keyframe"},
                                                {.stage = STAGE_WINDOW, .name = "window"},
@@ -49,8 +51,8 @@ static enum error_code plan_stages(struct stage_row rows[4], const struct model_
         rows[i].there = (info->stages & (int)rows[i].stage) != 0;
         if (!rows[i].there)
             continue;
-        enum error_code code = model_plan(&rows[i].cost, folder, rows[i].stage, &size,
-                                          &(struct model_options){.dtype = dtype}, error);
+        enum error_code code =
+            model_plan(&rows[i].cost, folder, rows[i].stage, &size, options, error);
         if (code != ERR_OK)
             return error_prefix(error, "%s: ", rows[i].name);
     }
@@ -94,7 +96,7 @@ static void put_sampling(struct buffer *out, const struct model_info *info) {
 }
 
 static void put_model(struct buffer *out, const char *folder, const struct model_info *info,
-                      const struct stage_row rows[4], enum dtype dtype) {
+                      const struct stage_row rows[4], const struct model_options *options) {
     char hex[HASH_HEX_BYTES], weights[32], work[32];
     hash_hex(hex, &info->hash);
     buffer_printf(out, "folder      %s\nfamily      %s\n", folder, info->family);
@@ -121,8 +123,8 @@ static void put_model(struct buffer *out, const char *folder, const struct model
     }
     inspect_put_components(out, folder);
     put_missing(out, folder);
-    buffer_printf(out, "\nMemory as computed in %s at the size it was made for.\n",
-                  dtype == DTYPE_F32 ? "f32" : "bf16");
+    buffer_printf(out, "\nMemory as computed in %s at the size it was made for, device %s.\n",
+                  options->dtype == DTYPE_F32 ? "f32" : "bf16", options->like->name);
 }
 
 static void put_model_json(struct buffer *out, const char *folder, const struct model_info *info,
@@ -196,14 +198,18 @@ static int inspect_model(struct cli *cli, const struct inspect_values *values, c
     struct stage_row rows[4];
     struct buffer text = {0};
     struct error error = {0};
-    enum dtype dtype = values->dtype == 1 ? DTYPE_F32 : DTYPE_BF16;
+    struct backend_devices devices;
+    if (backend_find(&devices, values->device, &error) != ERR_OK)
+        return cli_fail(cli, &error);
+    const struct model_options options = {.dtype = values->dtype == 1 ? DTYPE_F32 : DTYPE_BF16,
+                                          .like = devices.items[0].ops};
     if (model_read_info(&info, folder, &error) != ERR_OK ||
-        plan_stages(rows, &info, folder, dtype, &error) != ERR_OK)
+        plan_stages(rows, &info, folder, &options, &error) != ERR_OK)
         return inspect_part(cli, values, folder, &error);
     if (values->json)
         put_model_json(&text, folder, &info, rows);
     else
-        put_model(&text, folder, &info, rows, dtype);
+        put_model(&text, folder, &info, rows, &options);
     return cli_put(cli, &text);
 }
 
@@ -385,6 +391,7 @@ static const struct option options[] = {
      .offset = offsetof(struct inspect_values, models),
      .help = "The folder of models. Without it: models in the current folder, else beside the "
              "program."},
+    DEVICE_PLAN_OPTION(struct inspect_values),
     {.name = "dtype",
      .value = "TYPE",
      .type = OPTION_CHOICE,

@@ -33,13 +33,16 @@ struct run {
     uint64_t submitted; /* job number */
 };
 
-/* What the limit of memory costs, or that nothing fits in it. */
+/* What the limit of memory costs on the first device, or that nothing fits in it. */
 static enum error_code plan_memory(struct run *run, const struct job *job, struct error *error) {
     const struct backend_values *backend = &run->values->backend;
     struct estimate estimate;
     char all[32], held[32], read[32];
-    enum error_code code =
-        estimate_job(&estimate, job, &run->source, backend_dtype(backend), backend->memory, error);
+    const struct estimate_worker worker = {.ops = run->devices.items[0].ops,
+                                           .index = run->devices.items[0].index,
+                                           .dtype = backend_dtype(backend),
+                                           .memory = backend->memory};
+    enum error_code code = estimate_job(&estimate, job, &run->source, &worker, error);
     for (int i = 0; i < PLAN_KIND_COUNT && code == ERR_OK && !run->values->follow.quiet; i++) {
         const struct model_cost *cost = &estimate.stages[i].cost;
         if (cost->read_bytes > 0)
@@ -58,6 +61,8 @@ static enum error_code check_job(struct run *run, struct error *error) {
     models_folder(run->models, run->values->backend.models);
     enum error_code code = job_source_open(&job, &run->source, run->path, run->models,
                                            run->values->state, &run->cli->arena, error);
+    if (code == ERR_OK)
+        code = backend_find(&run->devices, run->values->backend.device, error);
     if (code == ERR_OK && run->values->backend.memory > 0)
         code = plan_memory(run, job, error);
     job_close(&job);
@@ -68,9 +73,7 @@ static enum error_code start(struct run *run, struct error *error) {
     const struct run_values *values = run->values;
     struct job_resolver resolver;
     job_source_resolver(&resolver, &run->source);
-    enum error_code code = backend_find(&run->devices, values->backend.device, error);
-    if (code == ERR_OK)
-        code = backend_log(&run->log, run->cli, values->log, error);
+    enum error_code code = backend_log(&run->log, run->cli, values->log, error);
     if (code != ERR_OK)
         return code;
     if (*run->devices.note && !values->follow.quiet)

@@ -47,6 +47,19 @@ of_one_class() {
     done
 }
 ok "every file is of one class" of_one_class
+# Memory is planned as the device holds it.
+planned() {
+    "$vidloom" check --json --device "$1" one.yaml | tr ',' '\n' | grep '"weight_bytes"'
+}
+planned_apart() {
+    [ -n "$(planned cpu)" ] && [ "$(planned cpu)" != "$(planned cuda:0)" ]
+}
+ok "check plans for the device" planned_apart
+ok "check names it" "$vidloom" check --device cuda:1 one.yaml
+says "check names it" 'for each worker on cuda:1'
+ok "inspect plans for it" "$vidloom" inspect --device cuda:0 "$tiny"
+says "inspect plans for it" 'device cuda'
+
 # One of two that fails leaves its work to the other.
 ok "a broken device" "$work/broken/vidloom" run --log info --state state6 four.yaml
 says "is told of" 'on cuda:1 has ended: '

@@ -33,7 +33,21 @@ struct cost_table {
     int count;
     const struct job_source *source;
     const struct estimate_worker *worker;
+    size_t shortage;       /* bytes that the stage which needs the most needs; 0: all fit */
+    struct error too_much; /* what is to be said of it */
 };
+
+/* All stages are looked at before the largest shortage is told: less would only bring up the next.
+ */
+static void note_shortage(struct cost_table *table, const struct cost_key *key,
+                          const struct model_cost *cost, struct error *error) {
+    size_t needed = cost->weight_bytes_least + cost->work_bytes;
+    if (needed <= table->shortage)
+        return;
+    table->shortage = needed;
+    (void)error_prefix(error, "model %.128s: ", key->model->spec);
+    table->too_much = *error;
+}
 
 static bool same_cost(const struct cost_key *a, const struct cost_key *b) {
     return a->stage == b->stage && a->width == b->width && a->height == b->height &&
@@ -85,6 +99,10 @@ static enum error_code find_cost(struct model_cost *out, struct cost_table *tabl
     struct model_size size = {key->width ? key->width : info->width,
                               key->height ? key->height : info->height, key->frames};
     code = model_plan(out, folder, key->stage, &size, &options, error);
+    if (code == ERR_MEMORY && out->weight_bytes_least > 0) {
+        note_shortage(table, key, out, error);
+        code = ERR_OK;
+    }
     if (code != ERR_OK)
         return error_prefix(error, "model %.128s: ", spec);
     table->rows[table->count].key = *key;
@@ -186,6 +204,10 @@ enum error_code estimate_job(struct estimate *out, const struct job *job,
     }
     if (memory > 0 && out->weight_bytes + out->work_bytes > memory)
         out->weight_bytes = memory > out->work_bytes ? memory - out->work_bytes : 0;
+    if (code == ERR_OK && table->shortage > 0) {
+        *error = table->too_much;
+        code = ERR_MEMORY;
+    }
     free(table);
     return code;
 }

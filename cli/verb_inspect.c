@@ -13,6 +13,7 @@
 #include "cli/inspect_weights.h"
 #include "cli/job_source.h"
 #include "worker/media/media.h"
+#include "worker/model/config.h"
 #include "worker/model/missing.h"
 
 #define PROVENANCE_ARENA ((size_t)16 << 20)
@@ -59,26 +60,35 @@ static enum error_code plan_stages(struct stage_row rows[4], const struct model_
     return ERR_OK;
 }
 
-/* A list of what is not there, under a heading; nothing when all is. */
+/* A list under a heading; nothing when it is empty. */
+static void put_lines(struct buffer *out, const char *heading, const struct buffer *list) {
+    if (list->length > 0)
+        buffer_printf(out, "\n%s\n", heading);
+    for (char *line = list->data, *end; line && (end = strchr(line, '\n')); line = end + 1)
+        buffer_printf(out, "  %.*s\n", (int)(end - line), line);
+    out->failed = out->failed || list->failed;
+}
+
+static void put_lines_json(struct json_writer *writer, const char *key, struct buffer *list) {
+    json_begin_array(writer, key);
+    for (char *line = list->data, *end; line && (end = strchr(line, '\n')); line = end + 1) {
+        *end = '\0';
+        json_put_text(writer, NULL, line);
+    }
+    json_end_array(writer);
+}
+
 static void put_missing(struct buffer *out, const char *folder) {
     struct buffer list = {0};
-    if (missing_list(&list, folder) > 0)
-        buffer_printf(out, "\nNot in this folder, but in one of its kind:\n");
-    for (char *line = list.data, *end; line && (end = strchr(line, '\n')); line = end + 1)
-        buffer_printf(out, "  %.*s\n", (int)(end - line), line);
-    out->failed = out->failed || list.failed;
+    (void)missing_list(&list, folder);
+    put_lines(out, "Not in this folder, but in one of its kind:", &list);
     buffer_close(&list);
 }
 
 static void put_missing_json(struct json_writer *writer, const char *folder) {
     struct buffer list = {0};
     (void)missing_list(&list, folder);
-    json_begin_array(writer, "missing");
-    for (char *line = list.data, *end; line && (end = strchr(line, '\n')); line = end + 1) {
-        *end = '\0';
-        json_put_text(writer, NULL, line);
-    }
-    json_end_array(writer);
+    put_lines_json(writer, "missing", &list);
     buffer_close(&list);
 }
 
@@ -173,20 +183,50 @@ static void put_model_json(struct buffer *out, const char *folder, const struct 
     buffer_add_text(out, "\n");
 }
 
-/* It cannot be opened: say why, and what else is not there. */
+/* What each stage fails at, a line each, by itself: the first is told in any case, and what is of
+ * several stages only once. */
+static void list_problems(struct buffer *out, const char *folder, const struct error *first) {
+    static const enum model_stage stages[] = {STAGE_TEXT, STAGE_KEYFRAME, STAGE_WINDOW, STAGE_VAE};
+    struct model_config config;
+    struct error error = {0};
+    char told[4][ERROR_DETAIL_BYTES] = {""};
+    if (config_read_model(&config, folder, &error) != ERR_OK)
+        return;
+    for (int i = 0; i < 4; i++) {
+        struct model_cost cost;
+        const struct model_size size = {config.width, config.height,
+                                        stages[i] == STAGE_KEYFRAME ? 1 : config.window_frames};
+        const struct model_options options = {.dtype = DTYPE_BF16};
+        enum error_code code = model_plan(&cost, folder, stages[i], &size, &options, &error);
+        bool again = code == ERR_OK || code == ERR_MISSING || strstr(first->detail, error.detail);
+        for (int k = 0; k < i; k++)
+            again = again || strcmp(told[k], error.detail) == 0;
+        if (again)
+            continue;
+        (void)snprintf(told[i], sizeof told[i], "%s", error.detail);
+        buffer_add_text(out, error.detail);
+        buffer_add_text(out, "\n");
+    }
+}
+
+/* It cannot be opened: say why, what else is wrong and what else is not there. */
 static int inspect_part(struct cli *cli, const struct inspect_values *values, const char *folder,
                         const struct error *error) {
-    struct buffer text = {0};
+    struct buffer text = {0}, problems = {0};
     struct json_writer writer = {.buffer = &text};
-    if (error->code == ERR_MISSING && values->json) {
+    list_problems(&problems, folder, error);
+    if (values->json) {
         json_begin_object(&writer, NULL);
         json_put_text(&writer, "folder", folder);
+        put_lines_json(&writer, "wrong", &problems);
         put_missing_json(&writer, folder);
         json_end_object(&writer);
         buffer_add_text(&text, "\n");
-    } else if (error->code == ERR_MISSING) {
+    } else {
+        put_lines(&text, "Wrong, too:", &problems);
         put_missing(&text, folder);
     }
+    buffer_close(&problems);
     if (text.length > 0)
         (void)cli_put(cli, &text);
     buffer_close(&text);

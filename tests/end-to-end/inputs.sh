@@ -114,6 +114,10 @@ damaged
 truncate -s 1000 "$weights"
 expect 2 "damaged/window" "$vidloom" check job.yaml
 expect 2 "damaged/window" "$vidloom" inspect ./damaged
+sed -i 's/"d_ff": *[0-9]*/"d_ff": 7/' damaged/text_encoder/config.json
+expect 2 "damaged/" "$vidloom" inspect ./damaged
+ok "and what else is wrong" sh -c "cat expect.out expect.err | grep -q damaged/text_encoder &&
+    cat expect.out expect.err | grep -q damaged/window"
 damaged
 truncate -s -1 "$weights"
 expect 2 "damaged/window" "$vidloom" check job.yaml

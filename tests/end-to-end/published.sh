@@ -96,6 +96,11 @@ job little 'model: ./ti2v' 'weights: int8' "$lora" "$levels"
 ok "little memory" "$vidloom" run --quiet --state little.state --memory 14MiB little.yaml
 ok "the same with little memory" equal all little
 expect 1 "are allowed" "$vidloom" run --quiet --state none.state --memory 300KiB little.yaml
+# The largest shortage of all stages, weights and work apart: what it says is enough.
+expect 1 "at least" "$vidloom" check --memory 1 little.yaml
+enough=$(sed -n 's/.* take \([0-9]*\)[0-9.]* \([KM]iB\) at least.*/\1.99\2/p' expect.err)
+ok "the largest shortage" sh -c "grep -q 'of weights' expect.err && grep -q 'of work' expect.err"
+ok "as much is enough" "$vidloom" check --memory "$enough" little.yaml
 
 # -- what does not fit is told before anything runs
 job bad 'model: ./ti2v' 'lora:' '  - {file: ./style.safetensors}' '  - {file: ./other.safetensors}'
@@ -149,12 +154,12 @@ videos: [{name: a, prompt: a car, image: $first, frames: 13, seed: 1, steps: 4}]
 YAML
 ok "a LoRA of one expert" run half
 ok "makes a difference" differ half open
-says() {
+goes_to() {
     "$vidloom" check "$1.yaml" | grep -q "^window *0.05  $2 .*high_noise"
 }
-ok "check says which expert" says half high
+ok "check says which expert" goes_to half high
 sed 's/half/said/; s/strength/expert: low, strength/' half.yaml >said.yaml
-ok "and the one that the job names" says said low
+ok "and the one that the job names" goes_to said low
 ok "it runs" run said
 ok "is another one" differ said half
 

@@ -64,6 +64,27 @@ size_t measured_second_expert(const struct measured *measured) {
     return parts->denoisers[0].second_bytes + parts->denoisers[1].second_bytes;
 }
 
+static enum error_code too_little(const struct measured *measured,
+                                  const struct model_options *options, size_t weights, size_t work,
+                                  struct error *error) {
+    char least[32], held[32], worked[32], allowed[32];
+    bool second = measured_second_expert(measured) > 0;
+    (void)text_bytes(held, weights);
+    (void)text_bytes(allowed, options->memory);
+    if (work == 0)
+        return error_set(error, ERR_MEMORY,
+                         "the weights of %s in %s take %s at least%s; %s are allowed",
+                         measured->parts.config.family, dtype_name(options->dtype), held,
+                         second ? " with one expert at a time" : "", allowed);
+    return error_set(
+        error, ERR_MEMORY,
+        "the tasks of %s in %s take %s at least, %s of weights%s and %s of work; %s are "
+        "allowed",
+        measured->parts.config.family, dtype_name(options->dtype),
+        text_bytes(least, weights + work), held, second ? " with one expert at a time" : "",
+        text_bytes(worked, work), allowed);
+}
+
 /* Nothing is read before it is known how it will be held. */
 enum error_code measured_hold(struct holding *out, const struct measured *measured,
                               const struct model_options *options, size_t work,
@@ -80,14 +101,8 @@ enum error_code measured_hold(struct holding *out, const struct measured *measur
         *out = (struct holding){.alone = true, .bytes_reread = 2 * second};
         fixed -= second;
     }
-    char needed[32], allowed[32];
     if (fixed + streamed + work > memory)
-        return error_set(error, ERR_MEMORY,
-                         "the weights of %s in %s take %s at least%s%s; %s are allowed",
-                         measured->parts.config.family, dtype_name(options->dtype),
-                         text_bytes(needed, fixed + streamed + work),
-                         second > 0 ? " with one expert at a time" : "",
-                         work > 0 ? " and the work of the task" : "", text_bytes(allowed, memory));
+        return too_little(measured, options, fixed + streamed, work, error);
     out->streaming = fixed + streams + work > memory;
     if (out->streaming)
         out->bytes_pass = streamer_pass_bytes(measured->runtime.streamer, memory - fixed - work);

@@ -13,6 +13,7 @@
 #include "base/text.h"
 #include "base/yaml.h"
 #include "worker/media/media.h"
+#include "worker/model/lora.h"
 #include "worker/stage.h"
 
 #define MODELS_LISTED   32
@@ -339,7 +340,8 @@ static enum error_code find_lora(void *user, struct job_file *out, struct arena 
     out->path = arena_strdup(arena, path, strlen(path));
     if (!out->path)
         return error_set(error, ERR_MEMORY, "no memory for the name of %.512s", path);
-    return hash_of_file(&out->hash, path, error);
+    code = lora_check_finite(path, error);
+    return code == ERR_OK ? hash_of_file(&out->hash, path, error) : code;
 }
 
 static enum error_code find_output(void *user, char out[FILE_PATH_BYTES],

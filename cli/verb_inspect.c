@@ -105,6 +105,14 @@ static void put_sampling(struct buffer *out, const struct model_info *info) {
     buffer_add_text(out, "\n\n");
 }
 
+/* The least and the most pixels a side that are a multiple of what they must be. */
+static int least_side(const struct model_info *info) {
+    return (info->size_min + info->size_multiple - 1) / info->size_multiple * info->size_multiple;
+}
+static int most_side(const struct model_info *info) {
+    return info->size_max / info->size_multiple * info->size_multiple;
+}
+
 static void put_model(struct buffer *out, const char *folder, const struct model_info *info,
                       const struct stage_row rows[4], const struct model_options *options) {
     char hex[HASH_HEX_BYTES], weights[32], work[32];
@@ -112,12 +120,13 @@ static void put_model(struct buffer *out, const char *folder, const struct model
     buffer_printf(out, "folder      %s\nfamily      %s\n", folder, info->family);
     buffer_printf(out, "parameters  %.2f million\n", (double)info->parameters / 1e6);
     buffer_printf(out, "hash        %s\n", hex);
-    buffer_printf(out, "made for    %dx%d, %d fps, windows of %d frames, continuing from",
-                  info->width, info->height, info->fps, info->window_frames);
-    for (int i = 0; i < info->overlap_count; i++)
+    buffer_printf(out, "made for    %dx%d, %d fps, windows of %d frames, %s", info->width,
+                  info->height, info->fps, info->window_frames,
+                  info->window_rules != 0 ? "continuing from" : "from text alone");
+    for (int i = 0; info->window_rules != 0 && i < info->overlap_count; i++)
         buffer_printf(out, "%s %d", i ? " or" : "", info->overlaps[i]);
     buffer_printf(out, "\nsizes       multiples of %d, %d to %d pixels a side\n",
-                  info->size_multiple, info->size_min, info->size_max);
+                  info->size_multiple, least_side(info), most_side(info));
     buffer_printf(out, "text        at most %d tokens of width %d\n", info->text_length,
                   info->text_width);
     put_sampling(out, info);
@@ -152,8 +161,8 @@ static void put_model_json(struct buffer *out, const char *folder, const struct 
     json_put_int(&writer, "fps", info->fps);
     json_put_int(&writer, "window_frames", info->window_frames);
     json_put_int(&writer, "size_multiple", info->size_multiple);
-    json_put_int(&writer, "size_min", info->size_min);
-    json_put_int(&writer, "size_max", info->size_max);
+    json_put_int(&writer, "size_min", least_side(info));
+    json_put_int(&writer, "size_max", most_side(info));
     json_put_text(&writer, "sampler", sampler_name(info->sampler));
     json_put_int(&writer, "steps", info->steps);
     json_put_float(&writer, "guidance", info->guidance);

@@ -2,6 +2,7 @@
 #include "coordinator/job_reader.h"
 
 #include <math.h>
+#include <stdio.h>
 
 #include "coordinator/plan.h"
 
@@ -88,7 +89,8 @@ static enum error_code check_end(struct reader *reader, const struct job_video *
     const struct model_facts *facts = &model->facts;
     int64_t windows = plan_windows(video->frames, facts->window_frames, video->overlap);
     int64_t last = plan_last_window(video->frames, facts->window_frames, video->overlap);
-    int64_t over = (last - 1) % facts->window_step, least = video->overlap + 1;
+    int given = windows > 1 ? video->overlap : 1; /* that the last window goes on from */
+    int64_t over = (last - 1) % facts->window_step, least = given + 1;
     if (windows > 1 && facts->end == JOB_END_MUST)
         return job_fail(reader, at, ERR_UNSUPPORTED,
                         "%s: model %s makes a window between two pictures, so a video is one "
@@ -97,14 +99,15 @@ static enum error_code check_end(struct reader *reader, const struct job_video *
     if (!over && last >= least)
         return ERR_OK;
     int64_t below = video->frames - over, above = below + facts->window_step;
+    char can[64];
     if (last - over >= least)
-        return job_fail(reader, at, ERR_SHAPE,
-                        "%s: a video that ends in a given picture can have %lld or %lld frames "
-                        "here, not %lld",
-                        key, (long long)below, (long long)above, (long long)video->frames);
+        snprintf(can, sizeof can, "%lld or %lld", (long long)below, (long long)above);
+    else
+        snprintf(can, sizeof can, "%lld", (long long)above);
     return job_fail(reader, at, ERR_SHAPE,
-                    "%s: a video that ends in a given picture can have %lld frames here, not %lld",
-                    key, (long long)above, (long long)video->frames);
+                    "%s: a video that ends in a given picture can have %s frames, not %lld: its "
+                    "last window starts from %d and has more, %d·n+1 with model %s",
+                    key, can, (long long)video->frames, given, facts->window_step, model->spec);
 }
 
 static enum error_code fill_shots(struct reader *reader, struct job_video *video,

@@ -133,6 +133,21 @@ static enum error_code check_models(struct reader *reader, bool keyframe, bool w
                 : ERR_OK;
 }
 
+/* A LoRA of a stage that no video will have does nothing. */
+static enum error_code check_stage(struct reader *reader, const struct setting *stage) {
+    const struct job_model *model = &reader->job->keyframe;
+    if (stage->integer != OF_KEYFRAME)
+        return ERR_OK;
+    if (reader->job->window.facts.from_text)
+        return job_no_keyframe(reader, stage->at, "lora: stage");
+    if (model->facts.abilities & MODEL_CAN_KEYFRAME)
+        return ERR_OK;
+    return job_fail(reader, stage->at, ERR_UNSUPPORTED,
+                    "lora: stage: model %s makes no keyframes, so the LoRA would do nothing; say "
+                    "stage: window, or leave the key out",
+                    model->spec);
+}
+
 static enum error_code read_lora(struct reader *reader, const struct yaml *node) {
     struct job *job = reader->job;
     struct setting spec = {0}, strength = {.number = 1}, stage = {.integer = OF_BOTH};
@@ -151,6 +166,8 @@ static enum error_code read_lora(struct reader *reader, const struct yaml *node)
                                LIMIT_LORA_STRENGTH, "a strength");
     if (!code && given_stage)
         code = job_read_word(reader, &stage, given_stage, JOB_VALUES_STAGE, "a stage");
+    if (!code)
+        code = check_stage(reader, &stage);
     if (code)
         return code;
     if (!reader->resolver->find_lora)

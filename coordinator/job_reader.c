@@ -38,9 +38,9 @@ struct place job_place_of_key(const struct reader *reader, const struct yaml *no
 const char *job_describe(char out[96], const struct yaml *node) {
     double number;
     if (node->type == YAML_SEQUENCE)
-        return "a list";
+        return node->length ? "a list" : "an empty list";
     if (node->type == YAML_MAPPING)
-        return "a mapping";
+        return node->length ? "a mapping" : "an empty mapping";
     if (!node->length)
         return node->quoted ? "an empty text" : "nothing";
     size_t shown = node->length < 48 ? node->length : 48;

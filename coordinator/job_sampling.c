@@ -1,6 +1,7 @@
 /* How noise is taken away: steps, noise levels, sampler, guidance, for keyframe and windows. */
 #include "coordinator/job_reader.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -53,6 +54,24 @@ static enum error_code read_steps(struct reader *reader, struct steps_setting *o
     return code;
 }
 
+/* Levels are computed with in single precision: there, too, each is below the one before it. The
+ * place of the first that is not; -1: all are. */
+static int level_that_stays(const double *levels, int count) {
+    for (int i = 0; i < count; i++)
+        if ((float)levels[i] < FLT_MIN || (i > 0 && (float)levels[i] >= (float)levels[i - 1]))
+            return i;
+    return -1;
+}
+
+static enum error_code refuse_level(struct reader *reader, struct place at, const char *key,
+                                    double level) {
+    return job_fail(
+        reader, at, ERR_USAGE,
+        "%s: noise level %.12g is 0, or the one before it, in the single precision that is "
+        "computed with",
+        key, level);
+}
+
 /* Numbers that fall from at most `most` to above 0; a last 0 may be written. Levels are parts of
  * `most`. */
 static enum error_code read_levels(struct reader *reader, struct steps_setting *out,
@@ -80,6 +99,8 @@ static enum error_code read_levels(struct reader *reader, struct steps_setting *
         before = value;
         if (!end)
             levels[count++] = value / most;
+        if (level_that_stays(levels, count) >= 0)
+            return refuse_level(reader, job_place(reader, item), node->key, value / most);
     }
     levels[count] = 0;
     *out = (struct steps_setting){
@@ -203,12 +224,39 @@ static double own_shift(const struct model_facts *facts, const struct job_output
     return small ? facts->shift_small : facts->shift;
 }
 
+/* A published list is of a distilled model: it has its sampler, and goes without guidance. */
+static enum error_code check_published(struct reader *reader, const struct steps_setting *steps,
+                                       const struct sampling_settings *settings) {
+    const struct setting *guidance = settings->guidance.set && settings->guidance.number != 1
+                                         ? &settings->guidance
+                                         : &settings->guidance_low;
+    if (settings->sampler.set && settings->sampler.integer != (int64_t)steps->sampler)
+        return job_fail(reader, settings->sampler.at, ERR_USAGE,
+                        "sampler: the published list at %s:%d:%d is for %s, not %s; leave the "
+                        "sampler out, or list the noise levels by sigmas",
+                        steps->at.file, steps->at.line, steps->at.column,
+                        job_sampler_name(steps->sampler),
+                        job_sampler_name((enum job_sampler)settings->sampler.integer));
+    if (guidance->set && guidance->number != 1)
+        return job_fail(reader, guidance->at, ERR_USAGE,
+                        "%s: the published list at %s:%d:%d is for a model without guidance; leave "
+                        "it out there (of keyframe and window each has its own), or list the noise "
+                        "levels by sigmas",
+                        guidance == &settings->guidance ? "guidance" : "guidance_low",
+                        steps->at.file, steps->at.line, steps->at.column);
+    return ERR_OK;
+}
+
 static enum error_code fill(struct reader *reader, struct job_sampling *out,
                             const struct model_facts *facts, const struct job_output *output,
                             const struct sampling_settings *settings, struct shifted *shifted) {
     const struct steps_setting *steps = &settings->steps;
     bool published = steps->set && steps->form == STEPS_PUBLISHED;
     bool own = !published && !settings->guidance.set; /* the model's guidance */
+    enum error_code code =
+        published && !facts->unknown ? check_published(reader, steps, settings) : ERR_OK;
+    if (code)
+        return code;
     *out = (struct job_sampling){
         .sampler = settings->sampler.set ? (enum job_sampler)settings->sampler.integer
                    : published           ? steps->sampler
@@ -229,6 +277,9 @@ static enum error_code fill(struct reader *reader, struct job_sampling *out,
         out->sigmas = shift_levels(reader, shifted, steps, out->shift);
         if (!out->sigmas)
             return job_no_memory(reader);
+        int stays = level_that_stays(out->sigmas, out->steps);
+        if (stays >= 0)
+            return refuse_level(reader, steps->at, "timesteps, shifted", out->sigmas[stays]);
     }
     return ERR_OK;
 }

@@ -116,8 +116,9 @@ static enum error_code find_steps(void *user, struct job_step_list *out, const c
                                   struct error *error) {
     *out =
         (struct job_step_list){.sampler = JOB_SAMPLER_RENOISE, .steps = 2, .sigmas = {1, 0.5, 0}};
-    return strcmp(name, "published") == 0 ? ERR_OK
-                                          : error_set(error, ERR_USAGE, "no list \"%s\"", name);
+    return strcmp(name, "published") == 0 || strcmp(name, "self-forcing") == 0
+               ? ERR_OK
+               : error_set(error, ERR_USAGE, "no list \"%s\"", name);
 }
 
 struct job_resolver fake_resolver(struct fake *fake) {

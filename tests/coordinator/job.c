@@ -125,7 +125,7 @@ static void test_sampling(void **state) {
         "videos:\n"
         "  - {prompt: a, seconds: 1}\n"
         "  - {prompt: a, seconds: 1, steps: published, keyframe: {steps: 6, guidance: 3}}\n"
-        "  - {prompt: a, seconds: 1, window: {steps: published, guidance: 1.5}, guidance: 5}\n"
+        "  - {prompt: a, seconds: 1, window: {steps: published, guidance: 1}, guidance: 5}\n"
         "  - {prompt: a, seconds: 1, sigmas: [1, 0.25], guidance_low: 7}\n"
         "  - {prompt: a, seconds: 1, timesteps: [1000, 500, 0], shift: 5, seeds: 1..2}\n"
         "  - {prompt: a, seconds: 1, window: {guidance: 1}}\n");
@@ -136,7 +136,7 @@ static void test_sampling(void **state) {
     const struct job_sampling expected[][2] = {
         {{euler, 8, 2, 0, 3, NULL, exact}, {unipc, 8, 2, 0, 3, NULL, exact}},
         {{euler, 6, 3, 0, 3, NULL, exact}, {renoise, 2, 1, 0, 3, half, exact}},
-        {{euler, 8, 5, 0, 3, NULL, exact}, {renoise, 2, 1.5, 0, 3, half, exact}},
+        {{euler, 8, 5, 0, 3, NULL, exact}, {renoise, 2, 1, 0, 3, half, exact}},
         {{euler, 2, 2, 0, 3, quarter, exact}, {unipc, 2, 2, 7, 3, quarter, exact}},
         {{euler, 2, 2, 0, 5, shifted, exact}, {unipc, 2, 2, 0, 5, shifted, exact}},
         {{euler, 2, 2, 0, 5, shifted, exact}, {unipc, 2, 2, 0, 5, shifted, exact}},
@@ -158,7 +158,7 @@ static void test_sampling(void **state) {
 static void test_end_image(void **state) {
     struct job *job = fake_job("model: ends\nvideos:\n"
                                "  - {prompt: a, frames: 25, end_image: b.png, image: a.png}\n"
-                               "  - {prompt: a, frames: 9, image: b.png, end_image: b.png}\n");
+                               "  - {prompt: a, frames: 5, image: b.png, end_image: b.png}\n");
     assert_string_equal(job->videos[0].end_name, "b.png");
     assert_ptr_equal(job->videos[0].end, job->videos[1].end);
     assert_ptr_equal(job->videos[1].image, job->videos[1].end);
@@ -358,7 +358,7 @@ static const struct bad bad_files[] = {
      "job.yaml:1:1: the job has no videos; expected a list, or {file: prompts.txt}", ERR_USAGE,
      false},
     {"model: pocket\nvideos: []",
-     "job.yaml:2:9: videos: expected a list of videos, or {file: prompts.txt}, found a list",
+     "job.yaml:2:9: videos: expected a list of videos, or {file: prompts.txt}, found an empty list",
      ERR_USAGE, false},
     {"model: poket\nvideos: [{prompt: a, seconds: 1}]",
      "job.yaml:1:8: model: there is no model poket", ERR_MISSING, true},
@@ -404,6 +404,47 @@ static const struct bad bad_files[] = {
     {"model: t2v\nvideos: [{prompt: a, seconds: 1, end_image: e.png}]",
      "job.yaml:2:45: end_image: model t2v cannot end a window in a given picture", ERR_UNSUPPORTED,
      true},
+    {"model: ends\nvideos: [{prompt: a, frames: 6, image: a.png, end_image: b.png}]",
+     "job.yaml:2:30: frames: a video that ends in a given picture can have 5 or 9 frames, not 6: "
+     "its last window starts from 1 and has more, 4·n+1 with model ends",
+     ERR_SHAPE, true},
+    {HEAD "  - {prompt: a, seconds: 1, sigmas: [1e-300]}",
+     "job.yaml:3:38: sigmas: noise level 1e-300 is 0, or the one before it, in the single "
+     "precision that is computed with",
+     ERR_USAGE, true},
+    {HEAD "  - {prompt: a, seconds: 1, sigmas: [0.5, 0.49999999999]}",
+     "job.yaml:3:43: sigmas: noise level 0.49999999999 is 0, or the one before it, in the single "
+     "precision "
+     "that is computed with",
+     ERR_USAGE, true},
+    {HEAD "  - {prompt: a, seconds: 1, timesteps: [900, 1], shift: 1e-40}",
+     "job.yaml:3:40: timesteps, shifted: noise level 9e-40 is 0, or the one before it, in the "
+     "single precision that is computed with",
+     ERR_USAGE, true},
+    {HEAD "  - {prompt: a, seconds: 1, steps: self-forcing, guidance: 5}",
+     "job.yaml:3:60: guidance: the published list at job.yaml:3:36 is for a model without "
+     "guidance; leave it out there (of keyframe and window each has its own), or list the noise "
+     "levels by sigmas",
+     ERR_USAGE, true},
+    {HEAD "  - {prompt: a, seconds: 1, steps: self-forcing, sampler: unipc}",
+     "job.yaml:3:59: sampler: the published list at job.yaml:3:36 is for renoise, not unipc; leave "
+     "the sampler out, or list the noise levels by sigmas",
+     ERR_USAGE, true},
+    {"model: i2v\nlora: [{file: l.safetensors, stage: keyframe}]\nvideos: [{prompt: a, seconds: "
+     "1}]",
+     "job.yaml:2:37: lora: stage: model i2v makes no keyframes, so the LoRA would do nothing; say "
+     "stage: window, or leave the key out",
+     ERR_UNSUPPORTED, true},
+    {"model: t2v\nlora: [{file: l.safetensors, stage: keyframe}]\nvideos: [{prompt: a, seconds: "
+     "1}]",
+     "job.yaml:2:37: lora: stage: model t2v makes a video from its text alone, without a first "
+     "picture; only an image-to-video model starts from one, as in model: {keyframe: t2v, window: "
+     "AN-IMAGE-TO-VIDEO-MODEL}",
+     ERR_UNSUPPORTED, true},
+    {"model: pocket\nlora: []\nvideos: []",
+     "job.yaml:2:7: lora: expected a list of LoRAs, each {file, strength, stage, expert}, found an "
+     "empty list",
+     ERR_USAGE, false},
     {"job: a/b\nmodel: pocket\nvideos: []",
      "job.yaml:1:6: job: expected a name of 1 to 128 letters a-z, digits, '.', '_' and '-' that "
      "does "
@@ -568,7 +609,8 @@ static const struct bad bad_files[] = {
     {VIDEO "shots: [{seconds: 1, moton: b}]}",
      "job.yaml:3:50: a shot has no key \"moton\"; did you mean \"motion\"?", ERR_USAGE, false},
     {VIDEO "shots: []}",
-     "job.yaml:3:36: shots: expected a list of shots, each {seconds, prompt, motion}, found a list",
+     "job.yaml:3:36: shots: expected a list of shots, each {seconds, prompt, motion}, found an "
+     "empty list",
      ERR_USAGE, false},
     {VIDEO "shots: [{seconds: 0.99}, {seconds: 0.01}]}",
      "job.yaml:3:29: shots: shot 2 lasts less than one frame", ERR_USAGE, true},
@@ -662,7 +704,7 @@ static const struct bad bad_files[] = {
      "job.yaml:3:47: timesteps: give one of steps, sigmas and timesteps", ERR_USAGE, false},
     {VIDEO "sigmas: []}",
      "job.yaml:3:37: sigmas: expected a list of 1 to 64 numbers that fall from at most 1 to above "
-     "0, found a list",
+     "0, found an empty list",
      ERR_USAGE, false},
     {VIDEO "sigmas: 0.5}",
      "job.yaml:3:37: sigmas: expected a list of 1 to 64 numbers that fall from at most 1 to above "
@@ -714,11 +756,12 @@ static const struct bad bad_files[] = {
     {"model: ends\nvideos: [{prompt: a, frames: 17, end_image: missing.png}]",
      "job.yaml:2:45: end_image: missing.png: no such file", ERR_MISSING, true},
     {"model: ends\nvideos: [{prompt: a, frames: 16, end_image: last.png}]",
-     "job.yaml:2:30: frames: a video that ends in a given picture can have 13 or 17 frames here, "
-     "not 16",
+     "job.yaml:2:30: frames: a video that ends in a given picture can have 13 or 17 frames, not "
+     "16: its last window starts from 1 and has more, 4·n+1 with model ends",
      ERR_SHAPE, true},
     {"model: ends\nvideos: [{prompt: a, frames: 20, end_image: last.png}]",
-     "job.yaml:2:30: frames: a video that ends in a given picture can have 21 frames here, not 20",
+     "job.yaml:2:30: frames: a video that ends in a given picture can have 21 frames, not 20: its "
+     "last window starts from 5 and has more, 4·n+1 with model ends",
      ERR_SHAPE, true},
     {"model: between\nvideos: [{prompt: a, frames: 17}]",
      "job.yaml:2:10: model: between makes a window between two pictures; give the video an "

@@ -115,6 +115,9 @@ expect 2 'did you mean "lightx2v"' "$vidloom" check bad.yaml
 job bad 'model: ./ti2v' 'defaults: {end_image: style.png}'
 expect 2 "end_image: model ./ti2v cannot end a window" "$vidloom" check bad.yaml
 
+ok "inspect of a prefix model" "$vidloom" inspect ./ti2v
+says "sides that are multiples" 'multiples of 32, 32 to 4096'
+
 # -- two experts, a first and a last picture
 cat >pictures.yaml <<YAML
 model: ./ti2v
@@ -135,6 +138,8 @@ videos: [{name: a, prompt: a car, image: $first, frames: 13, seed: 1, $3}]
 YAML
     ok "$1 runs" run "$1"
 }
+ok "inspect of experts" "$vidloom" inspect ./i2v-a14b
+says "where they change" 'experts     2: one for times from 900 up'
 between experts i2v-a14b "steps: 4, end_image: $last"
 between low i2v-a14b "steps: 4, end_image: $last, guidance_low: 1"
 ok "the second expert's guidance" differ experts low
@@ -168,6 +173,8 @@ for kind in t2v t2v-a14b; do
     model $kind
     cp -r "$golden/i2v/vae" $kind/
     chmod -R u+w $kind
+    ok "inspect $kind" "$vidloom" inspect ./$kind
+    says "what it makes windows from" 'windows of 81 frames, from text alone'
     # text FOLDER KEYS
     text() {
         cat >"$1.yaml" <<YAML

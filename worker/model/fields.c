@@ -79,6 +79,9 @@ int fields_int(struct fields *fields, const char *key, int fallback, int min, in
                                  "%s: '%s' is missing; expected a whole "
                                  "number from %d to %d",
                                  fields->path, key, min, max);
+    else if (min == max && (value->type != JSON_NUMBER || value->number != min))
+        fields->code = error_set(fields->error, ERR_FORMAT, "%s: '%s' must be %d here",
+                                 fields->path, key, min);
     else if (value->type != JSON_NUMBER || !value->is_integer || value->integer < min ||
              value->integer > max)
         fields->code =

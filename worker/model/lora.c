@@ -1,6 +1,7 @@
 #include "worker/model/lora.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -237,9 +238,20 @@ static enum error_code check_addend(const struct weights *weights, size_t index,
         return error_set(error, ERR_FORMAT, "%s: of '%s' only one half is there", path, name);
     if (alpha != NULL && tensor_elements(alpha) != 1)
         return error_set(error, ERR_FORMAT, "%s: the alpha of '%s' must be one number", path, name);
+    float number = 1;
+    if (alpha != NULL)
+        numbers_to_float(&number, alpha, 0, 1);
+    if (!isfinite(number))
+        return error_set(error, ERR_FORMAT, "%s: the alpha of '%s' is %g: the file is damaged",
+                         path, name, (double)number);
+    if (down != NULL && columns_of(up) != rows_of(down))
+        return error_set(error, ERR_FORMAT,
+                         "%s: of '%s' up is [%lld,%lld] and down [%lld,%lld]: their ranks differ, "
+                         "the file is damaged",
+                         path, name, (long long)rows_of(up), (long long)columns_of(up),
+                         (long long)rows_of(down), (long long)columns_of(down));
     int64_t out = rows_of(base), in = columns_of(base);
-    if (down != NULL && (rows_of(down) < 1 || columns_of(down) != in || rows_of(up) != out ||
-                         columns_of(up) != rows_of(down)))
+    if (down != NULL && (rows_of(down) < 1 || columns_of(down) != in || rows_of(up) != out))
         return error_set(error, ERR_SHAPE,
                          "%s: '%s' is [%lld,%lld] in the model, but up and down are [%lld,%lld] "
                          "and [%lld,%lld]: the LoRA is made for another model",
@@ -279,6 +291,31 @@ enum error_code lora_add(struct weights *weights, const char *path, float streng
     for (size_t i = 0; i < lora->count && code == ERR_OK; i++)
         if (lora->touched[i].addends != NULL && lora->touched[i].addends->file == file)
             code = check_addend(weights, i, path, error);
+    return code;
+}
+
+enum error_code lora_check_finite(const char *path, struct error *error) {
+    enum { CHUNK = 4096 };
+    float values[CHUNK];
+    struct weights *weights;
+    enum error_code code = weights_open(&weights, path, error);
+    if (code != ERR_OK)
+        return code;
+    for (size_t i = 0; i < weights_count(weights) && code == ERR_OK; i++) {
+        const struct tensor *tensor = weights_tensor(weights, i);
+        int64_t elements = numbers_are_float(tensor) ? tensor_elements(tensor) : 0;
+        for (int64_t at = 0; at < elements && code == ERR_OK; at += CHUNK) {
+            int64_t count = elements - at < CHUNK ? elements - at : CHUNK, good = 0;
+            numbers_to_float(values, tensor, at, count);
+            while (good < count && isfinite(values[good]))
+                good++;
+            if (good < count)
+                code = error_set(
+                    error, ERR_FORMAT, "%s: element %lld of '%.128s' is %g: the file is damaged",
+                    path, (long long)(at + good), weights_name(weights, i), (double)values[good]);
+        }
+    }
+    weights_close(&weights);
     return code;
 }
 

@@ -25,6 +25,10 @@
 MUST_CHECK enum error_code lora_add(struct weights *weights, const char *path, float strength,
                                     struct error *error);
 
+/* Whether every number of the file is one. Reads all of it: for check, which reads it anyway.
+ * Errors: as weights_open; ERR_FORMAT (not finite: says where). */
+MUST_CHECK enum error_code lora_check_finite(const char *path, struct error *error);
+
 /* What a LoRA file is by itself. */
 struct lora_summary {
     int pairs, rank_min, rank_max; /* up and down; ranks 0 without pairs */

@@ -292,6 +292,8 @@ static void contradictions(void **state) {
     expect(d, "vae/config.json", "\"base_dim\": 8", "\"base_dim\": 16", ERR_SHAPE, "conv_in");
     expect(d, "vae/config.json", "2.8184", "0", ERR_FORMAT, "above 0");
     expect(d, "scheduler/scheduler_config.json", "FlowMatchEuler", "DDIM", ERR_UNSUPPORTED, "DDIM");
+    expect(d, "scheduler/scheduler_config.json", "\"FlowMatchEulerDiscreteScheduler\"",
+           "\"UniPCMultistepScheduler\", \"solver_order\": 3", ERR_FORMAT, "must be 2 here");
     expect(d, "scheduler/scheduler_config.json", "\"num_inference_steps\": 3",
            "\"num_inference_steps\": 3, \"sigmas\": [1, 0.5, 0]", ERR_FORMAT, "2 steps");
     expect(d, "scheduler/scheduler_config.json", "\"num_inference_steps\": 3",

@@ -419,7 +419,7 @@ static void what_does_not_fit(void **state) {
     expect(scene, &made, ERR_SHAPE, "another model");
     (void)add(&made, "blocks.0.self_attn.q.lora_A.weight", RANK, width);
     (void)add(&made, "blocks.0.self_attn.q.lora_B.weight", width, RANK + 1);
-    expect(scene, &made, ERR_SHAPE, "another model");
+    expect(scene, &made, ERR_FORMAT, "their ranks differ");
     (void)add(&made, "blocks.39.self_attn.q.lora_A.weight", RANK, width);
     (void)add(&made, "blocks.39.self_attn.q.lora_B.weight", width, RANK);
     expect(scene, &made, ERR_SHAPE, "blocks.39.self_attn.q.weight");
@@ -433,6 +433,10 @@ static void what_does_not_fit(void **state) {
     (void)add(&made, "blocks.0.self_attn.q.lora_B.weight", width, RANK);
     (void)add(&made, "blocks.0.self_attn.q.alpha", 2, 1);
     expect(scene, &made, ERR_FORMAT, "one number");
+    (void)add(&made, "blocks.0.self_attn.q.lora_A.weight", RANK, width);
+    (void)add(&made, "blocks.0.self_attn.q.lora_B.weight", width, RANK);
+    *add(&made, "blocks.0.self_attn.q.alpha", 1, 1) = INFINITY;
+    expect(scene, &made, ERR_FORMAT, "is inf");
     (void)add(&made, "blocks.0.self_attn.q.lora_A.weight", RANK, width);
     (void)add(&made, "blocks.0.attn1.to_q.lora_A.weight", RANK, width);
     expect(scene, &made, ERR_FORMAT, "second");
@@ -449,6 +453,28 @@ static void what_does_not_fit(void **state) {
     (void)add(&made, "lora_unet_.alpha", 1, 1);
     expect(scene, &made, ERR_SHAPE, "another model");
     expect(scene, &made, ERR_SHAPE, "0 tensors");
+}
+
+/* A number that is none is found, wherever it is. */
+static void numbers_that_are_none(void **state) {
+    struct scene *scene = *state;
+    enum { ROWS = 100, WIDTH = 100 };
+    static const int places[] = {0, 4095, 4096, ROWS * WIDTH - 1};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        struct made made = {0};
+        struct error error = {0};
+        char where[32];
+        (void)add(&made, "blocks.0.attn1.to_q.lora_A.weight", ROWS, WIDTH);
+        float *values = add(&made, "blocks.0.attn1.to_q.lora_B.weight", ROWS, WIDTH);
+        finish(&made, scene, "whole.safetensors");
+        ok(lora_check_finite(made.path, &error), &error);
+        values[places[i]] = i % 2 ? -INFINITY : NAN;
+        finish(&made, scene, "damaged.safetensors");
+        assert_int_equal(lora_check_finite(made.path, &error), ERR_FORMAT);
+        (void)snprintf(where, sizeof where, "element %d of", places[i]);
+        assert_non_null(strstr(error.detail, where));
+        free_made(&made);
+    }
 }
 
 /* Names as they are published, and names that only look so. */
@@ -490,7 +516,8 @@ int main(void) {
         cmocka_unit_test(every_name),        cmocka_unit_test(several_files_and_differences),
         cmocka_unit_test(through_a_forward), cmocka_unit_test(in_a_model),
         cmocka_unit_test(in_narrow_weights), cmocka_unit_test(released),
-        cmocka_unit_test(what_does_not_fit), cmocka_unit_test(experts_by_name),
+        cmocka_unit_test(what_does_not_fit), cmocka_unit_test(numbers_that_are_none),
+        cmocka_unit_test(experts_by_name),
     };
     return cmocka_run_group_tests(tests, open_scene, close_scene);
 }

@@ -80,7 +80,7 @@ def main():
     p.add_argument("--vae", type=Path, required=True)
     p.add_argument("--keyframe", type=Path)
     p.add_argument("--window", type=Path)
-    p.add_argument("--steps", type=int, default=30)
+    p.add_argument("--steps", type=int, default=20)
     p.add_argument("--guidance", type=float, default=3.0)
     p.add_argument("--few-steps", action="store_true", help="the weights are distilled: four fixed steps, no guidance")
     a = p.parse_args()

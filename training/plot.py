@@ -8,19 +8,23 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-PANELS = (("vae", "VAE: PSNR of training crops, dB", "psnr"), ("keyframe", "keyframe: flow matching loss", "loss"),
-          ("keyframe2", "keyframe, second part: loss, actor weighing 4", "loss"), ("window", "window: flow matching loss", "loss"),
-          ("window2", "window anew from that: loss, actor weighing 4", "loss"), ("text", "text encoder: sum of 7 cross entropies", "loss"))
+# A curve in parts: what was trained on from a release begins again at step 0.
+PANELS = (("VAE: PSNR of training crops, dB", "psnr", ("vae", "vae2")), ("keyframe: loss", "loss", ("keyframe", "keyframe2", "keyframe3")),
+          ("window: loss", "loss", ("window", "window2", "window3")), ("text encoder: sum of 7 cross entropies", "loss", ("text",)))
 
 
 def main():
     folder, out = Path(sys.argv[1]), sys.argv[2]
-    shown = [p for p in PANELS if (folder / f"{p[0]}.csv").exists()]
-    figure, axes = plt.subplots(1, len(shown), figsize=(4.2 * len(shown), 3), squeeze=False)
-    for ax, (name, title, key) in zip(axes[0], shown):
-        with open(folder / f"{name}.csv") as f:
-            rows = {int(r["step"]): float(r[key]) for r in csv.DictReader(f)}  # after a resume the later row counts
-        ax.plot(list(rows), list(rows.values()), lw=1)
+    figure, axes = plt.subplots(1, len(PANELS), figsize=(4.2 * len(PANELS), 3), squeeze=False)
+    for ax, (title, key, parts) in zip(axes[0], PANELS):
+        begun = 0
+        for part in parts:
+            with open(folder / f"{part}.csv") as f:
+                rows = {int(r["step"]): float(r[key]) for r in csv.DictReader(f)}  # after a resume the later row counts
+            ax.plot([begun + step for step in rows], list(rows.values()), lw=1, label=f"part {parts.index(part) + 1}")
+            begun += max(rows)
+        if len(parts) > 1:
+            ax.legend(fontsize=7)
         ax.set_title(title, fontsize=9)
         ax.set_xlabel("step", fontsize=8)
         ax.tick_params(labelsize=7)

@@ -85,8 +85,9 @@ static enum error_code read_loras(struct loras *out, const struct parity_given *
         code = file_join(folder, given->folder, "loras", error);
         if (code == ERR_OK)
             code = file_join(out->path[i], folder, name, error);
-        out->lora[i].path = out->path[i];
-        out->lora[i].strength = (float)parity_number(given->tensors, "lora_strengths", i, 1);
+        out->lora[i] = (struct model_lora){
+            .path = out->path[i],
+            .strength = (float)parity_number(given->tensors, "lora_strengths", i, 1)};
     }
     return code;
 }

@@ -258,6 +258,7 @@ static void test_document_experts(void **state) {
     char *word = strstr(text.data, ",\"low\"");
     assert_non_null(word);
     word[4] = 'l'; /* "lol" */
+    job_close(&again);
     assert_int_equal(job_load(&again, text.data, text.length, &error), ERR_FORMAT);
     buffer_close(&text);
     job_close(&again);

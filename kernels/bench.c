@@ -137,6 +137,8 @@ static enum error_code measure(struct bench *bench, struct subject *const *subje
 
 static struct bench_row *add_row(struct bench *bench, const char *name, const char *shape,
                                  enum dtype dtype, const struct subject *subject) {
+    if (bench->count == BENCH_ROWS_MAX)
+        abort(); /* the tables below have outgrown it */
     struct bench_row *row = &bench->rows[bench->count++];
     *row = (struct bench_row){.name = name, .dtype = dtype_name(dtype)};
     snprintf(row->shape, sizeof row->shape, "%s", shape);

@@ -5,7 +5,7 @@
 
 #include "kernels/ops.h"
 
-#define BENCH_ROWS_MAX 48
+#define BENCH_ROWS_MAX 96
 
 struct bench_row {
     const char *name;  /* "linear", "conv", "attention": ours; "onednn matmul", "onednn conv" */

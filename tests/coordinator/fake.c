@@ -1,5 +1,6 @@
 #include "fake.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -141,4 +142,15 @@ struct job *fake_job(const char *yaml) {
         fail();
     }
     return job;
+}
+
+void expect_sampling(const struct job_sampling *is, const struct job_sampling *expected) {
+    assert_int_equal(is->sampler, expected->sampler);
+    assert_int_equal(is->steps, expected->steps);
+    assert_true(is->guidance == expected->guidance && is->shift == expected->shift);
+    assert_true(is->guidance_low == expected->guidance_low);
+    assert_int_equal(is->attention, expected->attention);
+    assert_int_equal(is->sigmas != NULL, expected->sigmas != NULL);
+    for (int i = 0; is->sigmas && expected->sigmas && i <= is->steps; i++)
+        assert_true(fabs(is->sigmas[i] - expected->sigmas[i]) < 1e-12);
 }

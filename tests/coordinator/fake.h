@@ -17,5 +17,7 @@ struct fake {
 struct job_resolver fake_resolver(struct fake *fake);
 /* Parses or fails the test. */
 struct job *fake_job(const char *yaml);
+/* Fails the test where the two differ. */
+void expect_sampling(const struct job_sampling *is, const struct job_sampling *expected);
 
 #endif

@@ -61,7 +61,7 @@
  *              "quality","fps":[numerator,denominator]}
  *             inputs "latents"; "start" (the video's first frame; not there: the first of these)
  *             and, but for the first window, "before" (what it started from): to measure with, see
- *             MEASURES
+ *             MEASURES, and to take the step at the seam out of the new frames (worker/seam.h)
  *             tail: how many of the last decoded frames to yield as "frames"; 0 (the last
  *             decode): none, and then there is no such output.
  *             quality: -1 is the codec's default.
@@ -102,7 +102,7 @@
 #include "base/hash.h"
 #include "coordinator/job.h"
 
-#define PLAN_FORMAT 2
+#define PLAN_FORMAT 3
 
 enum plan_kind {
     PLAN_TEXT,

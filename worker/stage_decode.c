@@ -1,9 +1,11 @@
 /* decode: latents to frames, straight into an encoder. Yields a segment, the last frames for the
  * window that follows, and how the new ones differ from the video's first frame and from what went
- * before. Memory is that of a few frames, whatever the window's length. */
+ * before, a step at the seam taken out. Memory is that of a few frames, whatever the window's
+ * length. */
 #include <string.h>
 
 #include "base/file.h"
+#include "worker/seam.h"
 #include "worker/stage.h"
 
 struct sink {
@@ -13,8 +15,18 @@ struct sink {
     int64_t frames, drop, keep, tail_frames;
     int64_t seen;
     struct measure measure;
+    struct seam seam;
     const struct stage_task *task;
 };
+
+/* A decoded frame as it is shown. */
+static const uint8_t *shown(struct sink *sink, const uint8_t *rgb) {
+    if (sink->seen >= sink->drop)
+        return seam_next(&sink->seam, rgb);
+    if (sink->seen == sink->drop - 1)
+        seam_set(&sink->seam, sink->measure.last, rgb);
+    return rgb;
+}
 
 static enum error_code sink_frames(void *user, const uint8_t *rgb, int count, struct error *error) {
     struct sink *sink = user;
@@ -23,15 +35,16 @@ static enum error_code sink_frames(void *user, const uint8_t *rgb, int count, st
                          "the latents decode to more than the %lld planned frames",
                          (long long)sink->frames);
     for (int i = 0; i < count; i++, sink->seen++, rgb += sink->frame_bytes) {
+        const uint8_t *frame = shown(sink, rgb);
         if (sink->seen >= sink->drop && sink->seen < sink->drop + sink->keep) {
-            enum error_code code = segment_add(sink->writer, rgb, error);
+            enum error_code code = segment_add(sink->writer, frame, error);
             if (code != ERR_OK)
                 return code;
-            measure_add(&sink->measure, rgb);
+            measure_add(&sink->measure, frame);
         }
         int64_t place = sink->seen - (sink->frames - sink->tail_frames);
         if (place >= 0 && place < sink->tail_frames)
-            memcpy(sink->tail + (size_t)place * sink->frame_bytes, rgb, sink->frame_bytes);
+            memcpy(sink->tail + (size_t)place * sink->frame_bytes, frame, sink->frame_bytes);
     }
     if (sink->task->progress)
         sink->task->progress(sink->task->user, (int)sink->seen, (int)sink->frames);
@@ -142,6 +155,9 @@ enum error_code stage_decode(struct stage_context *context, const struct stage_t
     if (!sink.tail)
         return error_set(error, ERR_MEMORY, "no room for %lld tail frames",
                          (long long)sink.tail_frames);
+    code = seam_open(&sink.seam, &context->arena, sink.frame_bytes, error);
+    if (code != ERR_OK)
+        return code;
 
     const int64_t dims[] = {info->latent_channels, (sink.frames - 1) / info->time_stride + 1,
                             spec.height / info->space_stride, spec.width / info->space_stride};

@@ -125,8 +125,6 @@ static void tails(void **state) {
     struct chain *chain = *state;
     struct task task = chain->decode[0];
     struct stage_result result;
-    task_change(&task, "drop", "5");
-    task_input(&task, "before", &chain->decode_result[0].outputs[1]);
     task_change(&task, "keep", "1");
     task_must(chain, &task, &result);
     assert_memory_equal(&result.outputs[1].hash, &chain->decode_result[0].outputs[1].hash,
@@ -134,6 +132,21 @@ static void tails(void **state) {
     task_change(&task, "tail", "0");
     task_must(chain, &task, &result);
     assert_int_equal(result.output_count, 1);
+}
+
+/* The new frames follow those that were before them: others before, another segment. */
+static void seams(void **state) {
+    struct chain *chain = *state;
+    struct task task = chain->decode[1];
+    struct stage_result tail, result;
+    same_outputs(chain, &task, &chain->decode_result[1]);
+    task_change(&task, "tail", "5");
+    task_must(chain, &task, &tail);
+    task = chain->decode[1];
+    task.input_count--; /* "before" */
+    task_input(&task, "before", &tail.outputs[1]);
+    task_must(chain, &task, &result);
+    assert_false(hash_equal(&result.outputs[0].hash, &chain->decode_result[1].outputs[0].hash));
 }
 
 /* -- from text alone --------------------------------------------------------------------------- */
@@ -444,6 +457,7 @@ int main(void) {
         cmocka_unit_test(parameters_count),
         cmocka_unit_test(noise_levels),
         cmocka_unit_test(tails),
+        cmocka_unit_test(seams),
         cmocka_unit_test(from_text),
         cmocka_unit_test(mux_to_a_file),
         cmocka_unit_test(mux_is_stopped),

@@ -1,7 +1,6 @@
 /* What a request of the 1.3B model's width takes beyond the weights, as the kernel counts the
  * process's pages, beside what was planned. One layer with holes for weights: how many there are
  * changes neither. */
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,19 +9,6 @@
 #include "tests/worker/model/model_test.h"
 
 #define FRAMES 17 /* 5 of latents */
-
-/* A line of /proc/self/status, in bytes; 0 where there is no such file. */
-static double process_bytes(const char *field) {
-    char line[256];
-    double kib = 0;
-    FILE *file = fopen("/proc/self/status", "r");
-    while (file != NULL && fgets(line, sizeof line, file) != NULL)
-        if (strncmp(line, field, strlen(field)) == 0)
-            kib = strtod(line + strlen(field) + 1, NULL);
-    if (file != NULL)
-        assert_int_equal(fclose(file), 0);
-    return kib * 1024;
-}
 
 static void is_what_was_planned(void **state) {
     char folder[64];
@@ -52,9 +38,9 @@ static void is_what_was_planned(void **state) {
     /* Weights that are used where they lie in the file are there after a first, small request. */
     ok(model_window(model, latents, &text, &request, &error), &error);
     request.size = size;
-    double before = process_bytes("VmRSS");
+    double before = process_bytes("VmRSS:");
     ok(model_window(model, latents, &text, &request, &error), &error);
-    double peak = process_bytes("VmHWM") - before, planned = (double)cost.work_bytes;
+    double peak = process_bytes("VmHWM:") - before, planned = (double)cost.work_bytes;
     print_message(
         "planned %.1f MB beyond the weights; the arena took %.1f, the process %.1f (%.3f)\n",
         planned / 1e6, (double)model_work_peak(model) / 1e6, peak / 1e6, peak / planned);

@@ -18,6 +18,18 @@ void ok(enum error_code code, const struct error *error) {
         fail_msg("%s: %s", error_name(code), error->detail);
 }
 
+double process_bytes(const char *field) {
+    char line[256];
+    double kib = 0;
+    FILE *file = fopen("/proc/self/status", "r");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL)
+        if (strncmp(line, field, strlen(field)) == 0)
+            kib = strtod(line + strlen(field), NULL);
+    if (file != NULL)
+        assert_int_equal(fclose(file), 0);
+    return kib * 1024;
+}
+
 void bench_start(struct bench *bench, enum dtype dtype) {
     struct error error = {0};
     memset(bench, 0, sizeof *bench);

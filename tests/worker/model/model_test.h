@@ -39,6 +39,10 @@ int scratch_make(void **state);
 int scratch_remove(void **state);
 const char *scratch_path(char out[FILE_PATH_BYTES], const char *name);
 
+/* A line of /proc/self/status ("VmRSS:", "VmHWM:", "RssFile:"), in bytes; 0 where there is no such
+ * file or line. */
+double process_bytes(const char *field);
+
 /* A tensor of a reference file; fails the test when it is not there. */
 const struct tensor *reference(const struct weights *file, const char *format, ...)
     PRINTF_LIKE(2, 3);

@@ -24,15 +24,9 @@ struct mapped {
 
 /* Bytes of files that are mapped and there. */
 static size_t file_bytes(void) {
-    char line[128], *at = line;
-    size_t pages = 0;
-    FILE *file = fopen("/proc/self/statm", "r");
-    assert_non_null(file);
-    assert_non_null(fgets(line, sizeof line, file));
-    assert_int_equal(fclose(file), 0);
-    for (int i = 0; i < 3; i++) /* in all, there, of files */
-        pages = strtoul(at, &at, 10);
-    return pages * (size_t)sysconf(_SC_PAGESIZE);
+    double bytes = process_bytes("RssFile:");
+    assert_true(bytes > 0);
+    return (size_t)bytes;
 }
 
 static uint8_t *map_numbers(void) {

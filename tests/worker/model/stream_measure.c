@@ -5,23 +5,13 @@
  * FOLDER as random_folder makes it; MIB 0: no limit. The last line is the same for every limit. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/clock.h"
 #include "base/hash.h"
 #include "tests/worker/model/model_test.h"
 
-/* A line of /proc/self/status, in MiB. */
 static double process_mib(const char *field) {
-    char line[256];
-    double kib = 0;
-    FILE *file = fopen("/proc/self/status", "r");
-    while (file != NULL && fgets(line, sizeof line, file) != NULL)
-        if (strncmp(line, field, strlen(field)) == 0)
-            kib = strtod(line + strlen(field) + 1, NULL);
-    if (file != NULL)
-        assert_int_equal(fclose(file), 0);
-    return kib / 1024;
+    return process_bytes(field) / (1 << 20);
 }
 
 struct times {
@@ -32,7 +22,7 @@ static void show_step(void *user, int step, int steps) {
     struct times *times = user;
     int64_t now = clock_monotonic_ns();
     printf("step %d of %d: %.2f s; %.0f MiB now, %.0f at most\n", step, steps,
-           (double)(now - times->last) / 1e9, process_mib("VmRSS"), process_mib("VmHWM"));
+           (double)(now - times->last) / 1e9, process_mib("VmRSS:"), process_mib("VmHWM:"));
     times->last = now;
 }
 
@@ -64,7 +54,7 @@ int main(int argc, char **argv) {
     ok(model_open(&model, ops_cpu(), device, argv[1], &options, &error), &error);
     times.last = clock_monotonic_ns();
     printf("opened in %.2f s; %.0f MiB\n", (double)(times.last - times.start) / 1e9,
-           process_mib("VmRSS"));
+           process_mib("VmRSS:"));
     const struct model_info *info = model_get_info(model);
     float *rows = calloc((size_t)64 * (size_t)info->text_width, sizeof *rows);
     size_t count =

@@ -17,8 +17,7 @@
 #define RATE_SIZE_GPU 4096
 #define ATTEMPTS_READ 4096
 
-/* -- memory and arithmetic -----------------------------------------------------------------------
- */
+/* -- memory and arithmetic -------------------------------------------------------------------- */
 
 struct cost_key {
     const struct job_model *model; /* of the job: one of two */
@@ -212,8 +211,7 @@ enum error_code estimate_job(struct estimate *out, const struct job *job,
     return code;
 }
 
-/* -- time from an earlier job ---------------------------------------------------------------------
- */
+/* -- time from an earlier job ----------------------------------------------------------------- */
 
 struct earlier {
     const struct job *job;
@@ -272,8 +270,7 @@ enum error_code estimate_from_ledger(struct estimate *estimate, const struct job
     return ERR_OK;
 }
 
-/* -- time from the arithmetic ---------------------------------------------------------------------
- */
+/* -- time from the arithmetic ----------------------------------------------------------------- */
 
 static enum error_code time_linear(double *out, const struct ops *ops, struct device *device,
                                    const struct linear *linear, int64_t size, void *in,

@@ -33,8 +33,7 @@ enum progress_form follow_form(const struct follow_values *values) {
     return values->quiet ? PROGRESS_QUIET : (enum progress_form)values->progress;
 }
 
-/* -- news ----------------------------------------------------------------------------------------
- */
+/* -- news ------------------------------------------------------------------------------------- */
 
 static bool make_room(struct follow *follow, int index) {
     if (index < follow->count)

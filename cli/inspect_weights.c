@@ -59,8 +59,7 @@ static void summarise(struct summary *out, const struct weights *weights) {
     count_types(out);
 }
 
-/* -- one file -------------------------------------------------------------------------------------
- */
+/* -- one file --------------------------------------------------------------------------------- */
 
 bool inspect_is_weights(const char *path) {
     static const char *const ends[] = {".safetensors", ".pth", ".pt", ".gguf",
@@ -169,8 +168,7 @@ int inspect_weights(struct cli *cli, const char *path, bool json) {
     return cli_put(cli, &text);
 }
 
-/* -- a folder -------------------------------------------------------------------------------------
- */
+/* -- a folder --------------------------------------------------------------------------------- */
 
 static const char *const components[] = {
     "text_encoder", "image_encoder", "transformer", "transformer_2", "keyframe", "window", "vae"};

@@ -20,8 +20,7 @@
 #define STEP_LISTS_MAX  16
 #define IMAGE_BYTES_MAX (64 << 20)
 
-/* -- models --------------------------------------------------------------------------------------
- */
+/* -- models ----------------------------------------------------------------------------------- */
 
 static bool is_folder(const char *path) {
     struct stat status;
@@ -233,8 +232,7 @@ const struct model_info *job_source_model(const struct job_source *source, const
     return NULL;
 }
 
-/* -- files ---------------------------------------------------------------------------------------
- */
+/* -- files ------------------------------------------------------------------------------------ */
 
 static enum error_code path_of(char out[FILE_PATH_BYTES], const struct job_source *source,
                                const char *name, struct error *error) {

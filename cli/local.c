@@ -27,8 +27,7 @@ struct local {
     atomic_bool failed;
 };
 
-/* -- threads --------------------------------------------------------------------------------------
- */
+/* -- threads ---------------------------------------------------------------------------------- */
 
 /* The first failure counts; later ones follow from it. */
 static void fail(struct local *local, const struct error *error) {
@@ -54,8 +53,7 @@ static void workers_failed(void *user, const struct error *error) {
         fail(local, error);
 }
 
-/* -- life -----------------------------------------------------------------------------------------
- */
+/* -- life ------------------------------------------------------------------------------------- */
 
 static enum error_code open_server(struct local *local, struct error *error) {
     const struct local_config *config = &local->config;

@@ -77,8 +77,7 @@ void progress_sum(struct progress_sums *out, const struct progress *state) {
         out->left = 0;
 }
 
-/* -- lines of a terminal ------------------------------------------------------------------------
- */
+/* -- lines of a terminal ---------------------------------------------------------------------- */
 
 /* Columns that UTF-8 text takes: one a code point, as names are plain and our marks narrow. */
 static int columns_of(const char *text) {
@@ -270,8 +269,7 @@ void progress_bars(struct buffer *out, int *lines, const struct progress *state,
         *lines = shown + 1 + tell_hidden;
 }
 
-/* -- lines that stay ----------------------------------------------------------------------------
- */
+/* -- lines that stay -------------------------------------------------------------------------- */
 
 static const char *speed_text(char out[64], const struct progress_video *video) {
     double ratio = video->took > 0 ? video->seconds / video->took : 0;
@@ -335,8 +333,7 @@ void progress_line(struct buffer *out, const struct progress *state) {
     buffer_add_text(out, "\n");
 }
 
-/* -- JSON ---------------------------------------------------------------------------------------
- */
+/* -- JSON ------------------------------------------------------------------------------------- */
 
 static void put_video(struct json_writer *writer, const struct progress_video *video) {
     json_put_text(writer, "name", video->name);

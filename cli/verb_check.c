@@ -45,8 +45,7 @@ struct check {
     struct lora_rows loras[2];    /* keyframe, window */
 };
 
-/* -- what is there already -----------------------------------------------------------------------
- */
+/* -- what is there already -------------------------------------------------------------------- */
 
 /* Where `vidloom run` in this folder writes the file: the ledger knows whole paths. */
 static enum error_code published_path(char out[FILE_PATH_BYTES], const struct check *check,
@@ -115,8 +114,7 @@ static void find_published(struct check *check) {
         snprintf(check->ledger_note, sizeof check->ledger_note, "not known: %.200s", error.detail);
 }
 
-/* -- shown ---------------------------------------------------------------------------------------
- */
+/* -- shown ------------------------------------------------------------------------------------ */
 
 static double seconds_of(const struct job_video *video) {
     return (double)video->frames * video->output.fps_denominator / video->output.fps_numerator;
@@ -311,8 +309,7 @@ static void put_json(struct buffer *out, const struct check *check) {
     buffer_add_text(out, "\n");
 }
 
-/* -- the verb -------------------------------------------------------------------------------------
- */
+/* -- the verb --------------------------------------------------------------------------------- */
 
 static enum error_code look(struct check *check, const char *path, struct cli *cli,
                             struct error *error) {

@@ -31,8 +31,7 @@ struct stage_row {
     bool there;
 };
 
-/* -- a model --------------------------------------------------------------------------------------
- */
+/* -- a model ---------------------------------------------------------------------------------- */
 
 static const char *sampler_name(enum sampler sampler) {
     return job_sampler_name((enum job_sampler)sampler);
@@ -262,8 +261,7 @@ static int inspect_model(struct cli *cli, const struct inspect_values *values, c
     return cli_put(cli, &text);
 }
 
-/* -- a media file ---------------------------------------------------------------------------------
- */
+/* -- a media file ----------------------------------------------------------------------------- */
 
 static void put_json_node(struct json_writer *writer, const char *key, const struct json *node) {
     switch (node->type) {
@@ -398,8 +396,7 @@ static int inspect_media(struct cli *cli, const struct inspect_values *values, c
     return cli_put(cli, &text);
 }
 
-/* -- the verb -------------------------------------------------------------------------------------
- */
+/* -- the verb --------------------------------------------------------------------------------- */
 
 /* A folder is a model, or a video as numbered pictures. */
 static bool is_pictures(const char *folder) {

@@ -54,8 +54,7 @@ static bool list_is_space(char c) {
     return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
 
-/* -- text ----------------------------------------------------------------------------------------
- */
+/* -- text ------------------------------------------------------------------------------------- */
 
 static enum error_code list_read_text(struct list *list) {
     static const char prompt_key[] = "prompt";

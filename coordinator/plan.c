@@ -18,8 +18,7 @@ const char *plan_kind_name(enum plan_kind kind) {
     return kind < PLAN_KIND_COUNT ? kind_names[kind] : "unknown";
 }
 
-/* -- frames --------------------------------------------------------------------------------------
- */
+/* -- frames ----------------------------------------------------------------------------------- */
 
 int plan_overlap(const struct model_facts *facts) {
     int largest = 0;
@@ -57,8 +56,7 @@ static int shot_at(const struct job_video *video, int64_t at) {
     return shot;
 }
 
-/* -- texts ---------------------------------------------------------------------------------------
- */
+/* -- texts ------------------------------------------------------------------------------------ */
 
 void plan_window_text(struct buffer *out, const char *prompt, const char *motion) {
     size_t length = strlen(prompt);
@@ -192,8 +190,7 @@ enum error_code plan_count(struct plan_counts *out, const struct job *job,
     return ERR_OK;
 }
 
-/* -- tasks ---------------------------------------------------------------------------------------
- */
+/* -- tasks ------------------------------------------------------------------------------------ */
 
 struct planner {
     struct plan *plan;

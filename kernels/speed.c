@@ -61,8 +61,7 @@ struct speed {
     struct error *error;
 };
 
-/* -- operands -----------------------------------------------------------------------------------
- */
+/* -- operands --------------------------------------------------------------------------------- */
 
 static void *room(struct speed *s, size_t bytes) {
     void *out = s->code == ERR_OK ? arena_alloc(&s->arena, bytes) : NULL;
@@ -105,8 +104,7 @@ static void *weights(struct speed *s, int64_t elements, int64_t inputs) {
     return out;
 }
 
-/* -- time ---------------------------------------------------------------------------------------
- */
+/* -- time ------------------------------------------------------------------------------------- */
 
 /* Queues one call. */
 typedef void call(struct speed *s, const void *args);
@@ -161,8 +159,7 @@ static void PRINTF_LIKE(5, 6)
     }
 }
 
-/* -- attention ----------------------------------------------------------------------------------
- */
+/* -- attention -------------------------------------------------------------------------------- */
 
 static void run_attention(struct speed *s, const void *args) {
     s->ops->attention(s->device, args);
@@ -214,8 +211,7 @@ static void measure_attentions(struct speed *s) {
     measure_attention(s, "attention_14b", z->tokens, z->tokens, z->heads_14b, 128, BY_US);
 }
 
-/* -- linear layers ------------------------------------------------------------------------------
- */
+/* -- linear layers ---------------------------------------------------------------------------- */
 
 struct product {
     struct linear *linear;
@@ -350,8 +346,7 @@ static void measure_blocks(struct speed *s) {
     }
 }
 
-/* -- convolutions -------------------------------------------------------------------------------
- */
+/* -- convolutions ----------------------------------------------------------------------------- */
 
 struct convolution {
     struct conv *conv;
@@ -406,8 +401,7 @@ static void measure_convs(struct speed *s) {
     measure_conv(s, "conv_384", 384, z->frames, z->height / 4, z->width / 4);
 }
 
-/* -- what only moves bytes ----------------------------------------------------------------------
- */
+/* -- what only moves bytes -------------------------------------------------------------------- */
 
 struct move {
     void *out;
@@ -532,8 +526,7 @@ static void measure_moves(struct speed *s) {
     put(s, "elementwise", bytes / seconds * 1e-9, "GB/s", "elementwise kernels, all of these");
 }
 
-/* -- all ----------------------------------------------------------------------------------------
- */
+/* -- all -------------------------------------------------------------------------------------- */
 
 static void start(struct speed *s) {
     const struct device_config *device = &s->config->device;

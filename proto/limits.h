@@ -10,8 +10,7 @@
 #define PROTO_FRAME_TO_PEER        (512u << 10) /* a mux lease names every segment of a video */
 #define PROTO_FRAME_MAX            PROTO_FRAME_TO_PEER
 
-/* -- fields; texts in bytes with the NUL --------------------------------------------------------
- */
+/* -- fields; texts in bytes with the NUL ------------------------------------------------------ */
 #define PROTO_NAME_BYTES       129 /* of jobs and videos */
 #define PROTO_WORKER_BYTES     64  /* worker names, device classes, idempotency keys */
 #define PROTO_DEVICE_BYTES     128

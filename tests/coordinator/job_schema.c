@@ -51,8 +51,7 @@ static struct reading read_scalar(const struct yaml *node) {
     return is;
 }
 
-/* -- JSON Schema's keywords, those that the file uses: `node` keeps `word`, a part of `rule` ----
- */
+/* -- JSON Schema's keywords, those that the file uses: `node` keeps `word`, a part of `rule` -- */
 
 typedef bool keyword(const struct schema *schema, const struct json *rule, const struct json *word,
                      const struct yaml *node);

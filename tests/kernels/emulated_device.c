@@ -28,8 +28,7 @@ static struct device *open_device(int index, const char *cache) {
     return device;
 }
 
-/* -- measured algorithms ------------------------------------------------------------------------
- */
+/* -- measured algorithms ---------------------------------------------------------------------- */
 
 /* A product that is worth measuring; the emulated library's wrong algorithm is its fastest. */
 static void multiply(const char *cache) {
@@ -97,8 +96,7 @@ static void the_fastest_equal_algorithm_is_kept(void **state) {
     assert_int_equal(file_remove_tree(folder, &error), ERR_OK);
 }
 
-/* -- what repeats -------------------------------------------------------------------------------
- */
+/* -- what repeats ----------------------------------------------------------------------------- */
 
 enum { WIDTH = 64, ROWS = 5 };
 
@@ -262,8 +260,7 @@ static void a_cancelled_step_is_not_recorded(void **state) {
     step_close(&step, &arena);
 }
 
-/* -- downloads that do not wait -----------------------------------------------------------------
- */
+/* -- downloads that do not wait --------------------------------------------------------------- */
 
 static void a_download_keeps_what_was_there(void **state) {
     (void)state;
@@ -295,8 +292,7 @@ static void a_download_keeps_what_was_there(void **state) {
     ops->device_close(&device);
 }
 
-/* -- weights that give way ----------------------------------------------------------------------
- */
+/* -- weights that give way -------------------------------------------------------------------- */
 
 enum { LAYERS = 7, SIDE = 1024 };
 
@@ -411,8 +407,7 @@ static void weights_give_way_to_weights(void **state) {
     stack_close(&usual, &usual_arena);
 }
 
-/* -- memory of operations ----------------------------------------------------------------------
- */
+/* -- memory of operations --------------------------------------------------------------------- */
 
 /* What a step and a decode are made of. */
 struct layers {

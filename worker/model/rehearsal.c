@@ -48,8 +48,7 @@ static float *random_floats(int64_t count) {
     return out;
 }
 
-/* -- runs ---------------------------------------------------------------------------------------
- */
+/* -- runs ------------------------------------------------------------------------------------- */
 
 static void take_steps(struct rehearsal *r, int steps, float *latents, float *velocity,
                        const struct transformer_grid *grid,
@@ -119,8 +118,7 @@ enum error_code rehearsal_decode(struct rehearsal *r, struct error *error) {
     return code == ERR_OK ? status : code;
 }
 
-/* -- opening ------------------------------------------------------------------------------------
- */
+/* -- opening ---------------------------------------------------------------------------------- */
 
 /* Without memory or weights. */
 static enum error_code begin(struct rehearsal *r, const struct rehearsal_config *config,

@@ -6,8 +6,7 @@ enum { WORDS = 624, SHIFT = 397, BLOCK = 16 };
 
 #define PI 3.14159265358979323846
 
-/* -- MT19937: Matsumoto and Nishimura, "Mersenne Twister", 1998 ---------------------------------
- */
+/* -- MT19937: Matsumoto and Nishimura, "Mersenne Twister", 1998 ------------------------------- */
 
 void torch_noise_seed(struct torch_noise *noise, uint64_t seed) {
     *noise = (struct torch_noise){.at = WORDS};

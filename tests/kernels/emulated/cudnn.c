@@ -51,8 +51,7 @@ cudnnStatus_t cudnnSetStream(cudnnHandle_t handle, cudaStream_t stream) {
     return CUDNN_STATUS_SUCCESS;
 }
 
-/* -- descriptors --------------------------------------------------------------------------------
- */
+/* -- descriptors ------------------------------------------------------------------------------ */
 
 cudnnStatus_t cudnnBackendCreateDescriptor(cudnnBackendDescriptorType_t type,
                                            cudnnBackendDescriptor_t *out) {
@@ -128,8 +127,7 @@ static bool flag_of(const struct descriptor *descriptor, cudnnBackendAttributeNa
     return attribute_of(descriptor, name)->bytes[0] != 0;
 }
 
-/* -- plans --------------------------------------------------------------------------------------
- */
+/* -- plans ------------------------------------------------------------------------------------ */
 
 static const struct descriptor *graph_of(const struct descriptor *plan) {
     const struct descriptor *config = link_of(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, 0);
@@ -188,8 +186,7 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t pointer,
     return CUDNN_STATUS_SUCCESS;
 }
 
-/* -- running ------------------------------------------------------------------------------------
- */
+/* -- running ---------------------------------------------------------------------------------- */
 
 #define TENSORS_MAX 8
 

@@ -216,8 +216,7 @@ static size_t walled_mapped_bytes(struct device *device) {
     return ops_cpu()->mapped_bytes(device->cpu);
 }
 
-/* -- weights: the host's ------------------------------------------------------------------------
- */
+/* -- weights: the host's ---------------------------------------------------------------------- */
 
 static enum error_code walled_linear_create(struct device *device, struct linear **out,
                                             const struct tensor *const *weights,

@@ -327,8 +327,7 @@ static void image_that_changed(void **state) {
     task_refused(chain, &task, ERR_FORMAT, "text.png");
 }
 
-/* -- stopped half way ---------------------------------------------------------------------------
- */
+/* -- stopped half way ------------------------------------------------------------------------- */
 
 struct watcher {
     int calls, stop_at;

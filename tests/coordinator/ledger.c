@@ -159,91 +159,96 @@ static void count_removed(void *user, const struct hash *object) {
     assert_true(hash_equal(object, &own));
 }
 
-static void use_ledger(struct ledger *ledger) {
+static bool has_result(struct ledger *ledger, uint64_t key, const char *class,
+                       struct task_result *out) {
+    struct hash hash = number_hash(key);
     struct error error = {0};
-    struct ledger_record records[8];
-    /* Jobs: all of a batch or nothing of it. */
-    records[0] = job_record(1, "key");
-    records[1] = job_record(2, "");
-    records[2] = job_record(3, "");
+    bool found;
+    assert_int_equal(ledger_find_result(ledger, out, &found, &hash, class, &error), ERR_OK);
+    return found;
+}
+
+/* All of a batch or nothing of it. */
+static void use_jobs(struct ledger *ledger) {
+    struct ledger_record records[3] = {job_record(1, "key"), job_record(2, ""), job_record(3, "")};
+    struct error error = {0};
+    struct task_result result;
     apply(ledger, records, 3);
     records[0] = result_record(9, "c", 1, 900, 0);
     records[1] = job_record(4, "key");
     assert_int_equal(ledger_apply(ledger, records, 2, &error), ERR_BUSY);
-    struct task_result result;
-    struct hash key = number_hash(9);
-    bool found = true;
-    assert_int_equal(ledger_find_result(ledger, &result, &found, &key, "c", &error), ERR_OK);
-    assert_false(found);
+    assert_false(has_result(ledger, 9, "c", &result));
     records[0] =
         (struct ledger_record){.kind = LEDGER_JOB_STATE, .job = {.id = 3, .state = JOB_CANCELED}};
     apply(ledger, records, 1);
+}
 
-    /* Videos are replaced. */
+/* A video's row is replaced. */
+static void use_videos(struct ledger *ledger) {
     for (int i = 0; i < 2; i++) {
-        records[i] = (struct ledger_record){.kind = LEDGER_VIDEO,
-                                            .video = {.job = 1,
-                                                      .video = 5,
-                                                      .state = i ? VIDEO_FAILED : VIDEO_RUNNING,
-                                                      .class = "gpu",
-                                                      .code = ERR_IO,
-                                                      .detail = i ? "no 'luck'; DROP TABLE" : "",
-                                                      .seconds = 1.5}};
-        apply(ledger, &records[i], 1);
+        struct ledger_record record = {.kind = LEDGER_VIDEO,
+                                       .video = {.job = 1,
+                                                 .video = 5,
+                                                 .state = i ? VIDEO_FAILED : VIDEO_RUNNING,
+                                                 .class = "gpu",
+                                                 .code = ERR_IO,
+                                                 .detail = i ? "no 'luck'; DROP TABLE" : "",
+                                                 .seconds = 1.5}};
+        apply(ledger, &record, 1);
     }
     struct seen seen = load(ledger);
     assert_int_equal(seen.jobs, 3);
     assert_int_equal(seen.state, JOB_CANCELED);
     assert_int_equal(seen.videos, 1);
     assert_string_equal(seen.text, "5 failed gpu no 'luck'; DROP TABLE 1.5");
+}
 
-    /* Results by key and class. */
-    records[0] = result_record(1, "gpu", 1, 100, 0);
-    records[1] = result_record(2, "gpu", 1, 100, 101);
-    records[2] = result_record(3, "gpu", 1, 102, 0);
-    records[3] = result_record(2, "cpu", 2, 100, 0);
+/* Results by key and class; made again; written twice; collected. */
+static void use_results(struct ledger *ledger) {
+    struct ledger_record records[] = {
+        result_record(1, "gpu", 1, 100, 0), result_record(2, "gpu", 1, 100, 101),
+        result_record(3, "gpu", 1, 102, 0), result_record(2, "cpu", 2, 100, 0)};
+    struct ledger_record gone = {.kind = LEDGER_RESULT_GONE,
+                                 .result = {.key = number_hash(1), .class = "gpu"}};
+    struct hash object = number_hash(101);
+    struct task_result result;
+    struct error error = {0};
     apply(ledger, records, 4);
-    key = number_hash(2);
-    assert_int_equal(ledger_find_result(ledger, &result, &found, &key, "gpu", &error), ERR_OK);
-    assert_true(found);
+    assert_true(has_result(ledger, 2, "gpu", &result));
     assert_int_equal(result.output_count, 2);
     assert_string_equal(result.outputs[0].name, "segment");
     assert_true(result.outputs[0].bytes == INT64_C(1) << 40);
-    struct hash object = number_hash(101);
     assert_true(hash_equal(&result.outputs[1].hash, &object));
-    assert_int_equal(ledger_find_result(ledger, &result, &found, &key, "tpu", &error), ERR_OK);
-    assert_false(found);
-    records[4] = (struct ledger_record){.kind = LEDGER_RESULT_GONE,
-                                        .result = {.key = number_hash(1), .class = "gpu"}};
-    apply(ledger, &records[4], 1);
-    key = number_hash(1);
-    assert_int_equal(ledger_find_result(ledger, &result, &found, &key, "gpu", &error), ERR_OK);
-    assert_false(found);
+    assert_false(has_result(ledger, 2, "tpu", &result));
+    apply(ledger, &gone, 1);
+    assert_false(has_result(ledger, 1, "gpu", &result));
     apply(ledger, records, 1);     /* and made again */
     apply(ledger, &records[1], 1); /* and written twice */
     removed_count = 0;
     assert_int_equal(ledger_collect(ledger, 1, keep_none, count_removed, NULL, &error), ERR_OK);
     assert_int_equal(removed_count, 1); /* 101; 100 is job 2's too, 102 is kept */
-    key = number_hash(3);
-    assert_int_equal(ledger_find_result(ledger, &result, &found, &key, "gpu", &error), ERR_OK);
-    assert_true(found);
+    assert_true(has_result(ledger, 3, "gpu", &result));
+}
 
-    /* Publications: intended, done, intended again. */
+/* Intended, done, intended again. */
+static void use_publications(struct ledger *ledger) {
+    struct error error = {0};
+    bool found;
     struct ledger_publication row;
     struct buffer texts = {0};
-    records[0] = (struct ledger_record){.kind = LEDGER_PUBLICATION,
-                                        .publication = {.path = "out/é.mp4",
-                                                        .staged = "out/.x.part",
-                                                        .job = 1,
-                                                        .video = 2,
-                                                        .key = number_hash(50),
-                                                        .hash = number_hash(51),
-                                                        .bytes = 99}};
+    struct ledger_record record = {.kind = LEDGER_PUBLICATION,
+                                   .publication = {.path = "out/é.mp4",
+                                                   .staged = "out/.x.part",
+                                                   .job = 1,
+                                                   .video = 2,
+                                                   .key = number_hash(50),
+                                                   .hash = number_hash(51),
+                                                   .bytes = 99}};
     static const bool done[] = {false, true, false, false, true};
     for (int i = 0; i < 5; i++) {
-        records[0].publication.done = done[i];
-        apply(ledger, records, 1);
-        seen = load(ledger);
+        record.publication.done = done[i];
+        apply(ledger, &record, 1);
+        struct seen seen = load(ledger);
         assert_int_equal(seen.publications, done[i] ? 0 : 1);
         if (!done[i])
             assert_string_equal(seen.text, "out/é.mp4 out/.x.part");
@@ -258,11 +263,13 @@ static void use_ledger(struct ledger *ledger) {
     assert_int_equal(ledger_find_publication(ledger, &row, &found, "none", &texts, &error), ERR_OK);
     assert_false(found);
     buffer_close(&texts);
+}
 
-    /* Attempts and events. */
+static void add_attempts_and_events(struct ledger *ledger) {
     for (uint64_t i = 0; i < 5; i++) {
         char text[32];
         snprintf(text, sizeof text, "try %llu", (unsigned long long)i);
+        struct ledger_record records[2];
         records[0] = (struct ledger_record){.kind = LEDGER_ATTEMPT,
                                             .attempt = {.job = 1,
                                                         .video = (int)(i % 2),
@@ -274,8 +281,13 @@ static void use_ledger(struct ledger *ledger) {
                                             .event = {.job = 1 + i % 2, .video = -1, .text = text}};
         apply(ledger, records, 2);
     }
+}
+
+static void use_attempts_and_events(struct ledger *ledger) {
+    struct error error = {0};
+    struct seen seen = {0};
     struct ledger_visitor visitor = {.user = &seen, .attempt = see_attempt, .event = see_event};
-    seen = (struct seen){0};
+    add_attempts_and_events(ledger);
     assert_int_equal(ledger_read_attempts(ledger, &visitor, 1, -1, 3, &error), ERR_OK);
     assert_int_equal(seen.attempts, 3);
     assert_string_equal(seen.text, "30064771076 w try 4");
@@ -290,6 +302,14 @@ static void use_ledger(struct ledger *ledger) {
     assert_int_equal(ledger_read_events(ledger, &visitor, 1, after, 9, &error), ERR_OK);
     assert_int_equal(seen.events, 1);
     assert_string_equal(seen.text, "try 4");
+}
+
+static void use_ledger(struct ledger *ledger) {
+    use_jobs(ledger);
+    use_videos(ledger);
+    use_results(ledger);
+    use_publications(ledger);
+    use_attempts_and_events(ledger);
 }
 
 static void test_memory(void **state) {
@@ -361,12 +381,7 @@ static void test_kill(void **state) {
         assert_true((uint64_t)seen.jobs >= acknowledged);
         for (uint64_t i = 1; i <= (uint64_t)seen.jobs + 1; i++) {
             struct task_result result;
-            struct hash key = number_hash(i);
-            struct error error;
-            bool found;
-            assert_int_equal(ledger_find_result(ledger, &result, &found, &key, "c", &error),
-                             ERR_OK);
-            assert_int_equal(found, i <= (uint64_t)seen.jobs);
+            assert_int_equal(has_result(ledger, i, "c", &result), i <= (uint64_t)seen.jobs);
         }
         next = (uint64_t)seen.jobs + 1;
         ledger_close(&ledger);

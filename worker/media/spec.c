@@ -188,10 +188,9 @@ enum error_code media_check(const struct media_spec *spec, enum media_container 
     return ERR_OK;
 }
 
-enum error_code media_encoder_settings(AVCodecContext *encoder, AVDictionary **options,
-                                       const struct media_spec *spec, struct error *error) {
-    const struct codec_traits *codec = media_traits(spec->codec);
-    int quality = spec->quality < 0 ? codec->quality_default : spec->quality;
+/* What is the same for every codec, but for its format of pixels and its colour. */
+static void describe_frames(AVCodecContext *encoder, const struct media_spec *spec,
+                            const struct codec_traits *codec) {
     AVRational fps = {spec->fps_numerator, spec->fps_denominator};
     av_reduce(&fps.num, &fps.den, fps.num, fps.den, INT_MAX);
 
@@ -213,77 +212,100 @@ enum error_code media_encoder_settings(AVCodecContext *encoder, AVDictionary **o
     encoder->gop_size = 250;
     encoder->flags |=
         AV_CODEC_FLAG_GLOBAL_HEADER | AV_CODEC_FLAG_CLOSED_GOP | AV_CODEC_FLAG_BITEXACT;
+}
 
+/* Each codec's own options, by the names that FFmpeg gives them. */
+static const struct {
+    enum media_codec codec;
+    const char *key, *value;
+} fixed_options[] = {
+    {CODEC_H264, "preset", "medium"},
+    {CODEC_H264, "profile", "high"},
+    {CODEC_H264, "x264-params", "open-gop=0:cpu-independent=1"},
+    {CODEC_HEVC, "preset", "medium"},
+    /* info=0: the SEI of x265's settings names this CPU's features. */
+    {CODEC_HEVC, "x265-params", "log-level=none:pools=none:frame-threads=1:open-gop=0:info=0"},
+    {CODEC_AV1, "usage", "good"},
+    {CODEC_AV1, "cpu-used", "6"},
+    {CODEC_AV1, "row-mt", "0"},
+    {CODEC_AV1, "tiles", "1x1"},
+    {CODEC_VP9, "deadline", "good"},
+    {CODEC_VP9, "cpu-used", "4"},
+    {CODEC_VP9, "row-mt", "0"},
+    {CODEC_VP9, "tile-columns", "0"},
+    {CODEC_VP9, "auto-alt-ref", "1"},
+    {CODEC_VP9, "lag-in-frames", "25"},
+    {CODEC_FFV1, "slicecrc", "1"},
+    {CODEC_PRORES, "vendor", "apl0"}, /* some editors open no other */
+    {CODEC_PNG, "pred", "mixed"},
+    {CODEC_H264_NVENC, "preset", "p5"},
+    {CODEC_H264_NVENC, "tune", "hq"},
+    {CODEC_H264_NVENC, "rc", "vbr"},
+    {CODEC_H264_NVENC, "strict_gop", "1"},
+    {CODEC_H264_NVENC, "profile", "high"},
+    {CODEC_HEVC_NVENC, "preset", "p5"},
+    {CODEC_HEVC_NVENC, "tune", "hq"},
+    {CODEC_HEVC_NVENC, "rc", "vbr"},
+    {CODEC_HEVC_NVENC, "strict_gop", "1"},
+    {CODEC_HEVC_NVENC, "profile", "main"},
+    {CODEC_AV1_NVENC, "preset", "p5"},
+    {CODEC_AV1_NVENC, "tune", "hq"},
+    {CODEC_AV1_NVENC, "rc", "vbr"},
+    {CODEC_AV1_NVENC, "strict_gop", "1"},
+};
+
+/* And what depends on the quality, or is a field of the encoder's. Negative: no memory. */
+static int add_options(AVCodecContext *encoder, AVDictionary **options,
+                       const struct media_spec *spec, int quality) {
     int failed = 0;
-#define SET(key, value)     failed |= av_dict_set(options, key, value, 0)
-#define SET_INT(key, value) failed |= av_dict_set_int(options, key, value, 0)
+    for (size_t i = 0; i < sizeof fixed_options / sizeof fixed_options[0]; i++)
+        if (fixed_options[i].codec == spec->codec)
+            failed |= av_dict_set(options, fixed_options[i].key, fixed_options[i].value, 0);
     switch (spec->codec) {
     case CODEC_H264:
-        SET("preset", "medium");
-        SET("profile", "high");
         /* crf 0 is lossless, a profile that few players have: 1 looks the same. */
-        SET_INT("crf", quality > 1 ? quality : 1);
-        SET("x264-params", "open-gop=0:cpu-independent=1");
+        failed |= av_dict_set_int(options, "crf", quality > 1 ? quality : 1, 0);
         break;
     case CODEC_HEVC:
-        SET("preset", "medium");
-        SET_INT("crf", quality);
-        /* info=0: the SEI of x265's settings names this CPU's features. */
-        SET("x265-params", "log-level=none:pools=none:frame-threads=1:open-gop=0:info=0");
+        failed |= av_dict_set_int(options, "crf", quality, 0);
         break;
     case CODEC_AV1:
-        encoder->bit_rate = 0;
-        SET("usage", "good");
-        SET_INT("cpu-used", 6);
-        SET_INT("crf", quality);
-        SET_INT("row-mt", 0);
-        SET("tiles", "1x1");
-        break;
     case CODEC_VP9:
         encoder->bit_rate = 0;
-        SET("deadline", "good");
-        SET_INT("cpu-used", 4);
-        SET_INT("crf", quality);
-        SET_INT("row-mt", 0);
-        SET_INT("tile-columns", 0);
-        SET_INT("auto-alt-ref", 1);
-        SET_INT("lag-in-frames", 25);
+        failed |= av_dict_set_int(options, "crf", quality, 0);
         break;
     case CODEC_FFV1:
         encoder->gop_size = 1;
         encoder->level = 3;
-        SET_INT("slicecrc", 1);
         encoder->slices = 4;
         break;
     case CODEC_PRORES:
         /* ProRes has no CRF; its profiles are its qualities: 422 HQ, 422, LT, Proxy. */
-        SET_INT("profile", 3 - quality / 16);
-        SET("vendor", "apl0"); /* some editors open no other */
+        failed |= av_dict_set_int(options, "profile", 3 - quality / 16, 0);
         break;
     case CODEC_PNG:
         encoder->gop_size = 0;
         encoder->compression_level = 6;
-        SET("pred", "mixed");
         break;
     case CODEC_H264_NVENC:
     case CODEC_HEVC_NVENC:
     case CODEC_AV1_NVENC:
         encoder->bit_rate = 0;
-        SET_INT("gpu", spec->gpu);
-        SET("preset", "p5");
-        SET("tune", "hq");
-        SET("rc", "vbr");
-        SET_INT("cq", quality > 1 ? quality : 1); /* 0: it chooses */
-        SET_INT("strict_gop", 1);
-        if (spec->codec != CODEC_AV1_NVENC)
-            SET("profile", spec->codec == CODEC_H264_NVENC ? "high" : "main");
+        failed |= av_dict_set_int(options, "gpu", spec->gpu, 0);
+        failed |= av_dict_set_int(options, "cq", quality > 1 ? quality : 1, 0); /* 0: it chooses */
         break;
     case CODEC_COUNT:
         break;
     }
-#undef SET
-#undef SET_INT
-    if (failed < 0)
+    return failed;
+}
+
+enum error_code media_encoder_settings(AVCodecContext *encoder, AVDictionary **options,
+                                       const struct media_spec *spec, struct error *error) {
+    const struct codec_traits *codec = media_traits(spec->codec);
+    int quality = spec->quality < 0 ? codec->quality_default : spec->quality;
+    describe_frames(encoder, spec, codec);
+    if (add_options(encoder, options, spec, quality) < 0)
         return error_set(error, ERR_MEMORY, "no memory for the settings of the %s encoder",
                          codec->name);
     return ERR_OK;

@@ -342,6 +342,14 @@ static enum error_code find_lora(void *user, struct job_file *out, struct arena 
     return code == ERR_OK ? hash_of_file(&out->hash, path, error) : code;
 }
 
+static enum job_expert lora_expert(void *user, const char *spec) {
+    static const enum job_expert experts[] = {
+        [LORA_HIGH] = JOB_EXPERT_HIGH, [LORA_LOW] = JOB_EXPERT_LOW, [LORA_BOTH] = JOB_EXPERT_BOTH};
+    const struct model_lora lora = {.path = spec};
+    (void)user;
+    return experts[model_lora_expert(&lora)];
+}
+
 static enum error_code find_output(void *user, char out[FILE_PATH_BYTES],
                                    const struct job_output *output, struct error *error) {
     struct job_source *source = user;
@@ -363,6 +371,7 @@ void job_source_resolver(struct job_resolver *out, struct job_source *source) {
                                  .read_file = read_file,
                                  .find_image = find_image,
                                  .find_lora = find_lora,
+                                 .lora_expert = lora_expert,
                                  .read_model = read_model,
                                  .check_model = check_model,
                                  .find_steps = find_steps,

@@ -169,9 +169,7 @@ static enum error_code read_loras(struct check *check, struct error *error) {
 
 /* NULL: there is one transformer. */
 static const char *expert_of(const struct lora_rows *rows, int lora) {
-    static const char *const names[] = {
-        [LORA_HIGH] = "high", [LORA_LOW] = "low", [LORA_BOTH] = "both"};
-    return rows->model->facts.experts < 2 ? NULL : names[model_lora_expert(&rows->loras[lora])];
+    return rows->model->facts.experts < 2 ? NULL : job_expert_name(rows->model->loras[lora].expert);
 }
 
 static void put_loras(struct buffer *out, const struct check *check) {

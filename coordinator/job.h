@@ -76,8 +76,8 @@ enum job_sampler {
 /* How the transformers' self-attention computes; EXACT: in the compute type. */
 enum job_attention { JOB_ATTENTION_EXACT, JOB_ATTENTION_8BIT, JOB_ATTENTION_COUNT };
 
-/* Which of a model's two experts a LoRA is for: as its file's name says (worker/model/model.h), or
- * as the job does. */
+/* Which of a model's two experts a LoRA is for. BY_NAME: the model has one transformer; or a job of
+ * before left it to the worker, which goes by the file's name (worker/model/model.h). */
 enum job_expert {
     JOB_EXPERT_BY_NAME,
     JOB_EXPERT_HIGH,
@@ -187,6 +187,9 @@ struct job_resolver {
      * path. Called once for each distinct name. */
     enum error_code (*find_lora)(void *user, struct job_file *out, struct arena *arena,
                                  const char *spec, struct error *error);
+    /* Which of two experts the LoRA is for by the name of its file, where the job does not say:
+     * settled once, so that a task's key has it. NULL where a job is only looked through. */
+    enum job_expert (*lora_expert)(void *user, const char *spec);
     /* What the model can do. `spec` is as written: a name under models/, or a path. */
     enum error_code (*read_model)(void *user, struct model_facts *out, const char *spec,
                                   struct error *error);

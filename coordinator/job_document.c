@@ -9,8 +9,9 @@
 #include "coordinator/plan.h"
 
 /* 1 had no weights, lora, windows and limits, and another thing called noise: as if not given.
- * 2 had no guidance_low, sigmas, attention and end pictures: as if not given. */
-enum { DOCUMENT_FORMAT = 3 };
+ * 2 had no guidance_low, sigmas, attention and end pictures: as if not given.
+ * 3 had, at first, no model of text alone and no LoRA's expert, which workers then find by name. */
+enum { DOCUMENT_FORMAT = 4 };
 
 /* -- writing ---------------------------------------------------------------------------------- */
 

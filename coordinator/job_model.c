@@ -84,7 +84,8 @@ static enum error_code read_names(struct reader *reader, const struct yaml *node
 
 enum { OF_KEYFRAME, OF_WINDOW, OF_BOTH }; /* as JOB_VALUES_STAGE */
 
-/* A model of one transformer has no experts to choose from. */
+/* A model of one transformer has no experts to choose from. Of two, what the file's name says is
+ * settled here: renamed, it is another job. */
 static enum error_code add_lora(struct reader *reader, struct job_model *model,
                                 const struct job_lora *lora, struct place at) {
     if (model->lora_count == LIMIT_LORAS)
@@ -93,6 +94,8 @@ static enum error_code add_lora(struct reader *reader, struct job_model *model,
     *added = *lora;
     if (model->facts.experts < 2)
         added->expert = JOB_EXPERT_BY_NAME;
+    else if (added->expert == JOB_EXPERT_BY_NAME && reader->resolver->lora_expert)
+        added->expert = reader->resolver->lora_expert(reader->resolver->user, added->spec);
     return ERR_OK;
 }
 

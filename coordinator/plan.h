@@ -32,9 +32,9 @@
  * worker's copy must match (else ERR_MISSING). Seeds and streams are decimal integers below 2^63.
  *
  * What is done to weights: "weights" ("bf16", "int8", "fp8"; not there: as the file has them) and
- * "lora" ([hash,strength] each, in order, with a third "high", "low" or "both" where the job says
- * which experts it is for; not there: none). "lora_files" names their files, as the job wrote them;
- * like "model" it is no part of the key.
+ * "lora" ([hash,strength] each, in order, with a third "high", "low" or "both" where the model has
+ * two experts: which it is for, whether the job or the file's name says so; not there: none).
+ * "lora_files" names their files, as the job wrote them; like "model" it is no part of the key.
  *
  *   text      {"model","model_hash","text","weights"}
  *             → "rows" [n,width] f32

@@ -83,6 +83,11 @@ static enum error_code find_lora(void *user, struct job_file *out, struct arena 
     return outer->find_lora(outer->user, out, arena, spec, error);
 }
 
+static enum job_expert lora_expert(void *user, const char *spec) {
+    const struct job_resolver *outer = &((struct uploaded *)user)->server->config.resolver;
+    return outer->lora_expert ? outer->lora_expert(outer->user, spec) : JOB_EXPERT_BY_NAME;
+}
+
 static enum error_code read_model(void *user, struct model_facts *out, const char *spec,
                                   struct error *error) {
     const struct job_resolver *outer = &((struct uploaded *)user)->server->config.resolver;
@@ -361,6 +366,7 @@ enum error_code server_submit(struct server *server, struct submitted *out,
         .read_file = read_file,
         .find_image = find_image,
         .find_lora = find_lora,
+        .lora_expert = lora_expert,
         .read_model = read_model,
         .check_model = check_model,
         .find_steps = find_steps,

@@ -35,8 +35,15 @@ static enum error_code find_lora(void *user, struct job_file *out, struct arena 
                                  const char *spec, struct error *error) {
     if (!strcmp(spec, "missing.safetensors"))
         return error_set(error, ERR_MISSING, "%s: no such file", spec);
-    hash_of(&out->hash, spec, strlen(spec));
+    const char *content =
+        !strncmp(spec, "high-", 5) ? spec + 5 : spec; /* renamed, it is the same */
+    hash_of(&out->hash, content, strlen(content));
     return ERR_OK;
+}
+
+static enum job_expert lora_expert(void *user, const char *spec) {
+    (void)user;
+    return !strncmp(spec, "high-", 5) ? JOB_EXPERT_HIGH : JOB_EXPERT_BOTH;
 }
 
 static enum error_code read_model(void *user, struct model_facts *out, const char *spec,
@@ -127,6 +134,7 @@ struct job_resolver fake_resolver(struct fake *fake) {
                                  .read_file = read_file,
                                  .find_image = find_image,
                                  .find_lora = find_lora,
+                                 .lora_expert = lora_expert,
                                  .read_model = read_model,
                                  .check_model = check_model,
                                  .find_steps = find_steps};

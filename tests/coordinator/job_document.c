@@ -62,14 +62,14 @@ static void test_document(void **state) {
     job_close(&job);
 }
 
-/* An expert that is named is kept, for the model that has some. */
+/* The expert that a LoRA is for is kept, for the model that has some. */
 static void test_document_experts(void **state) {
     struct job *job = fake_job("model: {keyframe: pocket, window: experts}\nlora:\n"
                                "  - {file: a.safetensors, expert: low}\n"
-                               "  - {file: b.safetensors}\n"
+                               "  - {file: high-b.safetensors}\n"
                                "  - {file: c.safetensors, expert: both}\n"
                                "videos: [{prompt: p, frames: 17, seed: 1}]\n");
-    static const enum job_expert expected[] = {JOB_EXPERT_LOW, JOB_EXPERT_BY_NAME, JOB_EXPERT_BOTH};
+    static const enum job_expert expected[] = {JOB_EXPERT_LOW, JOB_EXPERT_HIGH, JOB_EXPERT_BOTH};
     struct buffer text = {0};
     struct job *again = NULL;
     struct error error = {0};
@@ -106,11 +106,36 @@ static void test_document_of_text(void **state) {
     buffer_close(&text);
 }
 
+/* Of other vidlooms: what was before is read as it was meant then, what is to come is refused. */
+static void test_document_formats(void **state) {
+    struct job *job = fake_job("model: experts\nlora: [{file: high-a.safetensors}]\n"
+                               "videos: [{prompt: p, frames: 17, seed: 1}]\n");
+    struct buffer text = {0};
+    struct job *again = NULL;
+    struct error error = {0};
+    job_write(&text, job);
+    char *format = strstr(text.data, "\"format\":4,"), *expert;
+    assert_non_null(format);
+    format[9] = '3';
+    /* As the third was written at first: a worker finds the expert by the name. */
+    while ((expert = strstr(text.data, ",\"high\"]")) != NULL)
+        memmove(expert, expert + 7, strlen(expert + 7) + 1);
+    assert_int_equal(job_load(&again, text.data, strlen(text.data), &error), ERR_OK);
+    assert_int_equal(again->window.loras[0].expert, JOB_EXPERT_BY_NAME);
+    job_close(&again);
+    format[9] = '5';
+    assert_int_equal(job_load(&again, text.data, strlen(text.data), &error), ERR_UNSUPPORTED);
+    assert_non_null(strstr(error.detail, "format 5; this vidloom knows up to 4"));
+    buffer_close(&text);
+    job_close(&job);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_document),
         cmocka_unit_test(test_document_experts),
         cmocka_unit_test(test_document_of_text),
+        cmocka_unit_test(test_document_formats),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -402,25 +402,32 @@ static void test_redraw(void **state) {
     job_close(&job);
 }
 
-/* An expert that the job names is in the keys; one that it does not leaves them as they were. */
+/* Which expert a LoRA is for is in the keys, whether the job says it or the file's name: renamed,
+ * the file makes other videos. */
 static void test_experts(void **state) {
-    static const char yaml[] = "model: experts\nlora:\n  - {file: a.safetensors%s}\n"
+    static const char yaml[] = "model: experts\nlora:\n  - {file: %s}\n"
                                "videos: [{prompt: a, frames: 17, seed: 1}]";
-    static const char *const said[] = {"", ", expert: low", ", expert: both"};
+    static const char *const said[] = {"a.safetensors", "high-a.safetensors",
+                                       "a.safetensors, expert: low",
+                                       "high-a.safetensors, expert: both"};
+    static const char *const words[] = {"both", "high", "low", "both"};
+    enum { COUNT = sizeof said / sizeof *said };
     char text[512];
-    struct plan *plans[3];
-    struct job *jobs[3];
-    for (int i = 0; i < 3; i++) {
+    struct plan *plans[COUNT];
+    struct job *jobs[COUNT];
+    for (int i = 0; i < COUNT; i++) {
         snprintf(text, sizeof text, yaml, said[i]);
         jobs[i] = fake_job(text);
         plans[i] = open_plan(jobs[i], 0);
     }
-    assert_non_null(strstr(plans[0]->tasks[2].parameters, "\",1]]"));
-    assert_non_null(strstr(plans[1]->tasks[2].parameters, "\",1,\"low\"]]"));
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < COUNT; i++) {
+        snprintf(text, sizeof text, "\",1,\"%s\"]]", words[i]);
+        assert_non_null(strstr(plans[i]->tasks[2].parameters, text));
         for (int k = 0; k < i; k++)
-            assert_false(hash_equal(&plans[i]->tasks[2].key, &plans[k]->tasks[2].key));
-    for (int i = 0; i < 3; i++) {
+            assert_int_equal(hash_equal(&plans[i]->tasks[2].key, &plans[k]->tasks[2].key),
+                             strcmp(words[i], words[k]) == 0);
+    }
+    for (int i = 0; i < COUNT; i++) {
         plan_close(&plans[i]);
         job_close(&jobs[i]);
     }

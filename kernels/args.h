@@ -19,6 +19,18 @@ struct linear_epilogue {
     enum dtype out_dtype;       /* f32 or the compute type */
 };
 
+/* Rows of a linear layer that a norm makes of f32 rows: ops.layer_norm or, with `rms`,
+ * ops.rms_norm, whose weight is `mul`. */
+struct norm_args {
+    const float *x;         /* [M,K] */
+    const float *mul, *add; /* [K] or [groups,K]; NULL: 1 and 0. RMS: [K], and NULL */
+    const uint8_t *group;   /* [M]: row of mul and add for each row; NULL: row 0 */
+    float eps;
+    bool rms;
+    void *rows; /* memory for [M,K] of the layer's compute type; what is in it afterwards is the
+                   device's affair */
+};
+
 struct attention_args {
     const void *q, *k, *v; /* element (token,head,e) at token*stride + head*E + e */
     void *out;             /* same layout, compute type */

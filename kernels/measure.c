@@ -154,6 +154,10 @@ static void measure_linear(struct device *device, void *out, const void *in,
                            const struct linear *linear, int64_t rows,
                            const struct linear_epilogue *epilogue) {}
 
+static void measure_norm_linear(struct device *device, void *out, const struct norm_args *norm,
+                                const struct linear *linear, int64_t rows,
+                                const struct linear_epilogue *epilogue) {}
+
 static void measure_attention(struct device *device, const struct attention_args *args) {}
 
 static void measure_conv(struct device *device, const struct conv *conv,
@@ -259,6 +263,7 @@ const struct ops *ops_measure(void) {
         .conv_create = measure_conv_create,
         .conv_close = measure_conv_close,
         .linear = measure_linear,
+        .norm_linear = measure_norm_linear,
         .attention = measure_attention,
         .conv = measure_conv,
         .layer_norm = measure_layer_norm,

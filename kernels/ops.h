@@ -143,6 +143,11 @@ struct ops {
      * 1e-6 f32, 4e-3 bf16. */
     void (*linear)(struct device *device, void *out, const void *in, const struct linear *linear,
                    int64_t rows, const struct linear_epilogue *epilogue);
+    /* The same with in = norm(x): the bits of the two operations, one after the other. Where the
+     * products are in 8 bits GPUs round the rows while they make them, and write nothing else. */
+    void (*norm_linear)(struct device *device, void *out, const struct norm_args *norm,
+                        const struct linear *linear, int64_t rows,
+                        const struct linear_epilogue *epilogue);
     /* Any lengths, head_dim a multiple of 4 up to 1024. 1e-6 f32, 8e-3 bf16. With args.narrow
      * (kernels/narrow.h) GPUs, and plain C to define it, compute in 8 bits: 5e-2; others do not. */
     void (*attention)(struct device *device, const struct attention_args *args);

@@ -259,6 +259,9 @@ enum error_code cpu_conv_create(struct device *device, struct conv **out,
 void cpu_conv_close(struct device *device, struct conv **conv);
 void cpu_linear(struct device *device, void *out, const void *in, const struct linear *linear,
                 int64_t rows, const struct linear_epilogue *epilogue);
+void cpu_norm_linear(struct device *device, void *out, const struct norm_args *norm,
+                     const struct linear *linear, int64_t rows,
+                     const struct linear_epilogue *epilogue);
 void cpu_conv(struct device *device, const struct conv *conv, const struct conv_args *args);
 void cpu_attention(struct device *device, const struct attention_args *args);
 

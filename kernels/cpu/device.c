@@ -179,6 +179,7 @@ const struct ops *ops_cpu(void) {
         .conv_create = cpu_conv_create,
         .conv_close = cpu_conv_close,
         .linear = cpu_linear,
+        .norm_linear = cpu_norm_linear,
         .attention = cpu_attention,
         .conv = cpu_conv,
         .layer_norm = cpu_layer_norm,

@@ -240,3 +240,17 @@ void cpu_linear(struct device *device, void *out, const void *in, const struct l
         device_rows(device, linear->int8 ? int8_linear_plain : linear_plain, &args, rows, work);
     }
 }
+
+void cpu_norm_linear(struct device *device, void *out, const struct norm_args *norm,
+                     const struct linear *linear, int64_t rows,
+                     const struct linear_epilogue *epilogue) {
+    if (norm->rms) {
+        assert(norm->add == NULL && norm->group == NULL);
+        cpu_rms_norm(device, norm->rows, norm->x, norm->mul, rows, linear->inputs, norm->eps,
+                     linear->dtype);
+    } else {
+        cpu_layer_norm(device, norm->rows, norm->x, norm->mul, norm->add, norm->group, rows,
+                       linear->inputs, norm->eps, linear->dtype);
+    }
+    cpu_linear(device, out, norm->rows, linear, rows, epilogue);
+}

@@ -159,11 +159,23 @@ int product_finish(struct device *device, void *out, const float *product,
                    const struct linear *linear, int64_t first, int64_t rows,
                    const struct linear_epilogue *epilogue);
 
+/* -- rounding.cu, norms.cu: rows as products in 8 bits read them ----------------------------------
+ */
+struct rounded {
+    void *rows;   /* [rows,inputs] int8 */
+    float *scale; /* [rows,blocks] */
+    int64_t inputs, block;
+};
+/* Of bf16 rows. */
+int rounding_rows(struct device *device, const struct rounded *out, const void *in, int64_t rows);
+/* Of the bf16 rows that the norm would give, from row `first` on, in one pass. Whether it takes
+ * them. */
+bool rounding_takes_norm(const struct norm_args *norm, int64_t inputs, int64_t block);
+int rounding_norm(struct device *device, const struct rounded *out, const struct norm_args *norm,
+                  int64_t first, int64_t rows);
+
 /* -- int8.cu, int8_sm90.cu: layers whose weights stay int8 ---------------------------------------
  */
-/* q [rows,inputs] and scale [rows,blocks] of bf16 rows. */
-int int8_round(struct device *device, int8_t *q, float *scale, const void *in, int64_t rows,
-               int64_t inputs, int64_t block);
 /* out = epilogue(in · Wᵀ + b) for rows first.. of the whole. sm90: false when it is not for this
  * card. */
 bool int8_sm90(struct device *device, void *out, const int8_t *in, const float *in_scale,
@@ -212,6 +224,9 @@ void cuda_conv_close(struct device *device, struct conv **pointer);
 
 void cuda_linear(struct device *device, void *out, const void *in, const struct linear *linear,
                  int64_t rows, const struct linear_epilogue *epilogue);
+void cuda_norm_linear(struct device *device, void *out, const struct norm_args *norm,
+                      const struct linear *linear, int64_t rows,
+                      const struct linear_epilogue *epilogue);
 void cuda_conv(struct device *device, const struct conv *conv, const struct conv_args *args);
 void cuda_attention(struct device *device, const struct attention_args *args);
 

@@ -418,6 +418,7 @@ const struct ops vidloom_ops = {
     .conv_create = cuda_conv_create,
     .conv_close = cuda_conv_close,
     .linear = cuda_linear,
+    .norm_linear = cuda_norm_linear,
     .attention = cuda_attention,
     .conv = cuda_conv,
     .layer_norm = cuda_layer_norm,

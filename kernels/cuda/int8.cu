@@ -1,78 +1,13 @@
-/* Linear layers in int8 (kernels/cpu/int8.h has the formula), for compute capability 8.0 and newer:
- * rows of bf16 to int8 with a scale for each block of columns, and the product on tensor cores,
- * mma.sync. Sums within a block are exact and blocks are added in their order by fused
- * multiply-adds, so that the results are plain C's to the bit.
+/* The product of linear layers in int8 (kernels/cpu/int8.h has the formula), for compute capability
+ * 8.0 and newer, on tensor cores, mma.sync. Sums within a block of columns are exact and blocks are
+ * added in their order by fused multiply-adds, so that the results are plain C's to the bit.
  *
- * Rounding: a warp has one block of one row; read twice (the second time from the L1 cache),
- * written once. Bytes: 2 in and 1 out an element; the product reads them from the L2 cache.
- *
- * Product: a block of threads does TILE x TILE outputs, a warp 64x32 of them. Rows and weights pass
+ * A block of threads does TILE x TILE outputs, a warp 64x32 of them. Rows and weights pass
  * through STAGES stages of shared memory by cp.async. FLOPs: 2·M·N·K. Bytes of the L2 cache: K·(M·N
  * / TILE) each for rows and weights. Speed: not yet measured (ops/gpu/RESULTS.md). */
 #include <assert.h>
 
 #include "kernels/cuda/int8.cuh"
-
-/* -- rounding ---------------------------------------------------------------------------------- */
-
-#define ROUND_THREADS 256
-#define LEAST         1e-30f /* rows with less in them are zeros: as INT8_LEAST */
-#define LANE_ELEMENTS 8      /* in one access of 16 bytes */
-
-static __device__ __forceinline__ int8_t rounded(float x, float factor) {
-    float y = rintf(x * factor);
-    return y >= -128 && y <= 127 ? (int8_t)y : (int8_t)-128;
-}
-
-static __global__ void __launch_bounds__(ROUND_THREADS)
-    int8_round_kernel(int8_t *out, float *scale, const bf16 *in, int64_t rows, int64_t inputs,
-                      int64_t block, int blocks) {
-    const int64_t unit = (int64_t)blockIdx.x * (ROUND_THREADS / WARP) + threadIdx.x / WARP;
-    const int64_t row = unit / blocks, first = unit % blocks * block;
-    const int lane = (int)threadIdx.x % WARP;
-    if (row >= rows) {
-        return; /* the whole warp */
-    }
-    const int64_t end = first + block < inputs ? first + block : inputs;
-    const int64_t begin = first + lane * LANE_ELEMENTS;
-    const bf16 *from = in + row * inputs;
-    float x[LANE_ELEMENTS], largest = 0;
-    for (int64_t k = begin; k < end; k += WARP * LANE_ELEMENTS) {
-        load_vector<bf16, LANE_ELEMENTS>(x, from + k);
-#pragma unroll
-        for (int i = 0; i < LANE_ELEMENTS; i++) {
-            largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
-        }
-    }
-#pragma unroll
-    for (int lanes = WARP / 2; lanes > 0; lanes /= 2) {
-        largest = fmaxf(largest, shuffle_xor(largest, lanes));
-    }
-    const float factor = largest > LEAST ? 127 / largest : 0;
-    for (int64_t k = begin; k < end; k += WARP * LANE_ELEMENTS) {
-        vector<int8_t, LANE_ELEMENTS> q;
-        load_vector<bf16, LANE_ELEMENTS>(x, from + k);
-#pragma unroll
-        for (int i = 0; i < LANE_ELEMENTS; i++) {
-            q.element[i] = rounded(x[i], factor);
-        }
-        *(vector<int8_t, LANE_ELEMENTS> *)(out + row * inputs + k) = q;
-    }
-    if (lane == 0) {
-        scale[unit] = largest > LEAST ? largest / 127 : 0;
-    }
-}
-
-extern "C" int int8_round(struct device *device, int8_t *out, float *scale, const void *in,
-                          int64_t rows, int64_t inputs, int64_t block) {
-    assert(inputs % 16 == 0 && block % 16 == 0 && aligned_to(in, 16) && aligned_to(out, 16));
-    int64_t blocks = blocks_of(inputs, block);
-    return launch(int8_round_kernel, (unsigned)blocks_of(rows * blocks, ROUND_THREADS / WARP),
-                  ROUND_THREADS, 0, device->stream, out, scale, (const bf16 *)in, rows, inputs,
-                  block, (int)blocks);
-}
-
-/* -- the product ------------------------------------------------------------------------------- */
 
 #define TILE    128
 #define STAGES  3

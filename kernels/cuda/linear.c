@@ -282,22 +282,35 @@ static bool linear_by_pieces(struct device *device, void *out, const void *in,
     return true;
 }
 
+/* What a product in 8 bits is given: bf16 rows, or a norm of f32 rows. */
+struct source {
+    const void *in;
+    const struct norm_args *norm; /* NULL: `in` */
+};
+
+static bool round_piece(struct device *device, const struct rounded *out,
+                        const struct source *source, int64_t first, int64_t rows) {
+    const uint8_t *in = source->in;
+    return device_noted(device,
+                        source->norm != NULL
+                            ? rounding_norm(device, out, source->norm, first, rows)
+                            : rounding_rows(device, out, in + first * out->inputs * 2, rows),
+                        "rounding to 8 bits");
+}
+
 /* Rows in pieces that are rounded into scratch memory and multiplied while the cache holds them. */
-static void linear_int8(struct device *device, void *out, const void *in,
+static void linear_int8(struct device *device, void *out, const struct source *source,
                         const struct linear *linear, int64_t rows,
                         const struct linear_epilogue *epilogue) {
     const int64_t inputs = linear->inputs, blocks = scale_blocks(linear);
     int64_t piece = (int64_t)SCRATCH_BYTES / (inputs + blocks * (int64_t)sizeof(float));
     piece = piece / 128 * 128; /* whole tiles */
     float *scale = (float *)(void *)((uint8_t *)device->scratch + piece * inputs);
+    const struct rounded rounded = {device->scratch, scale, inputs, linear->block};
     assert(piece > 0);
     for (int64_t first = 0; first < rows; first += piece) {
         int64_t count = rows - first < piece ? rows - first : piece;
-        const uint8_t *from = (const uint8_t *)in + first * inputs * 2;
-        if (!device_noted(
-                device,
-                int8_round(device, device->scratch, scale, from, count, inputs, linear->block),
-                "rounding to int8")) {
+        if (!round_piece(device, &rounded, source, first, count)) {
             return;
         }
         if (!int8_sm90(device, out, device->scratch, scale, linear, first, count, epilogue)) {
@@ -310,10 +323,12 @@ static void linear_int8(struct device *device, void *out, const void *in,
 }
 
 /* By whoever has a kernel for it. */
-static void multiply(struct device *device, void *out, const void *in, const struct linear *linear,
-                     int64_t rows, const struct linear_epilogue *epilogue) {
+static void multiply(struct device *device, void *out, const struct source *source,
+                     const struct linear *linear, int64_t rows,
+                     const struct linear_epilogue *epilogue) {
+    const void *in = source->in;
     if (linear->block > 0) {
-        linear_int8(device, out, in, linear, rows, epilogue);
+        linear_int8(device, out, source, linear, rows, epilogue);
         return;
     }
     if (linear->dtype == DTYPE_BF16) {
@@ -332,8 +347,9 @@ static void multiply(struct device *device, void *out, const void *in, const str
     (void)device_noted(device, product_linear(device, out, in, linear, rows, epilogue), "linear");
 }
 
-void cuda_linear(struct device *device, void *out, const void *in, const struct linear *linear,
-                 int64_t rows, const struct linear_epilogue *epilogue) {
+static void linear_of(struct device *device, void *out, const struct source *source,
+                      const struct linear *linear, int64_t rows,
+                      const struct linear_epilogue *epilogue) {
     static const struct linear_epilogue none = {.out_dtype = DTYPE_F32};
     if (epilogue == NULL) {
         epilogue = &none;
@@ -347,8 +363,32 @@ void cuda_linear(struct device *device, void *out, const void *in, const struct 
     struct linear *own = (struct linear *)(uintptr_t)linear; /* where it is may change */
     struct linear there = *linear;
     there.weight = (void *)(uintptr_t)residence_enter(device, own);
-    multiply(device, out, in, &there, rows, epilogue);
+    multiply(device, out, source, &there, rows, epilogue);
     residence_leave(device, own);
+}
+
+void cuda_linear(struct device *device, void *out, const void *in, const struct linear *linear,
+                 int64_t rows, const struct linear_epilogue *epilogue) {
+    linear_of(device, out, &(struct source){.in = in}, linear, rows, epilogue);
+}
+
+void cuda_norm_linear(struct device *device, void *out, const struct norm_args *norm,
+                      const struct linear *linear, int64_t rows,
+                      const struct linear_epilogue *epilogue) {
+    const int64_t inputs = linear->inputs;
+    assert(!norm->rms || (norm->add == NULL && norm->group == NULL));
+    struct source source = {.norm = norm};
+    if (linear->block == 0 || !rounding_takes_norm(norm, inputs, linear->block)) {
+        source = (struct source){.in = norm->rows};
+        if (norm->rms) {
+            cuda_rms_norm(device, norm->rows, norm->x, norm->mul, rows, inputs, norm->eps,
+                          linear->dtype);
+        } else {
+            cuda_layer_norm(device, norm->rows, norm->x, norm->mul, norm->add, norm->group, rows,
+                            inputs, norm->eps, linear->dtype);
+        }
+    }
+    linear_of(device, out, &source, linear, rows, epilogue);
 }
 
 static bool append(struct device *device, uint8_t *out, const void *in, size_t bytes) {

@@ -56,7 +56,7 @@ case ${table%%:*} in
     cpu | walled) build=build-bare whole=build cuda=OFF ;;
     *) build=build-cuda-bare whole=build-cuda cuda=ON ;;
 esac
-operations="rows layout linear int8 conv attention attention8"
+operations="rows layout linear int8 norm_linear conv attention attention8"
 jobs=$(nproc)
 passed=0
 failed=0

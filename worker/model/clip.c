@@ -199,10 +199,10 @@ struct scratch {
     int64_t rows;
 };
 
-static void norm(const struct clip *clip, struct runtime *runtime, const struct scratch *s,
-                 const float *mul, const float *add) {
-    runtime->ops->layer_norm(runtime->device, s->in, s->x, mul, add, NULL, s->rows,
-                             clip->config.width, clip->config.eps, runtime->dtype);
+static struct norm_args norm_of(const struct clip *clip, const struct scratch *s, const float *mul,
+                                const float *add) {
+    return (struct norm_args){
+        .x = s->x, .mul = mul, .add = add, .eps = clip->config.eps, .rows = s->in};
 }
 
 static void attend(const struct clip *clip, struct runtime *runtime,
@@ -211,9 +211,9 @@ static void attend(const struct clip *clip, struct runtime *runtime,
     int64_t width = config->width;
     size_t part = (size_t)width * dtype_bytes(runtime->dtype);
     const uint8_t *q = s->wide;
-    norm(clip, runtime, s, layer->norm1_mul, layer->norm1_add);
-    run_linear(runtime, s->wide, s->in, &layer->qkv, s->rows,
-               &(struct linear_epilogue){.out_dtype = runtime->dtype});
+    const struct norm_args norm = norm_of(clip, s, layer->norm1_mul, layer->norm1_add);
+    run_norm_linear(runtime, s->wide, &norm, &layer->qkv, s->rows,
+                    &(struct linear_epilogue){.out_dtype = runtime->dtype});
     run_attention(runtime, &(struct attention_args){.q = q,
                                                     .k = q + part,
                                                     .v = q + 2 * part,
@@ -234,9 +234,9 @@ static void attend(const struct clip *clip, struct runtime *runtime,
 
 static void feed_forward(const struct clip *clip, struct runtime *runtime,
                          const struct layer_weights *layer, const struct scratch *s) {
-    norm(clip, runtime, s, layer->norm2_mul, layer->norm2_add);
-    run_linear(
-        runtime, s->wide, s->in, &layer->ffn_in, s->rows,
+    const struct norm_args norm = norm_of(clip, s, layer->norm2_mul, layer->norm2_add);
+    run_norm_linear(
+        runtime, s->wide, &norm, &layer->ffn_in, s->rows,
         &(struct linear_epilogue){.activation = ACTIVATION_GELU_ERF, .out_dtype = runtime->dtype});
     run_linear(runtime, s->x, s->wide, &layer->ffn_out, s->rows,
                &(struct linear_epilogue){.accumulate = true, .out_dtype = DTYPE_F32});

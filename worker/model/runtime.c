@@ -50,6 +50,15 @@ void run_linear(struct runtime *runtime, void *out, const void *in, const struct
     runtime->ops->linear(runtime->device, out, in, layer->linear, rows, epilogue);
 }
 
+void run_norm_linear(struct runtime *runtime, void *out, const struct norm_args *norm,
+                     const struct layer *layer, int64_t rows,
+                     const struct linear_epilogue *epilogue) {
+    runtime->flops += 2.0 * (double)rows * (double)layer->in * (double)layer->out;
+    if (run_is_stopped(runtime))
+        return;
+    runtime->ops->norm_linear(runtime->device, out, norm, layer->linear, rows, epilogue);
+}
+
 void run_attention(struct runtime *runtime, const struct attention_args *args) {
     runtime->flops += 4.0 * (double)args->q_length * (double)args->k_length * args->heads *
                       (double)args->head_dim;

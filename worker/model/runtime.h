@@ -65,6 +65,10 @@ void run_block(struct runtime *runtime, struct stream *stream, int block);
 /* The operations, counting their arithmetic. */
 void run_linear(struct runtime *runtime, void *out, const void *in, const struct layer *layer,
                 int64_t rows, const struct linear_epilogue *epilogue);
+/* norm->rows must hold [rows, layer->in] of the runtime's type. */
+void run_norm_linear(struct runtime *runtime, void *out, const struct norm_args *norm,
+                     const struct layer *layer, int64_t rows,
+                     const struct linear_epilogue *epilogue);
 void run_attention(struct runtime *runtime, const struct attention_args *args);
 void run_conv(struct runtime *runtime, const struct filter *filter, const struct conv_args *args);
 

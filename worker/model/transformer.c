@@ -84,12 +84,15 @@ static const float *part(const struct step *step, int chunk) {
     return step->modulation + (int64_t)chunk * step->groups * step->transformer->config.width;
 }
 
-static void norm(struct step *step, void *out, const float *mul, const float *add, bool grouped,
-                 enum dtype dtype) {
-    const struct transformer_config *config = &step->transformer->config;
-    step->runtime->ops->layer_norm(step->runtime->device, out, step->x, mul, add,
-                                   grouped ? step->group : NULL, step->grid->tokens, config->width,
-                                   config->eps, dtype);
+/* Of the stream from row `row` on, on the way into a product. */
+static struct norm_args norm_of(const struct step *step, const float *mul, const float *add,
+                                const uint8_t *group, int64_t row) {
+    return (struct norm_args){.x = step->x + row * step->transformer->config.width,
+                              .mul = mul,
+                              .add = add,
+                              .group = group != NULL ? group + row : NULL,
+                              .eps = step->transformer->config.eps,
+                              .rows = step->in};
 }
 
 static void rope(struct step *step, void *x, int64_t stride, const float *weight, bool rotate) {
@@ -110,10 +113,9 @@ static void add_to_stream(struct step *step, const void *in, const struct layer 
                                          .out_dtype = DTYPE_F32});
 }
 
-static void project(struct step *step, const struct layer *layer, enum activation activation) {
-    run_linear(
-        step->runtime, step->wide, step->in, layer, step->grid->tokens,
-        &(struct linear_epilogue){.activation = activation, .out_dtype = step->runtime->dtype});
+static void project(struct step *step, const struct norm_args *norm, const struct layer *layer) {
+    run_norm_linear(step->runtime, step->wide, norm, layer, step->grid->tokens,
+                    &(struct linear_epilogue){.out_dtype = step->runtime->dtype});
 }
 
 static struct attention_args attention_of(const struct step *step) {
@@ -131,8 +133,9 @@ static struct attention_args attention_of(const struct step *step) {
 static void self_attention(struct step *step, const struct block *block) {
     int64_t width = step->transformer->config.width;
     uint8_t *q = step->wide, *k = q + (size_t)width * dtype_bytes(step->runtime->dtype);
-    norm(step, step->in, part(step, SCALE1), part(step, SHIFT1), true, step->runtime->dtype);
-    project(step, &block->self_qkv, ACTIVATION_NONE);
+    const struct norm_args norm =
+        norm_of(step, part(step, SCALE1), part(step, SHIFT1), step->group, 0);
+    project(step, &norm, &block->self_qkv);
     rope(step, q, 3 * width, block->self_q_norm, true);
     rope(step, k, 3 * width, block->self_k_norm, true);
     struct attention_args args = attention_of(step);
@@ -170,8 +173,8 @@ static void attend_context(struct step *step, void *out, const struct transforme
 static void cross_attention(struct step *step, const struct block *block, int index) {
     struct runtime *runtime = step->runtime;
     int64_t count = step->grid->tokens * step->transformer->config.width;
-    norm(step, step->in, block->norm_mul, block->norm_add, false, runtime->dtype);
-    project(step, &block->cross_q, ACTIVATION_NONE);
+    const struct norm_args norm = norm_of(step, block->norm_mul, block->norm_add, NULL, 0);
+    project(step, &norm, &block->cross_q);
     rope(step, step->wide, step->transformer->config.width, block->cross_q_norm, false);
     attend_context(step, step->in, step->text, index);
     if (step->image != NULL) {
@@ -191,15 +194,13 @@ static void feed_forward(struct step *step, const struct block *block) {
     struct runtime *runtime = step->runtime;
     const struct transformer_config *config = &step->transformer->config;
     const float *gate = part(step, GATE2);
-    norm(step, step->in, part(step, SCALE2), part(step, SHIFT2), true, runtime->dtype);
     for (int64_t row = 0; row < step->grid->tokens; row += FFN_ROWS) {
         int64_t rows = smaller(FFN_ROWS, step->grid->tokens - row);
-        const uint8_t *in = step->in;
-        run_linear(runtime, step->wide,
-                   in + (size_t)(row * config->width) * dtype_bytes(runtime->dtype), &block->ffn_in,
-                   rows,
-                   &(struct linear_epilogue){.activation = ACTIVATION_GELU_TANH,
-                                             .out_dtype = runtime->dtype});
+        const struct norm_args norm =
+            norm_of(step, part(step, SCALE2), part(step, SHIFT2), step->group, row);
+        run_norm_linear(runtime, step->wide, &norm, &block->ffn_in, rows,
+                        &(struct linear_epilogue){.activation = ACTIVATION_GELU_TANH,
+                                                  .out_dtype = runtime->dtype});
         run_linear(
             runtime, step->x + row * config->width, step->wide, &block->ffn_out, rows,
             &(struct linear_epilogue){.gate = gate,
@@ -237,11 +238,12 @@ static void run_head(struct step *step, float *velocity) {
     const struct transformer_grid *grid = step->grid;
     size_t mark = runtime->work->used;
     modulate(step, t->head_modulation, step->time, HEAD_CHUNKS, 1, HEAD_SCALES);
-    float *in = work_floats(runtime, grid->tokens * t->config.width);
     float *tokens = work_floats(runtime, grid->tokens * TRANSFORMER_PATCH * t->config.out_channels);
-    norm(step, in, part(step, HEAD_SCALE), part(step, HEAD_SHIFT), true, DTYPE_F32);
-    run_linear(runtime, tokens, in, &t->head, grid->tokens,
-               &(struct linear_epilogue){.out_dtype = DTYPE_F32});
+    struct norm_args norm =
+        norm_of(step, part(step, HEAD_SCALE), part(step, HEAD_SHIFT), step->group, 0);
+    norm.rows = work_floats(runtime, grid->tokens * t->config.width);
+    run_norm_linear(runtime, tokens, &norm, &t->head, grid->tokens,
+                    &(struct linear_epilogue){.out_dtype = DTYPE_F32});
     runtime->ops->unpatchify(runtime->device, velocity, tokens, t->config.out_channels,
                              grid->frames, grid->height, grid->width);
     arena_reset(runtime->work, mark);

@@ -129,16 +129,21 @@ struct scratch {
     int64_t count;
 };
 
+static struct norm_args norm_of(const struct umt5 *umt5, const float *weight,
+                                const struct scratch *s) {
+    return (struct norm_args){
+        .x = s->x, .mul = weight, .eps = umt5->config.eps, .rms = true, .rows = s->in};
+}
+
 static void attend(const struct umt5 *umt5, struct runtime *runtime,
                    const struct layer_weights *layer, const struct scratch *s) {
     const struct umt5_config *config = &umt5->config;
     int64_t inner = (int64_t)config->heads * config->head_dim;
     size_t part = (size_t)inner * dtype_bytes(runtime->dtype);
     const uint8_t *q = s->wide;
-    runtime->ops->rms_norm(runtime->device, s->in, s->x, layer->norm1, s->count, config->width,
-                           config->eps, runtime->dtype);
-    run_linear(runtime, s->wide, s->in, &layer->qkv, s->count,
-               &(struct linear_epilogue){.out_dtype = runtime->dtype});
+    const struct norm_args norm = norm_of(umt5, layer->norm1, s);
+    run_norm_linear(runtime, s->wide, &norm, &layer->qkv, s->count,
+                    &(struct linear_epilogue){.out_dtype = runtime->dtype});
     run_attention(runtime, &(struct attention_args){.q = q,
                                                     .k = q + part,
                                                     .v = q + 2 * part,
@@ -161,10 +166,9 @@ static void attend(const struct umt5 *umt5, struct runtime *runtime,
 static void feed_forward(const struct umt5 *umt5, struct runtime *runtime,
                          const struct layer_weights *layer, const struct scratch *s) {
     const struct umt5_config *config = &umt5->config;
-    runtime->ops->rms_norm(runtime->device, s->in, s->x, layer->norm2, s->count, config->width,
-                           config->eps, runtime->dtype);
-    run_linear(runtime, s->wide, s->in, &layer->ffn_in, s->count,
-               &(struct linear_epilogue){.out_dtype = runtime->dtype});
+    const struct norm_args norm = norm_of(umt5, layer->norm2, s);
+    run_norm_linear(runtime, s->wide, &norm, &layer->ffn_in, s->count,
+                    &(struct linear_epilogue){.out_dtype = runtime->dtype});
     runtime->ops->gelu_gate(runtime->device, s->in, s->wide, s->count, config->ffn, runtime->dtype);
     run_linear(runtime, s->x, s->in, &layer->ffn_out, s->count,
                &(struct linear_epilogue){.accumulate = true, .out_dtype = DTYPE_F32});

@@ -255,6 +255,15 @@ static void walled_linear(struct device *device, void *out, const void *in,
     leave(device);
 }
 
+static void walled_norm_linear(struct device *device, void *out, const struct norm_args *norm,
+                               const struct linear *linear, int64_t rows,
+                               const struct linear_epilogue *epilogue) {
+    ENTER(device, "norm_linear", out, norm->x, norm->mul, norm->add, norm->group, norm->rows,
+          epilogue != NULL ? epilogue->gate : NULL, epilogue != NULL ? epilogue->group : NULL);
+    ops_cpu()->norm_linear(device->cpu, out, norm, linear, rows, epilogue);
+    leave(device);
+}
+
 static void walled_attention(struct device *device, const struct attention_args *args) {
     ENTER(device, "attention", args->q, args->k, args->v, args->out, args->key_bias, args->bias);
     ops_cpu()->attention(device->cpu, args);
@@ -467,6 +476,7 @@ const struct ops vidloom_ops = {
     .conv_create = walled_conv_create,
     .conv_close = walled_conv_close,
     .linear = walled_linear,
+    .norm_linear = walled_norm_linear,
     .attention = walled_attention,
     .conv = walled_conv,
     .layer_norm = walled_layer_norm,

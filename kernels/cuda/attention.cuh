@@ -44,6 +44,55 @@ static __device__ __forceinline__ void softmax_step(float s[tiles][4], struct ru
     }
 }
 
+/* What the sums and outputs so far shrink by (softmax_step), done to the outputs of a lane. */
+template <int E>
+static __device__ __forceinline__ void shrink_outputs(float o[E / 8][4], const float shrink[2]) {
+#pragma unroll
+    for (int e = 0; e < E / 8; e++) {
+        o[e][0] *= shrink[0];
+        o[e][1] *= shrink[0];
+        o[e][2] *= shrink[1];
+        o[e][3] *= shrink[1];
+    }
+}
+
+/* Probabilities of two tiles of eight keys, as the second product's operand a. */
+template <typename T>
+static __device__ __forceinline__ void pack_operand(uint32_t p[4], const float x[2][4]) {
+    p[0] = pack(T{}, x[0][0], x[0][1]);
+    p[1] = pack(T{}, x[0][2], x[0][3]);
+    p[2] = pack(T{}, x[1][0], x[1][1]);
+    p[3] = pack(T{}, x[1][2], x[1][3]);
+}
+
+/* 1 / the sum over a row's four lanes: row g, or with `half` row g+8. */
+static __device__ __forceinline__ float inverse_sum(const struct running *running, int half) {
+    float sum = running->sum[half];
+    sum += shuffle_xor(sum, 1);
+    sum += shuffle_xor(sum, 2);
+    return 1 / sum;
+}
+
+/* Writes a lane's two rows, `query` and eight further on, of one head. */
+template <typename T, int E>
+static __device__ __forceinline__ void
+write_rows(const struct attention_args &a, const float o[E / 8][4], const struct running *running,
+           int64_t query, int64_t head) {
+    const int lane = (int)threadIdx.x % WARP;
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        const float inverse = inverse_sum(running, half);
+        if (query + 8 * half < a.q_length) {
+            T *out = (T *)a.out + (query + 8 * half) * a.out_stride + head * E + lane % 4 * 2;
+#pragma unroll
+            for (int e = 0; e < E / 8; e++) {
+                *(uint32_t *)(out + e * 8) =
+                    pack(T{}, o[e][2 * half] * inverse, o[e][2 * half + 1] * inverse);
+            }
+        }
+    }
+}
+
 /* Bias of the keys of this lane's columns, in units in which `scale` is still to come; -infinity
  * past the end. */
 template <int tiles>

@@ -5,6 +5,7 @@
 #include <assert.h>
 
 #include "kernels/cuda/attention8.cuh"
+#include "kernels/cuda/attention_sm80.cuh"
 
 #define STAGES  2
 #define E       NARROW_HEAD_DIM
@@ -17,27 +18,6 @@
 static const int q_bytes = ROWS * E, k_bytes = KEYS * E, v_bytes = KEYS * E * 2;
 static const int shared_bytes = q_bytes + STAGES * (k_bytes + v_bytes);
 static_assert(shared_bytes <= 99 * 1024, "shared memory of the smaller cards");
-
-/* Chunk of 16 bytes of a row of `bytes` bytes. */
-template <int bytes> static __device__ __forceinline__ uint32_t place(int row, int chunk) {
-    return (uint32_t)(row * bytes + ((chunk ^ (row % 8)) * 16));
-}
-
-/* `rows` rows of `bytes` bytes, `stride` bytes apart, from row `first` on; zeros from `length` on.
- */
-template <int bytes, int rows>
-static __device__ __forceinline__ void load_rows(uint32_t shared, const uint8_t *global,
-                                                 int64_t stride, int64_t first, int64_t length) {
-    const int chunks = bytes / 16;
-    static_assert(rows * chunks % THREADS == 0, "every thread copies as much");
-#pragma unroll
-    for (int i = 0; i < rows * chunks / THREADS; i++) {
-        int at = i * THREADS + (int)threadIdx.x, row = at / chunks, chunk = at % chunks;
-        bool there = first + row < length;
-        copy_async_16(shared + place<bytes>(row, chunk),
-                      global + (there ? first + row : 0) * stride + chunk * 16, there);
-    }
-}
 
 struct narrow_rows {
     const uint8_t *q, *k; /* int8 [length][heads][E] */
@@ -56,9 +36,9 @@ static __global__ void __launch_bounds__(THREADS)
     const uint8_t *q_in = in.q + head * E, *k_in = in.k + head * E;
     const uint8_t *v_in = (const uint8_t *)a.v + head * E * 2;
 
-    load_rows<E, ROWS>(q_at, q_in, narrow_stride, first, a.q_length);
-    load_rows<E, KEYS>(k_at, k_in, narrow_stride, 0, a.k_length);
-    load_rows<E * 2, KEYS>(v_at, v_in, a.v_stride * 2, 0, a.k_length);
+    load_rows<E, ROWS, THREADS>(q_at, q_in, narrow_stride, first, a.q_length);
+    load_rows<E, KEYS, THREADS>(k_at, k_in, narrow_stride, 0, a.k_length);
+    load_rows<E * 2, KEYS, THREADS>(v_at, v_in, a.v_stride * 2, 0, a.k_length);
     copy_async_commit();
 
     const uint32_t q_lane = q_at + place<E>(warp * 16 + lane % 16, lane / 16);
@@ -74,10 +54,10 @@ static __global__ void __launch_bounds__(THREADS)
         copy_async_wait<0>();
         barrier(); /* this tile is there for all; the other stage has been used by all */
         if (block + 1 < in.blocks) {
-            load_rows<E, KEYS>(k_at + (uint32_t)((stage ^ 1) * k_bytes), k_in, narrow_stride,
-                               key0 + KEYS, a.k_length);
-            load_rows<E * 2, KEYS>(v_at + (uint32_t)((stage ^ 1) * v_bytes), v_in, a.v_stride * 2,
-                                   key0 + KEYS, a.k_length);
+            load_rows<E, KEYS, THREADS>(k_at + (uint32_t)((stage ^ 1) * k_bytes), k_in,
+                                        narrow_stride, key0 + KEYS, a.k_length);
+            load_rows<E * 2, KEYS, THREADS>(v_at + (uint32_t)((stage ^ 1) * v_bytes), v_in,
+                                            a.v_stride * 2, key0 + KEYS, a.k_length);
             copy_async_commit();
         }
         const uint32_t k_tile = k_at + k_lane + (uint32_t)(stage * k_bytes);
@@ -87,11 +67,11 @@ static __global__ void __launch_bounds__(THREADS)
 #pragma unroll
         for (int step = 0; step < E / 32; step++) {
             uint32_t q[4];
-            load_matrix_x4(q, q_lane ^ (uint32_t)(step * 32));
+            load_matrix_x4(q, chunks_on(q_lane, step * 2));
 #pragma unroll
             for (int n = 0; n < N; n += 2) {
                 uint32_t k[4];
-                load_matrix_x4(k, (k_tile ^ (uint32_t)(step * 32)) + n * 8 * E);
+                load_matrix_x4(k, chunks_on(k_tile, step * 2) + n * 8 * E);
                 multiply_16x8x32(sum[n], q, k[0], k[1]);
                 multiply_16x8x32(sum[n + 1], q, k[2], k[3]);
             }
@@ -103,46 +83,22 @@ static __global__ void __launch_bounds__(THREADS)
             add_bias<N>(s, NULL, 1, key0, a.k_length);
         }
         softmax_step<N>(s, &running, shrink, 1, 0);
-#pragma unroll
-        for (int e = 0; e < E / 8; e++) {
-            o[e][0] *= shrink[0];
-            o[e][1] *= shrink[0];
-            o[e][2] *= shrink[1];
-            o[e][3] *= shrink[1];
-        }
+        shrink_outputs<E>(o, shrink);
 
 #pragma unroll
         for (int step = 0; step < KEYS / 16; step++) {
-            const float(*x)[4] = &s[2 * step];
-            const uint32_t p[4] = {pack(bf16{}, x[0][0], x[0][1]), pack(bf16{}, x[0][2], x[0][3]),
-                                   pack(bf16{}, x[1][0], x[1][1]), pack(bf16{}, x[1][2], x[1][3])};
+            uint32_t p[4];
+            pack_operand<bf16>(p, &s[2 * step]);
 #pragma unroll
             for (int e = 0; e < E / 8; e += 2) {
                 uint32_t v[4];
-                /* A row of V is two rows of eight chunks. */
-                load_matrix_x4_transposed(v, (v_tile ^ (uint32_t)(e % 8 * 16)) + e / 8 * 128 +
-                                                 step * 16 * E * 2);
+                load_matrix_x4_transposed(v, chunks_on(v_tile, e) + step * 16 * E * 2);
                 multiply_16x8x16(bf16{}, o[e], p, v[0], v[1]);
                 multiply_16x8x16(bf16{}, o[e + 1], p, v[2], v[3]);
             }
         }
     }
-
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        float sum = running.sum[half];
-        sum += shuffle_xor(sum, 1);
-        sum += shuffle_xor(sum, 2);
-        const float inverse = 1 / sum;
-        if (query + 8 * half < a.q_length) {
-            bf16 *out = (bf16 *)a.out + (query + 8 * half) * a.out_stride + head * E + lane % 4 * 2;
-#pragma unroll
-            for (int e = 0; e < E / 8; e++) {
-                *(uint32_t *)(out + e * 8) =
-                    pack(bf16{}, o[e][2 * half] * inverse, o[e][2 * half + 1] * inverse);
-            }
-        }
-    }
+    write_rows<bf16, E>(a, o, &running, query, head);
 }
 
 extern "C" int attention8_sm80(struct device *device, const struct attention_args *args,

@@ -9,27 +9,14 @@
  * cores, so that a tile is summed by itself and added to the outputs in f32.
  *
  * FLOPs: 4·Lq·Lk·E a head, all at the 8-bit rate. Speed: not yet measured (ops/gpu/RESULTS.md). */
-#include <assert.h>
-
 #include "kernels/cuda/attention8.cuh"
-#include <wgmma.cuh>
+#include "kernels/cuda/attention_sm90.cuh"
 
-#define E         NARROW_HEAD_DIM
-#define GROUP     128 /* threads of a warpgroup */
-#define CONSUMERS 2
-#define THREADS   (GROUP * (1 + CONSUMERS))
-#define ROWS      (64 * CONSUMERS)
-#define KEYS      (2 * NARROW_KEYS) /* of a tile */
-#define STAGES    3
-#define N         (KEYS / 8)
-#define RAISE     8.807354922057604f /* log2 of F8_LARGEST */
-
-/* Barriers of the block: 0 is barrier(). */
-enum { TURN_OF_FIRST = 1, TURN_OF_SECOND };
-
-#define PRODUCER_REGISTERS 24
-#define CONSUMER_REGISTERS 240
-static_assert(GROUP * (PRODUCER_REGISTERS + CONSUMERS * CONSUMER_REGISTERS) <= 65536, "registers");
+#define E      NARROW_HEAD_DIM
+#define KEYS   (2 * NARROW_KEYS) /* of a tile */
+#define STAGES 3
+#define N      (KEYS / 8)
+#define RAISE  8.807354922057604f /* log2 of F8_LARGEST */
 
 static const int q_bytes = ROWS * E, tile_bytes = KEYS * E;
 static const int shared_bytes = q_bytes + 2 * STAGES * tile_bytes + 1024; /* and the phases */
@@ -88,19 +75,6 @@ static __global__ void __launch_bounds__(V_THREADS)
 /* -- the attention ------------------------------------------------------------------------------
  */
 
-/* Phases in shared memory, behind the tiles. */
-struct phases {
-    uint32_t q, k_full, v_full, k_empty, v_empty; /* STAGES of each but q */
-};
-
-static __device__ __forceinline__ struct phases phases_at(uint32_t at) {
-    return {at, at + 8, at + 8 + 8 * STAGES, at + 8 + 16 * STAGES, at + 8 + 24 * STAGES};
-}
-
-static __device__ __forceinline__ uint32_t parity_of(int i) {
-    return (uint32_t)(i / STAGES & 1);
-}
-
 struct narrow_rows {
     const float *q_scale, *k_scale, *v_scale;
     int64_t blocks;
@@ -114,7 +88,7 @@ static __device__ void produce(const CUtensorMap *q, const CUtensorMap *k, const
     copy_tensor(q_at, q, 0, head, (int)blockIdx.x * ROWS, phases.q);
     for (int i = 0; i < tiles; i++) {
         const int stage = i % STAGES;
-        const uint32_t free = parity_of(i) ^ 1;
+        const uint32_t free = parity_of<STAGES>(i) ^ 1;
         phase_wait(phases.k_empty + 8 * stage, free);
         phase_announce(phases.k_full + 8 * stage, tile_bytes);
         copy_tensor(k_at + stage * tile_bytes, k, 0, head, i * KEYS, phases.k_full + 8 * stage);
@@ -226,8 +200,8 @@ static __device__ __forceinline__ void consume(const struct attention_args &a,
 #pragma unroll 1
     for (int i = 1; i < tiles; i++) {
         const int stage = i % STAGES, last = (i - 1) % STAGES;
-        phase_wait(phases.k_full + 8 * stage, parity_of(i));
-        phase_wait(phases.v_full + 8 * last, parity_of(i - 1));
+        phase_wait(phases.k_full + 8 * stage, parity_of<STAGES>(i));
+        phase_wait(phases.v_full + 8 * last, parity_of<STAGES>(i - 1));
         named_wait(mine, CONSUMERS * GROUP);
         multiply_begin();
         outputs(&part[0][0], p, v_at + last * tile_bytes);
@@ -239,17 +213,11 @@ static __device__ __forceinline__ void consume(const struct attention_args &a,
         finish_outputs(i - 1);
         multiply_wait<0>();
         finish_logits(i);
-#pragma unroll
-        for (int e = 0; e < E / 8; e++) {
-            o[e][0] *= shrink[0];
-            o[e][1] *= shrink[0];
-            o[e][2] *= shrink[1];
-            o[e][3] *= shrink[1];
-        }
+        shrink_outputs<E>(o, shrink);
         to_operand(p, s);
     }
     const int stage = (tiles - 1) % STAGES;
-    phase_wait(phases.v_full + 8 * stage, parity_of(tiles - 1));
+    phase_wait(phases.v_full + 8 * stage, parity_of<STAGES>(tiles - 1));
     multiply_begin();
     outputs(&part[0][0], p, v_at + stage * tile_bytes);
     multiply_wait<0>();
@@ -257,10 +225,7 @@ static __device__ __forceinline__ void consume(const struct attention_args &a,
 
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-        float total = running.sum[half];
-        total += shuffle_xor(total, 1);
-        total += shuffle_xor(total, 2);
-        const float inverse = 1 / total;
+        const float inverse = inverse_sum(&running, half);
         if (query + 8 * half < a.q_length) {
             bf16 *out = (bf16 *)a.out + (query + 8 * half) * a.out_stride + head * E + lane % 4 * 2;
 #pragma unroll
@@ -282,17 +247,10 @@ static __global__ void __launch_bounds__(THREADS, 1)
     SHARED_MEMORY(memory);
     const uint32_t q_at = shared_address(memory), k_at = q_at + q_bytes;
     const uint32_t v_at = k_at + STAGES * tile_bytes;
-    const struct phases phases = phases_at(v_at + STAGES * tile_bytes);
+    const struct phases phases = phases_at<STAGES>(v_at + STAGES * tile_bytes);
     const int tiles = (int)((a.k_length + KEYS - 1) / KEYS);
     if (threadIdx.x == 0) {
-        phase_init(phases.q, 1);
-        for (int stage = 0; stage < STAGES; stage++) {
-            phase_init(phases.k_full + 8 * stage, 1);
-            phase_init(phases.v_full + 8 * stage, 1);
-            phase_init(phases.k_empty + 8 * stage, CONSUMERS * GROUP / WARP);
-            phase_init(phases.v_empty + 8 * stage, CONSUMERS * GROUP / WARP);
-        }
-        phase_init_done();
+        phases_init<STAGES>(phases);
     }
     barrier();
     if (threadIdx.x < GROUP) {

@@ -6,14 +6,11 @@
  * online, in base 2 with the scale folded in; the probabilities go from the first product's
  * accumulators to the second one's operand without leaving their registers.
  *
- * Shared memory holds rows of E elements in chunks of 16 bytes; chunk c of row r lies at c ^ (r %
- * 8), so that the eight rows of an ldmatrix fall into different banks.
- *
  * FLOPs: 4·Lq·Lk·E a head. Bytes: q and out once, k and v once a query tile (L2 cache).
  * Method: FlashAttention-2 (arXiv 2307.08691). Speed: not yet measured (ops/gpu/RESULTS.md). */
 #include <assert.h>
 
-#include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/attention_sm80.cuh"
 
 #define STAGES 2
 
@@ -31,36 +28,12 @@ template <int E> struct tile {
     static_assert(keys % 16 == 0 && E % 64 == 0, "whole fragments, eight chunks to swizzle");
 };
 
-template <int E> static __device__ __forceinline__ uint32_t place(int row, int chunk) {
-    return (uint32_t)(row * E * 2 + ((chunk ^ (row % 8)) * 16));
-}
-
-/* From the place of chunk 0 or 1 to that of the chunk `further` (even, known to the compiler) on:
- * one instruction, where computing every place anew fills the registers with addresses. */
-static __device__ __forceinline__ uint32_t chunks_on(uint32_t at, int further) {
-    return (at ^ (uint32_t)(further % 8 * 16)) + (uint32_t)(further / 8 * 128);
-}
-
-/* `rows` rows from row `first` on, zeros from `length` on. */
-template <int E, int rows, typename T>
-static __device__ __forceinline__ void load_rows(uint32_t shared, const T *global, int64_t stride,
-                                                 int64_t first, int64_t length) {
-    const int chunks = E / 8, threads = tile<E>::threads;
-    static_assert(rows * chunks % threads == 0, "every thread copies as much");
-#pragma unroll
-    for (int i = 0; i < rows * chunks / threads; i++) {
-        int at = i * threads + (int)threadIdx.x, row = at / chunks, chunk = at % chunks;
-        bool there = first + row < length;
-        const T *from = global + (there ? first + row : 0) * stride + chunk * 8;
-        copy_async_16(shared + place<E>(row, chunk), from, there);
-    }
-}
-
 template <typename T, int E>
 static __global__ void __launch_bounds__(tile<E>::threads)
     attention_sm80_kernel(struct attention_args a) {
     SHARED_MEMORY(memory);
     const int ROWS = tile<E>::rows, KEYS = tile<E>::keys, M = tile<E>::fragments;
+    const int THREADS = tile<E>::threads;
     const int N = KEYS / 8; /* accumulators of logits along the keys */
     const int lane = (int)threadIdx.x % WARP, warp = (int)threadIdx.x / WARP;
     const int64_t head = blockIdx.y, first = (int64_t)blockIdx.x * ROWS;
@@ -70,15 +43,15 @@ static __global__ void __launch_bounds__(tile<E>::threads)
     const T *v_in = (const T *)a.v + head * E;
     const float scale = a.scale * LOG2_E;
 
-    load_rows<E, ROWS>(q_at, q_in, a.q_stride, first, a.q_length);
-    load_rows<E, KEYS>(k_at, k_in, a.k_stride, 0, a.k_length);
-    load_rows<E, KEYS>(v_at, v_in, a.v_stride, 0, a.k_length);
+    load_rows<E, ROWS, THREADS>(q_at, q_in, a.q_stride, first, a.q_length);
+    load_rows<E, KEYS, THREADS>(k_at, k_in, a.k_stride, 0, a.k_length);
+    load_rows<E, KEYS, THREADS>(v_at, v_in, a.v_stride, 0, a.k_length);
     copy_async_commit();
 
     /* Where this lane's rows begin, for each kind of fragment. */
-    const uint32_t q_lane = q_at + place<E>(warp * M * 16 + lane % 16, lane / 16);
-    const uint32_t k_lane = place<E>(lane / 16 * 8 + lane % 8, lane / 8 % 2);
-    const uint32_t v_lane = place<E>(lane % 16, lane / 16);
+    const uint32_t q_lane = q_at + place<E * 2>(warp * M * 16 + lane % 16, lane / 16);
+    const uint32_t k_lane = place<E * 2>(lane / 16 * 8 + lane % 8, lane / 8 % 2);
+    const uint32_t v_lane = place<E * 2>(lane % 16, lane / 16);
 
     float o[M][E / 8][4] = {};
     struct running running[M];
@@ -92,8 +65,8 @@ static __global__ void __launch_bounds__(tile<E>::threads)
         barrier(); /* this tile is there for all; the other stage has been used by all */
         if (key0 + KEYS < a.k_length) {
             uint32_t next = (uint32_t)((stage ^ 1) * KEYS * E * 2);
-            load_rows<E, KEYS>(k_at + next, k_in, a.k_stride, key0 + KEYS, a.k_length);
-            load_rows<E, KEYS>(v_at + next, v_in, a.v_stride, key0 + KEYS, a.k_length);
+            load_rows<E, KEYS, THREADS>(k_at + next, k_in, a.k_stride, key0 + KEYS, a.k_length);
+            load_rows<E, KEYS, THREADS>(v_at + next, v_in, a.v_stride, key0 + KEYS, a.k_length);
             copy_async_commit();
         }
         const uint32_t k_tile = k_at + k_lane + (uint32_t)(stage * KEYS * E * 2);
@@ -126,13 +99,7 @@ static __global__ void __launch_bounds__(tile<E>::threads)
             }
             float shrink[2];
             softmax_step<N>(s[m], &running[m], shrink, scale, 0);
-#pragma unroll
-            for (int e = 0; e < E / 8; e++) {
-                o[m][e][0] *= shrink[0];
-                o[m][e][1] *= shrink[0];
-                o[m][e][2] *= shrink[1];
-                o[m][e][3] *= shrink[1];
-            }
+            shrink_outputs<E>(o[m], shrink);
         }
 
 #pragma unroll
@@ -140,11 +107,7 @@ static __global__ void __launch_bounds__(tile<E>::threads)
             uint32_t p[M][4];
 #pragma unroll
             for (int m = 0; m < M; m++) {
-                const float(*x)[4] = &s[m][2 * step];
-                p[m][0] = pack(T{}, x[0][0], x[0][1]);
-                p[m][1] = pack(T{}, x[0][2], x[0][3]);
-                p[m][2] = pack(T{}, x[1][0], x[1][1]);
-                p[m][3] = pack(T{}, x[1][2], x[1][3]);
+                pack_operand<T>(p[m], &s[m][2 * step]);
             }
 #pragma unroll
             for (int e = 0; e < E / 8; e += 2) {
@@ -161,22 +124,8 @@ static __global__ void __launch_bounds__(tile<E>::threads)
 
 #pragma unroll
     for (int m = 0; m < M; m++) {
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            float sum = running[m].sum[half];
-            sum += shuffle_xor(sum, 1);
-            sum += shuffle_xor(sum, 2);
-            float inverse = 1 / sum;
-            int64_t query = first + (warp * M + m) * 16 + half * 8 + lane / 4;
-            if (query < a.q_length) {
-                T *out = (T *)a.out + query * a.out_stride + head * E + lane % 4 * 2;
-#pragma unroll
-                for (int e = 0; e < E / 8; e++) {
-                    *(uint32_t *)(out + e * 8) =
-                        pack(T{}, o[m][e][2 * half] * inverse, o[m][e][2 * half + 1] * inverse);
-                }
-            }
-        }
+        const int64_t query = first + (warp * M + m) * 16 + lane / 4;
+        write_rows<T, E>(a, o[m], &running[m], query, head);
     }
 }
 

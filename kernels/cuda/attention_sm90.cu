@@ -12,25 +12,10 @@
  *
  * FLOPs: 4·Lq·Lk·E a head. Method: FlashAttention-3 (arXiv 2407.08608).
  * Speed: not yet measured (ops/gpu/RESULTS.md). */
-#include <assert.h>
+#include "kernels/cuda/attention_sm90.cuh"
 
-#include "kernels/cuda/attention.cuh"
-#include <wgmma.cuh>
-
-#define GROUP     128 /* threads of a warpgroup */
-#define CONSUMERS 2
-#define THREADS   (GROUP * (1 + CONSUMERS))
-#define ROWS      (64 * CONSUMERS)
 #define STAGES    2
 #define ROW_BYTES 128 /* of a tile: 64 elements */
-
-/* Barriers of the block: 0 is barrier(). */
-enum { TURN_OF_FIRST = 1, TURN_OF_SECOND };
-
-/* 168 registers a thread at launch (65536/384); the producer gives most of its away. */
-#define PRODUCER_REGISTERS 24
-#define CONSUMER_REGISTERS 240
-static_assert(GROUP * (PRODUCER_REGISTERS + CONSUMERS * CONSUMER_REGISTERS) <= 65536, "registers");
 
 template <int E> struct tile {
     static const int keys = 128; /* 176 is to be tried on a GPU: fewer turns, 88 logits a thread */
@@ -40,23 +25,6 @@ template <int E> struct tile {
     static_assert(shared <= 227 * 1024, "shared memory of a block");
     static_assert(keys * ROW_BYTES % 1024 == 0, "swizzled tiles are aligned");
 };
-
-/* Phases in shared memory, behind the tiles. */
-struct phases {
-    uint32_t q, k_full, v_full, k_empty, v_empty; /* STAGES of each but q */
-};
-
-static __device__ __forceinline__ struct phases phases_at(uint32_t at) {
-    return {at, at + 8, at + 8 + 8 * STAGES, at + 8 + 16 * STAGES, at + 8 + 24 * STAGES};
-}
-
-/* Stage and parity of the i-th tile. */
-static __device__ __forceinline__ int stage_of(int i) {
-    return i % STAGES;
-}
-static __device__ __forceinline__ uint32_t parity_of(int i) {
-    return (uint32_t)(i / STAGES & 1);
-}
 
 template <int E>
 static __device__ void produce(const CUtensorMap *q, const CUtensorMap *k, const CUtensorMap *v,
@@ -69,8 +37,8 @@ static __device__ void produce(const CUtensorMap *q, const CUtensorMap *k, const
         copy_tensor(q_at + h * ROWS * ROW_BYTES, q, h * 64, head, first, phases.q);
     }
     for (int i = 0; i < tiles; i++) {
-        const int stage = stage_of(i);
-        const uint32_t free = parity_of(i) ^ 1;
+        const int stage = i % STAGES;
+        const uint32_t free = parity_of<STAGES>(i) ^ 1;
         phase_wait(phases.k_empty + 8 * stage, free);
         phase_announce(phases.k_full + 8 * stage, bytes);
         for (int h = 0; h < tile<E>::halves; h++) {
@@ -116,10 +84,7 @@ template <typename T, int N>
 static __device__ __forceinline__ void to_operand(uint32_t p[][4], const float s[N][4]) {
 #pragma unroll
     for (int step = 0; step < N / 2; step++) {
-        p[step][0] = pack(T{}, s[2 * step][0], s[2 * step][1]);
-        p[step][1] = pack(T{}, s[2 * step][2], s[2 * step][3]);
-        p[step][2] = pack(T{}, s[2 * step + 1][0], s[2 * step + 1][1]);
-        p[step][3] = pack(T{}, s[2 * step + 1][2], s[2 * step + 1][3]);
+        pack_operand<T>(p[step], &s[2 * step]);
     }
 }
 
@@ -148,7 +113,7 @@ static __device__ __forceinline__ void consume(const struct attention_args &a, u
     auto finish_logits = [&](int i) {
         registers_pin<N * 4>(&s[0][0]);
         if (lane == 0) {
-            phase_arrive(phases.k_empty + 8 * stage_of(i));
+            phase_arrive(phases.k_empty + 8 * (i % STAGES));
         }
         if (a.key_bias != NULL || (int64_t)(i + 1) * KEYS > a.k_length) {
             add_bias<N>(s, a.key_bias, 1 / a.scale, (int64_t)i * KEYS, a.k_length);
@@ -173,9 +138,9 @@ static __device__ __forceinline__ void consume(const struct attention_args &a, u
      * else the compiler makes each wait for the one before (its remark C7514). */
 #pragma unroll 1
     for (int i = 1; i < tiles; i++) {
-        const int stage = stage_of(i), last = stage_of(i - 1);
-        phase_wait(phases.k_full + 8 * stage, parity_of(i));
-        phase_wait(phases.v_full + 8 * last, parity_of(i - 1));
+        const int stage = i % STAGES, last = (i - 1) % STAGES;
+        phase_wait(phases.k_full + 8 * stage, parity_of<STAGES>(i));
+        phase_wait(phases.v_full + 8 * last, parity_of<STAGES>(i - 1));
         named_wait(mine, CONSUMERS * GROUP);
         multiply_begin();
         logits<T, E>(&s[0][0], q_at, k_at + stage * bytes);
@@ -190,39 +155,18 @@ static __device__ __forceinline__ void consume(const struct attention_args &a, u
         if (lane == 0) {
             phase_arrive(phases.v_empty + 8 * last);
         }
-#pragma unroll
-        for (int e = 0; e < E / 8; e++) {
-            o[e][0] *= shrink[0];
-            o[e][1] *= shrink[0];
-            o[e][2] *= shrink[1];
-            o[e][3] *= shrink[1];
-        }
+        shrink_outputs<E>(o, shrink);
         to_operand<T, N>(p, s);
     }
-    const int stage = stage_of(tiles - 1);
-    phase_wait(phases.v_full + 8 * stage, parity_of(tiles - 1));
+    const int stage = (tiles - 1) % STAGES;
+    phase_wait(phases.v_full + 8 * stage, parity_of<STAGES>(tiles - 1));
     multiply_begin();
     outputs<T, E>(&o[0][0], p, v_at + stage * bytes);
     multiply_wait<0>();
     registers_pin<E / 2>(&o[0][0]);
 
-    const int64_t first = (int64_t)blockIdx.x * ROWS + consumer * 64 + warp * 16 + lane / 4;
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        float sum = running.sum[half];
-        sum += shuffle_xor(sum, 1);
-        sum += shuffle_xor(sum, 2);
-        const float inverse = 1 / sum;
-        const int64_t query = first + 8 * half;
-        if (query < a.q_length) {
-            T *out = (T *)a.out + query * a.out_stride + (int64_t)blockIdx.y * E + lane % 4 * 2;
-#pragma unroll
-            for (int e = 0; e < E / 8; e++) {
-                *(uint32_t *)(out + e * 8) =
-                    pack(T{}, o[e][2 * half] * inverse, o[e][2 * half + 1] * inverse);
-            }
-        }
-    }
+    const int64_t query = (int64_t)blockIdx.x * ROWS + consumer * 64 + warp * 16 + lane / 4;
+    write_rows<T, E>(a, o, &running, query, blockIdx.y);
 }
 
 template <typename T, int E>
@@ -233,17 +177,10 @@ static __global__ void __launch_bounds__(THREADS, 1)
     SHARED_MEMORY(memory);
     const uint32_t q_at = shared_address(memory), k_at = q_at + tile<E>::q_bytes;
     const uint32_t v_at = k_at + STAGES * tile<E>::kv_bytes;
-    const struct phases phases = phases_at(v_at + STAGES * tile<E>::kv_bytes);
+    const struct phases phases = phases_at<STAGES>(v_at + STAGES * tile<E>::kv_bytes);
     const int tiles = (int)((a.k_length + tile<E>::keys - 1) / tile<E>::keys);
     if (threadIdx.x == 0) {
-        phase_init(phases.q, 1);
-        for (int stage = 0; stage < STAGES; stage++) {
-            phase_init(phases.k_full + 8 * stage, 1);
-            phase_init(phases.v_full + 8 * stage, 1);
-            phase_init(phases.k_empty + 8 * stage, CONSUMERS * GROUP / WARP);
-            phase_init(phases.v_empty + 8 * stage, CONSUMERS * GROUP / WARP);
-        }
-        phase_init_done();
+        phases_init<STAGES>(phases);
     }
     barrier();
     if (threadIdx.x < GROUP) {

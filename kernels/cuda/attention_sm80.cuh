@@ -1,0 +1,39 @@
+/* What the kernels of attention for 8.0 and newer share: rows in shared memory, in chunks of 16
+ * bytes. Chunk c of row r lies at c ^ (r % 8), so that the eight rows of an ldmatrix fall into
+ * different banks. Rows are whole sets of eight chunks long. */
+#ifndef VIDLOOM_KERNELS_CUDA_ATTENTION_SM80_H
+#define VIDLOOM_KERNELS_CUDA_ATTENTION_SM80_H
+
+#include <assert.h>
+
+#include "kernels/cuda/attention.cuh"
+
+/* Where a chunk of a row of `bytes` bytes lies. */
+template <int bytes> static __device__ __forceinline__ uint32_t place(int row, int chunk) {
+    return (uint32_t)(row * bytes + ((chunk ^ (row % 8)) * 16));
+}
+
+/* From the place of chunk 0 or 1 to that of the chunk `further` (even, known to the compiler) on:
+ * one instruction, where computing every place anew fills the registers with addresses. */
+static __device__ __forceinline__ uint32_t chunks_on(uint32_t at, int further) {
+    return (at ^ (uint32_t)(further % 8 * 16)) + (uint32_t)(further / 8 * 128);
+}
+
+/* By a block of `threads`: `rows` rows of `width` elements, `stride` elements apart, from row
+ * `first` on; zeros from `length` on. Queued (copy_async_commit). */
+template <int width, int rows, int threads, typename T>
+static __device__ __forceinline__ void load_rows(uint32_t shared, const T *global, int64_t stride,
+                                                 int64_t first, int64_t length) {
+    const int bytes = width * (int)sizeof(T), chunks = bytes / 16, of_chunk = width / chunks;
+    static_assert(rows * chunks % threads == 0, "every thread copies as much");
+    static_assert(chunks % 8 == 0, "whole sets of chunks");
+#pragma unroll
+    for (int i = 0; i < rows * chunks / threads; i++) {
+        const int at = i * threads + (int)threadIdx.x, row = at / chunks, chunk = at % chunks;
+        const bool there = first + row < length;
+        const T *from = global + (there ? first + row : 0) * stride + chunk * of_chunk;
+        copy_async_16(shared + place<bytes>(row, chunk), from, there);
+    }
+}
+
+#endif

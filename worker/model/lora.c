@@ -294,6 +294,14 @@ enum error_code lora_add(struct weights *weights, const char *path, float streng
     return code;
 }
 
+/* The place of the first number that is none; `count`: all are. */
+static int64_t find_broken(const float *values, int64_t count) {
+    int64_t i = 0;
+    while (i < count && isfinite(values[i]))
+        i++;
+    return i;
+}
+
 enum error_code lora_check_finite(const char *path, struct error *error) {
     enum { CHUNK = 4096 };
     float values[CHUNK];
@@ -305,10 +313,9 @@ enum error_code lora_check_finite(const char *path, struct error *error) {
         const struct tensor *tensor = weights_tensor(weights, i);
         int64_t elements = numbers_are_float(tensor) ? tensor_elements(tensor) : 0;
         for (int64_t at = 0; at < elements && code == ERR_OK; at += CHUNK) {
-            int64_t count = elements - at < CHUNK ? elements - at : CHUNK, good = 0;
+            int64_t count = elements - at < CHUNK ? elements - at : CHUNK;
             numbers_to_float(values, tensor, at, count);
-            while (good < count && isfinite(values[good]))
-                good++;
+            int64_t good = find_broken(values, count);
             if (good < count)
                 code = error_set(
                     error, ERR_FORMAT, "%s: element %lld of '%.128s' is %g: the file is damaged",
@@ -364,6 +371,8 @@ struct factor {
 
 struct merge {
     struct runtime *runtime;
+    struct weights *const *files; /* of the addends */
+    const char *path, *name;      /* of the weights, for errors */
     const struct tensor *base;
     const struct addend *addends;
     struct factor *factors;
@@ -470,12 +479,34 @@ static void merge_rows(struct merge *m, int64_t first, int64_t rows) {
     ops->download(device, m->host, m->sum, bytes);
 }
 
+/* Of files whose numbers are: what a strength, an alpha and two factors multiply to, or the weight
+ * itself. Found here, it is told with names; later it is a picture that is wrong somewhere. */
+static enum error_code check_sum(struct merge *m, int64_t first, int64_t rows) {
+    int64_t at = first * m->columns, count = rows * m->columns;
+    int64_t broken = find_broken(m->host, count);
+    if (broken == count)
+        return ERR_OK;
+    numbers_to_float(m->scratch, m->base, at, count);
+    if (find_broken(m->scratch, count) <= broken)
+        return error_set(m->error, ERR_FORMAT,
+                         "%s: element %lld of '%.128s' is %g: the weights are damaged", m->path,
+                         (long long)(at + broken), m->name, (double)m->scratch[broken]);
+    return error_set(m->error, ERR_FORMAT,
+                     "%s%s: added with strength %g, element %lld of '%.128s' becomes %g: the LoRA "
+                     "is damaged, or too strong",
+                     weights_path(m->files[m->addends->file]),
+                     m->addends->next == NULL ? "" : ", or a LoRA before it",
+                     (double)m->addends->strength, (long long)(at + broken), m->name,
+                     (double)m->host[broken]);
+}
+
 static enum error_code merge(void *out, enum dtype dtype, struct merge *m) {
     enum error_code code = open_merge(m);
     int64_t rows = rows_of(m->base);
     for (int64_t first = 0; first < rows && code == ERR_OK; first += MERGE_ROWS) {
         int64_t take = rows - first < MERGE_ROWS ? rows - first : MERGE_ROWS;
         merge_rows(m, first, take);
+        code = check_sum(m, first, take);
         for (int64_t i = 0; i < take * m->columns; i++)
             float_store(out, dtype, first * m->columns + i, m->host[i]);
     }
@@ -526,6 +557,9 @@ enum error_code lora_merge(const struct tensor **out, const struct weights *weig
     if (sum == NULL)
         return error_set(error, ERR_MEMORY, "no memory to merge LoRAs: %zu bytes", bytes);
     struct merge m = {.runtime = runtime,
+                      .files = lora->file,
+                      .path = weights->path,
+                      .name = lora->name[index],
                       .base = tensor,
                       .addends = touched->addends,
                       .columns = columns_of(tensor),

@@ -45,7 +45,8 @@ size_t lora_bytes(const struct weights *weights);
 
 /* *out: the tensor of `weights` with all that was added to it, rounded once, to `dtype` (F32 or
  * BF16); the tensor itself where nothing was. Lives until the weights are closed. On a measuring
- * runtime its data is not there. */
+ * runtime its data is not there. Errors: ERR_FORMAT where the sum is not finite (says which file is
+ * at fault), ERR_MEMORY, the device's. */
 MUST_CHECK enum error_code lora_merge(const struct tensor **out, const struct weights *weights,
                                       const struct tensor *tensor, struct runtime *runtime,
                                       enum dtype dtype, struct error *error);

@@ -477,6 +477,49 @@ static void numbers_that_are_none(void **state) {
     }
 }
 
+/* Every number of the file is one, but not what they come to; and weights that were not before. */
+static void sums_that_are_none(void **state) {
+    struct scene *scene = *state;
+    struct weights *weights;
+    struct error error = {0};
+    const struct tensor *merged;
+    ok(weights_open(&weights, BASE, &error), &error);
+    const struct tensor *base = weights_find(weights, "blocks.0.attn1.to_q.weight");
+    int64_t width = base->dim[1];
+    struct made made = {0};
+    float *down = add(&made, "blocks.0.self_attn.q.lora_A.weight", RANK, width);
+    float *up = add(&made, "blocks.0.self_attn.q.lora_B.weight", width, RANK);
+    down[width + 3] = 1e30f;
+    up[5 * RANK + 1] = 1e30f;
+    finish(&made, scene, "strong.safetensors");
+    ok(lora_check_finite(made.path, &error), &error);
+    ok(lora_add(weights, made.path, 1, &error), &error);
+    assert_int_equal(lora_merge(&merged, weights, base, &scene->bench.runtime, DTYPE_F32, &error),
+                     ERR_FORMAT);
+    assert_non_null(strstr(error.detail, "strong.safetensors: added with strength 1, element "));
+    assert_non_null(strstr(error.detail, "of 'blocks.0.self_attn.q.weight' becomes"));
+    weights_close(&weights);
+    free_made(&made);
+    /* Now the weights are what is damaged. */
+    float *values = add(&made, "blocks.0.attn1.to_q.weight", 8, 8);
+    values[9] = NAN;
+    finish(&made, scene, "base.safetensors");
+    char path[FILE_PATH_BYTES];
+    memcpy(path, made.path, sizeof path);
+    free_made(&made);
+    (void)add(&made, "blocks.0.attn1.to_q.lora_A.weight", RANK, 8);
+    (void)add(&made, "blocks.0.attn1.to_q.lora_B.weight", 8, RANK);
+    finish(&made, scene, "good.safetensors");
+    ok(weights_open(&weights, path, &error), &error);
+    ok(lora_add(weights, made.path, 1, &error), &error);
+    base = weights_find(weights, "blocks.0.attn1.to_q.weight");
+    assert_int_equal(lora_merge(&merged, weights, base, &scene->bench.runtime, DTYPE_BF16, &error),
+                     ERR_FORMAT);
+    assert_non_null(strstr(error.detail, "base.safetensors: element 9 of"));
+    weights_close(&weights);
+    free_made(&made);
+}
+
 /* Names as they are published, and names that only look so. */
 static void experts_by_name(void **state) {
     static const struct {
@@ -513,11 +556,11 @@ static void experts_by_name(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_name),        cmocka_unit_test(several_files_and_differences),
-        cmocka_unit_test(through_a_forward), cmocka_unit_test(in_a_model),
-        cmocka_unit_test(in_narrow_weights), cmocka_unit_test(released),
-        cmocka_unit_test(what_does_not_fit), cmocka_unit_test(numbers_that_are_none),
-        cmocka_unit_test(experts_by_name),
+        cmocka_unit_test(every_name),         cmocka_unit_test(several_files_and_differences),
+        cmocka_unit_test(through_a_forward),  cmocka_unit_test(in_a_model),
+        cmocka_unit_test(in_narrow_weights),  cmocka_unit_test(released),
+        cmocka_unit_test(what_does_not_fit),  cmocka_unit_test(numbers_that_are_none),
+        cmocka_unit_test(sums_that_are_none), cmocka_unit_test(experts_by_name),
     };
     return cmocka_run_group_tests(tests, open_scene, close_scene);
 }

@@ -111,9 +111,9 @@ static enum error_code find_cost(struct model_cost *out, struct cost_table *tabl
 
 /* `sampling` is the job's, NULL for stages without a sampler: the plan is for the model's own. */
 static enum error_code add_stage(struct estimate *estimate, struct cost_table *table,
-                                 enum plan_kind kind, int64_t tasks, const struct cost_key *key,
+                                 enum estimate_row row, int64_t tasks, const struct cost_key *key,
                                  const struct job_sampling *sampling, struct error *error) {
-    struct estimate_stage *stage = &estimate->stages[kind];
+    struct estimate_stage *stage = &estimate->stages[row];
     struct model_cost cost = {0};
     if (tasks == 0)
         return ERR_OK;
@@ -126,6 +126,7 @@ static enum error_code add_stage(struct estimate *estimate, struct cost_table *t
         if (cost.forwards > 0)
             cost.read_bytes = (size_t)((double)cost.read_bytes * forwards / (double)cost.forwards);
     }
+    stage->model = key->model;
     stage->tasks += tasks;
     stage->flops += cost.flops * (double)tasks;
     if (cost.work_bytes > stage->cost.work_bytes)
@@ -152,28 +153,30 @@ static enum error_code add_video(struct estimate *estimate, struct cost_table *t
     const struct job_model *window = &job->window, *keyframe = &job->keyframe;
     int frames = window->facts.from_text ? counts.last_frames : counts.window_frames;
     struct {
-        enum plan_kind kind;
+        enum estimate_row row;
         enum model_stage stage;
         const struct job_model *model;
         int64_t tasks;
         int frames;
         const struct job_sampling *sampling;
-    } rows[] = {{PLAN_TEXT, STAGE_TEXT, window, counts.texts, frames, NULL},
-                {PLAN_KEYFRAME, STAGE_KEYFRAME, keyframe, counts.keyframe, 1, &video->keyframe},
-                {PLAN_WINDOW, STAGE_WINDOW, window, counts.windows, frames, &video->window},
-                {PLAN_DECODE, STAGE_VAE, window, counts.windows, frames, NULL}};
+    } rows[] = {
+        {ESTIMATE_TEXT, STAGE_TEXT, window, counts.texts - counts.keyframe_texts, frames, NULL},
+        {ESTIMATE_KEYFRAME_TEXT, STAGE_TEXT, keyframe, counts.keyframe_texts, frames, NULL},
+        {ESTIMATE_KEYFRAME, STAGE_KEYFRAME, keyframe, counts.keyframe, 1, &video->keyframe},
+        {ESTIMATE_WINDOW, STAGE_WINDOW, window, counts.windows, frames, &video->window},
+        {ESTIMATE_DECODE, STAGE_VAE, window, counts.windows, frames, NULL}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         /* Text does not depend on the size of the picture. */
-        bool text = rows[i].kind == PLAN_TEXT;
+        bool text = rows[i].stage == STAGE_TEXT;
         struct cost_key key = {rows[i].model, rows[i].stage, text ? 0 : output->width,
                                text ? 0 : output->height, text ? 1 : rows[i].frames};
         code =
-            add_stage(estimate, table, rows[i].kind, rows[i].tasks, &key, rows[i].sampling, error);
+            add_stage(estimate, table, rows[i].row, rows[i].tasks, &key, rows[i].sampling, error);
         if (code != ERR_OK)
             return code;
     }
-    estimate->stages[PLAN_IMAGE].tasks += video->image != NULL;
-    estimate->stages[PLAN_MUX].tasks++;
+    estimate->stages[ESTIMATE_IMAGE].tasks += video->image != NULL;
+    estimate->stages[ESTIMATE_MUX].tasks++;
     estimate->windows += counts.windows;
     estimate->tasks += counts.tasks;
     estimate->frames += counts.frames;
@@ -181,6 +184,12 @@ static enum error_code add_video(struct estimate *estimate, struct cost_table *t
         (double)video->frames * output->fps_denominator / output->fps_numerator;
     return ERR_OK;
 }
+
+static const enum plan_kind kinds[ESTIMATE_ROWS] = {
+    [ESTIMATE_TEXT] = PLAN_TEXT,     [ESTIMATE_KEYFRAME_TEXT] = PLAN_TEXT,
+    [ESTIMATE_IMAGE] = PLAN_IMAGE,   [ESTIMATE_KEYFRAME] = PLAN_KEYFRAME,
+    [ESTIMATE_WINDOW] = PLAN_WINDOW, [ESTIMATE_DECODE] = PLAN_DECODE,
+    [ESTIMATE_MUX] = PLAN_MUX};
 
 enum error_code estimate_job(struct estimate *out, const struct job *job,
                              const struct job_source *source, const struct estimate_worker *worker,
@@ -191,12 +200,14 @@ enum error_code estimate_job(struct estimate *out, const struct job *job,
     if (!table)
         return error_set(error, ERR_MEMORY, "no memory for the estimate");
     memset(out, 0, sizeof *out);
+    for (int i = 0; i < ESTIMATE_ROWS; i++)
+        out->stages[i].kind = kinds[i];
     table->source = source;
     table->worker = worker;
     out->videos = job->video_count;
     for (int i = 0; i < job->video_count && code == ERR_OK; i++)
         code = add_video(out, table, job, &job->videos[i], error);
-    for (int i = 0; i < PLAN_KIND_COUNT; i++) {
+    for (int i = 0; i < ESTIMATE_ROWS; i++) {
         out->weight_bytes += out->stages[i].cost.held_bytes;
         if (out->stages[i].cost.work_bytes > out->work_bytes)
             out->work_bytes = out->stages[i].cost.work_bytes;
@@ -260,10 +271,11 @@ enum error_code estimate_from_ledger(struct estimate *estimate, const struct job
     if (code != ERR_OK || earlier.count[PLAN_WINDOW] == 0)
         return code;
     estimate->seconds = 0;
-    for (int i = 0; i < PLAN_KIND_COUNT; i++) {
-        if (earlier.count[i])
-            estimate->stages[i].seconds = earlier.seconds[i] / (double)earlier.count[i];
-        estimate->seconds += estimate->stages[i].seconds * (double)estimate->stages[i].tasks;
+    for (int i = 0; i < ESTIMATE_ROWS; i++) {
+        struct estimate_stage *stage = &estimate->stages[i];
+        if (earlier.count[stage->kind])
+            stage->seconds = earlier.seconds[stage->kind] / (double)earlier.count[stage->kind];
+        estimate->seconds += stage->seconds * (double)stage->tasks;
     }
     estimate->measured = true;
     estimate->flops_per_second = 0;
@@ -332,7 +344,7 @@ enum error_code estimate_from_arithmetic(struct estimate *estimate, const struct
     ops->device_close(&device);
     if (code != ERR_OK)
         return code;
-    for (int i = 0; i < PLAN_KIND_COUNT; i++)
+    for (int i = 0; i < ESTIMATE_ROWS; i++)
         flops += estimate->stages[i].flops;
     const struct job_output *output = &job->videos[0].output;
     double pixels = (double)estimate->frames * output->width * output->height;

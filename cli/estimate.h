@@ -17,7 +17,20 @@
     64 /* distinct (model, stage, size, frames) of a job that are planned exactly                  \
         */
 
+enum estimate_row {
+    ESTIMATE_TEXT,
+    ESTIMATE_KEYFRAME_TEXT, /* of the keyframe's model, where it is another than the windows' */
+    ESTIMATE_KEYFRAME,
+    ESTIMATE_IMAGE,
+    ESTIMATE_WINDOW,
+    ESTIMATE_DECODE,
+    ESTIMATE_MUX,
+    ESTIMATE_ROWS
+};
+
 struct estimate_stage {
+    enum plan_kind kind;
+    const struct job_model *model; /* of the job; NULL: none is needed */
     int64_t tasks;
     struct model_cost cost; /* the largest of the job's sizes */
     double flops;           /* all tasks */
@@ -25,7 +38,7 @@ struct estimate_stage {
 };
 
 struct estimate {
-    struct estimate_stage stages[PLAN_KIND_COUNT];
+    struct estimate_stage stages[ESTIMATE_ROWS]; /* those without tasks are not there */
     int64_t videos, windows, tasks, frames;
     double video_seconds;    /* length of all videos */
     double seconds;          /* that the job will take on this machine */

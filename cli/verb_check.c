@@ -189,13 +189,14 @@ static void put_loras(struct buffer *out, const struct check *check) {
 static void put_stages(struct buffer *out, const struct check *check) {
     char weights[32], work[32], again[32];
     bool limited = check->values->memory > 0;
+    bool several = strcmp(check->job->keyframe.spec, check->job->window.spec) != 0;
     buffer_printf(out, "\n%-9s %8s  %10s  %10s  %s%s\n", "stage", "tasks", "weights", "work",
-                  limited ? "read again  " : "", "GFLOP a task");
-    for (int i = 0; i < PLAN_KIND_COUNT; i++) {
+                  limited ? "read again  " : "", several ? "GFLOP a task  model" : "GFLOP a task");
+    for (int i = 0; i < ESTIMATE_ROWS; i++) {
         const struct estimate_stage *stage = &check->estimate.stages[i];
         if (stage->tasks == 0)
             continue;
-        buffer_printf(out, "%-9s %8" PRId64, plan_kind_name((enum plan_kind)i), stage->tasks);
+        buffer_printf(out, "%-9s %8" PRId64, plan_kind_name(stage->kind), stage->tasks);
         if (stage->cost.flops > 0)
             buffer_printf(out, "  %10s  %10s", text_bytes(weights, stage->cost.held_bytes),
                           text_bytes(work, stage->cost.work_bytes));
@@ -203,7 +204,9 @@ static void put_stages(struct buffer *out, const struct check *check) {
             buffer_printf(out, "  %10s",
                           stage->cost.read_bytes ? text_bytes(again, stage->cost.read_bytes) : "-");
         if (stage->cost.flops > 0)
-            buffer_printf(out, "  %.2f", stage->cost.flops / 1e9);
+            buffer_printf(out, several ? "  %12.2f" : "  %.2f", stage->cost.flops / 1e9);
+        if (several && stage->model)
+            buffer_printf(out, "  %s", stage->model->spec);
         buffer_add_text(out, "\n");
     }
 }
@@ -252,12 +255,14 @@ static void put_json_video(struct json_writer *writer, const struct check *check
 
 static void put_json_stages(struct json_writer *writer, const struct check *check) {
     json_begin_array(writer, "stages");
-    for (int i = 0; i < PLAN_KIND_COUNT; i++) {
+    for (int i = 0; i < ESTIMATE_ROWS; i++) {
         const struct estimate_stage *stage = &check->estimate.stages[i];
         if (stage->tasks == 0)
             continue;
         json_begin_object(writer, NULL);
-        json_put_text(writer, "stage", plan_kind_name((enum plan_kind)i));
+        json_put_text(writer, "stage", plan_kind_name(stage->kind));
+        if (stage->model)
+            json_put_text(writer, "model", stage->model->spec);
         json_put_int(writer, "tasks", stage->tasks);
         json_put_int(writer, "weight_bytes", (int64_t)stage->cost.weight_bytes);
         json_put_int(writer, "held_bytes", (int64_t)stage->cost.held_bytes);

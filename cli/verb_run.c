@@ -43,14 +43,15 @@ static enum error_code plan_memory(struct run *run, const struct job *job, struc
                                            .dtype = backend_dtype(backend),
                                            .memory = backend->memory};
     enum error_code code = estimate_job(&estimate, job, &run->source, &worker, error);
-    for (int i = 0; i < PLAN_KIND_COUNT && code == ERR_OK && !run->values->follow.quiet; i++) {
+    for (int i = 0; i < ESTIMATE_ROWS && code == ERR_OK && !run->values->follow.quiet; i++) {
         const struct model_cost *cost = &estimate.stages[i].cost;
         if (cost->read_bytes > 0)
             (void)fprintf(run->cli->err,
                           "%s: of %s of weights %s are held at once; each task reads %s again from "
                           "their files\n",
-                          plan_kind_name((enum plan_kind)i), text_bytes(all, cost->weight_bytes),
-                          text_bytes(held, cost->held_bytes), text_bytes(read, cost->read_bytes));
+                          plan_kind_name(estimate.stages[i].kind),
+                          text_bytes(all, cost->weight_bytes), text_bytes(held, cost->held_bytes),
+                          text_bytes(read, cost->read_bytes));
     }
     return code;
 }

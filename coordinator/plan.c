@@ -168,6 +168,8 @@ enum error_code plan_count(struct plan_counts *out, const struct job *job,
     if (!texts)
         return error_set(error, ERR_MEMORY, "video %s: no memory for its plan", video->name);
     out->texts = texts->count;
+    for (int i = 0; i < texts->count; i++)
+        out->keyframe_texts += !same_model(texts->model[i], &job->window);
     texts_close(texts);
     out->windows = (int)windows;
     out->first = out->texts + (video->end ? 1 : 0);

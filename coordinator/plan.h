@@ -155,7 +155,8 @@ struct plan {
 
 struct plan_counts {
     int texts, windows, tasks;
-    int first, chain; /* as in the plan */
+    int keyframe_texts; /* of the texts: those for the keyframe's model, where it is another */
+    int first, chain;   /* as in the plan */
     int overlap, window_frames;
     int last_frames; /* of the last window */
     bool keyframe;   /* one is made */

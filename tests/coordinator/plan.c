@@ -140,10 +140,20 @@ static void test_texts(void **state) {
     }
     plan_close(&plan);
     job_close(&job);
+    /* Of two models each encodes its own. */
+    struct plan_counts counts;
+    struct error error = {0};
+    job = fake_job("model: {keyframe: pocket, window: ends}\nvideos: [{prompt: a, seconds: 1}]");
+    assert_int_equal(plan_count(&counts, job, &job->videos[0], &error), ERR_OK);
+    assert_int_equal(counts.texts, 2);
+    assert_int_equal(counts.keyframe_texts, 1);
+    job_close(&job);
     /* Without motion and with one model, the keyframe's text is the windows'. */
     job = fake_job("model: pocket\nvideos: [{prompt: a, seconds: 1}]");
     plan = open_plan(job, 0);
     assert_int_equal(plan->first, 1);
+    assert_int_equal(plan_count(&counts, job, &job->videos[0], &error), ERR_OK);
+    assert_int_equal(counts.keyframe_texts, 0);
     plan_close(&plan);
     job_close(&job);
 }

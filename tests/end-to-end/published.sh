@@ -166,6 +166,14 @@ ok "check says which expert" goes_to half high
 sed 's/half/said/; s/strength/expert: low, strength/' half.yaml >said.yaml
 ok "and the one that the job names" goes_to said low
 ok "it runs" run said
+cat >pair.yaml <<YAML
+model: {keyframe: ./ti2v, window: ./i2v-a14b}
+output: {path: "pair/", codec: png, size: 64x64}
+videos: [{name: a, prompt: a car, frames: 13, seed: 1}]
+YAML
+encodes() { "$vidloom" check pair.yaml | grep -q "^text .* ./$1\$"; }
+ok "check of two models shows a text encoder" encodes ti2v
+ok "and the other" encodes i2v-a14b
 ok "is another one" differ said half
 
 # -- text to video: one window, as long as is asked for, and no longer than the model makes

@@ -38,7 +38,11 @@ enum opcode {
     OP_TUPLE3 = 0x87,
     OP_NEWTRUE = 0x88,
     OP_NEWFALSE = 0x89,
-    OP_LONG1 = 0x8a
+    OP_LONG1 = 0x8a,
+    OP_SHORT_BINUNICODE = 0x8c,
+    OP_STACK_GLOBAL = 0x93,
+    OP_MEMOIZE = 0x94,
+    OP_FRAME = 0x95
 };
 
 struct machine {
@@ -219,8 +223,9 @@ static void push_bool(struct machine *m, bool truth) {
     push(m, out);
 }
 
-static void push_text(struct machine *m) {
-    size_t length = (size_t)take_number(m, 4);
+/* After its length, a number of so many bytes. */
+static void push_text(struct machine *m, size_t bytes) {
+    size_t length = (size_t)take_number(m, bytes);
     const uint8_t *from = take(m, length);
     struct pickle_value *out = make(m, PICKLE_TEXT);
     if (out == NULL || from == NULL)
@@ -247,10 +252,9 @@ static const char *take_line(struct machine *m, char out[GLOBAL_MAX]) {
     return m->code == ERR_OK ? out : NULL;
 }
 
-static void push_global(struct machine *m) {
-    char module[GLOBAL_MAX], name[GLOBAL_MAX], both[2 * GLOBAL_MAX];
-    if (take_line(m, module) == NULL || take_line(m, name) == NULL)
-        return;
+/* The one of the list, else nothing. */
+static void push_global(struct machine *m, const char *module, const char *name) {
+    char both[2 * GLOBAL_MAX];
     size_t length = strlen(module);
     memcpy(both, module, length);
     both[length++] = ' ';
@@ -268,6 +272,37 @@ static void push_global(struct machine *m) {
                         "byte %zu of the pickle: it asks for '%s.%s', which a file of tensors has "
                         "no use for; nothing was run",
                         m->opcode, module, name);
+}
+
+static void global_of_lines(struct machine *m) {
+    char module[GLOBAL_MAX], name[GLOBAL_MAX];
+    if (take_line(m, module) != NULL && take_line(m, name) != NULL)
+        push_global(m, module, name);
+}
+
+/* By two texts, as from protocol 4 on. */
+static void global_of_stack(struct machine *m) {
+    const struct pickle_value *name = pop(m), *module = pop(m);
+    if (m->code != ERR_OK)
+        return;
+    if (name->type != PICKLE_TEXT || module->type != PICKLE_TEXT)
+        wrong(m, ERR_FORMAT, "a global's name that is no name");
+    else if (name->length >= GLOBAL_MAX || module->length >= GLOBAL_MAX)
+        wrong(m, ERR_LIMIT, "a global's name that is too long");
+    else
+        push_global(m, module->text, name->text);
+}
+
+/* Of bytes that may be read at once, for those who read them one by one. */
+static void frame(struct machine *m) {
+    if (take_number(m, 8) > m->length - m->at)
+        wrong(m, ERR_FORMAT, "a frame that reaches past its end");
+}
+
+static void protocol(struct machine *m) {
+    uint64_t number = take_number(m, 1);
+    if (number < 2 || number > 5)
+        wrong(m, ERR_UNSUPPORTED, "a protocol other than 2 to 5");
 }
 
 static void reduce(struct machine *m) {
@@ -385,8 +420,10 @@ static void run_number(struct machine *m, int opcode) {
 static void run_one(struct machine *m, int opcode) {
     switch (opcode) {
     case OP_PROTO:
-        if (take_number(m, 1) != 2)
-            wrong(m, ERR_UNSUPPORTED, "a protocol other than 2, which torch.save writes");
+        protocol(m);
+        break;
+    case OP_FRAME:
+        frame(m);
         break;
     case OP_MARK:
         push_mark(m);
@@ -395,7 +432,10 @@ static void run_one(struct machine *m, int opcode) {
         push(m, make(m, PICKLE_NONE));
         break;
     case OP_BINUNICODE:
-        push_text(m);
+        push_text(m, 4);
+        break;
+    case OP_SHORT_BINUNICODE:
+        push_text(m, 1);
         break;
     case OP_EMPTY_LIST:
     case OP_EMPTY_DICT:
@@ -425,7 +465,10 @@ static void run_one(struct machine *m, int opcode) {
         tuple_of(m, (size_t)opcode - OP_TUPLE1 + 1);
         break;
     case OP_GLOBAL:
-        push_global(m);
+        global_of_lines(m);
+        break;
+    case OP_STACK_GLOBAL:
+        global_of_stack(m);
         break;
     case OP_REDUCE:
         reduce(m);
@@ -441,6 +484,9 @@ static void run_one(struct machine *m, int opcode) {
         break;
     case OP_LONG_BINPUT:
         put(m, (size_t)take_number(m, 4));
+        break;
+    case OP_MEMOIZE:
+        put(m, m->memo_count);
         break;
     case OP_BINGET:
         get(m, (size_t)take_number(m, 1));

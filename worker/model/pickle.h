@@ -1,10 +1,11 @@
 /* The part of Python's pickle format that a file of tensors is made of, read as data.
  *
- * Protocol 2, as torch.save writes it. An object that pickle would make by a call stays a call
- * here: a name out of a list that the caller gives, and its arguments. Nothing is imported and
- * nothing is run; any other name, and any opcode that a state dict does not need, is refused by
- * name. Time and memory are linear in the length of the text: a value that is used twice is there
- * once, so a walk over the result must bound what it visits (and a list can hold itself).
+ * Protocol 2, as torch.save writes it, to 5, which it can be asked for. An object that pickle would
+ * make by a call stays a call here: a name out of a list that the caller gives, and its arguments.
+ * Nothing is imported and nothing is run; any other name, and any opcode that a state dict does not
+ * need, is refused by name. Time and memory are linear in the length of the text: a value that is
+ * used twice is there once, so a walk over the result must bound what it visits (and a list can
+ * hold itself).
  *
  * Source: CPython, Lib/pickletools.py (what each opcode means). Any thread. */
 #ifndef VIDLOOM_WORKER_MODEL_PICKLE_H

@@ -12,6 +12,8 @@
 #define FOLDER_MAX        256                 /* bytes of NAME */
 #define KEY_MAX           64                  /* bytes of a storage's key */
 #define REBUILD           "torch._utils _rebuild_tensor_v2"
+#define REBUILD_TYPED     "torch._utils _rebuild_tensor_v3" /* of types that no storage has */
+#define BYTES             "torch.storage UntypedStorage"
 #define REBUILD_PARAMETER "torch._utils _rebuild_parameter"
 
 static const struct {
@@ -25,6 +27,13 @@ static const struct {
 };
 
 #define STORAGES (sizeof storages / sizeof *storages)
+
+static const struct {
+    const char *global;
+    enum dtype dtype;
+} types[] = {{"torch float8_e4m3fn", DTYPE_F8_E4M3}, {"torch float8_e5m2", DTYPE_F8_E5M2}};
+
+#define TYPES (sizeof types / sizeof *types)
 
 /* Where checkpoints of a training keep the model's own state dict, in order of preference. */
 static const char *const nested[] = {
@@ -49,10 +58,31 @@ static bool is(const struct pickle_value *value, enum pickle_type type) {
     return value != NULL && value->type == type;
 }
 
+/* The type of a tensor that says it beside a storage of bytes. */
+static enum error_code find_type(const struct reader *reader, const char *name,
+                                 const struct pickle_value *type, enum dtype *dtype) {
+    for (size_t i = 0; i < TYPES; i++)
+        if (is(type, PICKLE_GLOBAL) && strcmp(types[i].global, type->text) == 0) {
+            *dtype = types[i].dtype;
+            return ERR_OK;
+        }
+    return bad(reader, name, "its type is none");
+}
+
+/* A storage's class says the type, but for one of bytes: there the tensor has. */
+static bool find_class(enum dtype *dtype, const char *class, bool typed) {
+    for (size_t i = 0; i < STORAGES && !typed; i++)
+        if (strcmp(storages[i].global, class) == 0) {
+            *dtype = storages[i].dtype;
+            return true;
+        }
+    return typed && strcmp(class, BYTES) == 0;
+}
+
 /* ('storage', class, key, device, elements) to the storage's bytes. */
 static enum error_code find_storage(const struct reader *reader, const char *name,
-                                    const struct pickle_value *outside, enum dtype *dtype,
-                                    int64_t *elements, const uint8_t **bytes) {
+                                    const struct pickle_value *outside, bool typed,
+                                    enum dtype *dtype, int64_t *elements, const uint8_t **bytes) {
     const struct pickle_value *tuple = is(outside, PICKLE_OUTSIDE) ? pickle_item(outside, 0) : NULL;
     if (!is(tuple, PICKLE_TUPLE) || tuple->length != 5)
         return bad(reader, name, "its storage is no ('storage', class, key, device, elements)");
@@ -61,12 +91,8 @@ static enum error_code find_storage(const struct reader *reader, const char *nam
     if (!is(tag, PICKLE_TEXT) || strcmp(tag->text, "storage") != 0 || !is(class, PICKLE_GLOBAL) ||
         !is(key, PICKLE_TEXT) || key->length > KEY_MAX || !is(count, PICKLE_INT))
         return bad(reader, name, "its storage is no ('storage', class, key, device, elements)");
-    size_t kind = 0;
-    while (kind < STORAGES && strcmp(storages[kind].global, class->text) != 0)
-        kind++;
-    if (kind == STORAGES)
-        return bad(reader, name, "its storage's class is none");
-    *dtype = storages[kind].dtype;
+    if (!find_class(dtype, class->text, typed))
+        return bad(reader, name, "its storage's class is none of its kind");
     *elements = count->integer;
     char path[FOLDER_MAX + KEY_MAX + 8];
     (void)snprintf(path, sizeof path, "%sdata/%s", reader->folder, key->text);
@@ -115,7 +141,8 @@ static enum error_code read_shape(const struct reader *reader, const char *name,
     return ERR_OK;
 }
 
-/* _rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks[, metadata]) */
+/* _rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks[, metadata])
+ * _rebuild_tensor_v3(…, hooks, dtype[, metadata]), of a storage of bytes */
 static enum error_code add_tensor(const struct reader *reader, const char *name,
                                   const struct pickle_value *call) {
     struct tensor tensor = {0};
@@ -124,11 +151,16 @@ static enum error_code add_tensor(const struct reader *reader, const char *name,
     if (strcmp(call->text, REBUILD_PARAMETER) == 0 && is(pickle_item(call, 0), PICKLE_CALL))
         call = pickle_item(call, 0);
     const struct pickle_value *offset = pickle_item(call, 1);
-    if (strcmp(call->text, REBUILD) != 0 || call->length < 6 || call->length > 7 ||
-        !is(offset, PICKLE_INT))
-        return bad(reader, name, "expected a call of _rebuild_tensor_v2");
+    bool typed = strcmp(call->text, REBUILD_TYPED) == 0;
+    size_t least = typed ? 7 : 6;
+    if ((strcmp(call->text, REBUILD) != 0 && !typed) || call->length < least ||
+        call->length > least + 1 || !is(offset, PICKLE_INT))
+        return bad(reader, name, "expected a call of _rebuild_tensor_v2 or _v3");
     enum error_code code =
-        find_storage(reader, name, pickle_item(call, 0), &tensor.dtype, &elements, &bytes);
+        typed ? find_type(reader, name, pickle_item(call, 6), &tensor.dtype) : ERR_OK;
+    if (code == ERR_OK)
+        code = find_storage(reader, name, pickle_item(call, 0), typed, &tensor.dtype, &elements,
+                            &bytes);
     if (code == ERR_OK)
         code = read_shape(reader, name, &tensor, pickle_item(call, 2), pickle_item(call, 3));
     if (code != ERR_OK)
@@ -221,9 +253,12 @@ static enum error_code find_pickle(struct reader *reader, const struct zip_membe
 static enum error_code read_pickle(struct reader *reader, struct arena *arena) {
     const struct zip_member *member;
     const struct pickle_value *root;
-    const char *globals[STORAGES + 4] = {REBUILD, REBUILD_PARAMETER, "collections OrderedDict"};
+    const char *globals[5 + STORAGES + TYPES + 1] = {REBUILD, REBUILD_TYPED, REBUILD_PARAMETER,
+                                                     BYTES, "collections OrderedDict"};
     for (size_t i = 0; i < STORAGES; i++)
-        globals[3 + i] = storages[i].global;
+        globals[5 + i] = storages[i].global;
+    for (size_t i = 0; i < TYPES; i++)
+        globals[5 + STORAGES + i] = types[i].global;
     enum error_code code =
         zip_read(&reader->zip, arena, reader->file->bytes, reader->file->size, reader->error);
     if (code != ERR_OK)

@@ -9,6 +9,9 @@
 
 static void as_torch_wrote_it(void **state) {
     same_weights(FOLDER "/state.pth", FOLDER "/state.safetensors");
+    same_weights(FOLDER "/protocol4.pth", FOLDER "/state.safetensors");
+    same_weights(FOLDER "/protocol5.pth", FOLDER "/state.safetensors");
+    same_weights(FOLDER "/narrow.pth", FOLDER "/narrow.safetensors");
 }
 
 static void checkpoint_of_a_training(void **state) {
@@ -180,16 +183,70 @@ static void nothing_is_run(void **state) {
     PICKLE("\x80\x02]N"
            "b.",
            ERR_UNSUPPORTED, "no dict");
-    static const uint8_t others[] = {'i',  'o',  'P',  'I',  'L',  'S',  'U',  'V',  'd',
-                                     'l',  'p',  'g',  '0',  '1',  '2',  0x81, 0x82, 0x83,
-                                     0x84, 0x8b, 0x8c, 0x8d, 0x8e, 0x8f, 0x90, 0x91, 0x92,
-                                     0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0};
+    static const uint8_t others[] = {'i',  'o',  'P',  'I',  'L',  'S',  'U',  'V',  'd',  'l',
+                                     'p',  'g',  '0',  '1',  '2',  0x81, 0x82, 0x83, 0x84, 0x8b,
+                                     0x8d, 0x8e, 0x8f, 0x90, 0x91, 0x92, 0x96, 0x97, 0x98, 0};
     for (size_t i = 0; i < sizeof others; i++) {
         char pickle[] = {(char)0x80, 2, 'N', (char)others[i], '\n', '\n', '.'}, why[16];
         (void)snprintf(why, sizeof why, "0x%02x", others[i]);
         expect_pickle(pickle, sizeof pickle, ERR_UNSUPPORTED, why);
     }
-    PICKLE("\x80\x04N.", ERR_UNSUPPORTED, "protocol");
+    PICKLE("\x80\x01N.", ERR_UNSUPPORTED, "protocol");
+    PICKLE("\x80\x06N.", ERR_UNSUPPORTED, "protocol");
+}
+
+/* What protocols 4 and 5 add. */
+static void later_protocols(void **state) {
+#define SHORT(length, text) "\x8c" length text
+    PICKLE("\x80\x04" SHORT("\x02", "os") SHORT("\x06", "system") "\x93.", ERR_UNSUPPORTED,
+           "os.system");
+    PICKLE("\x80\x05" SHORT("\x05", "torch") SHORT("\x0d", "FloatStorage\n") "\x93.",
+           ERR_UNSUPPORTED, "torch.FloatStorage");
+    PICKLE("\x80\x04" SHORT("\x11", "torch FloatStorag") SHORT("\x01", "e") "\x93.",
+           ERR_UNSUPPORTED, "torch FloatStorag.e");
+    PICKLE("\x80\x04" SHORT("\x05", "torch") "\x93.", ERR_FORMAT, "missing");
+    PICKLE("\x80\x04NN\x93.", ERR_FORMAT, "no name");
+    PICKLE("\x80\x04" SHORT("\x05", "abc"), ERR_FORMAT, "middle");
+    PICKLE("\x80\x04" SHORT("\x01", "\xff") ".", ERR_FORMAT, "UTF-8");
+    PICKLE("\x80\x04\x94.", ERR_FORMAT, "not there");
+    PICKLE("\x80\x04(\x94.", ERR_FORMAT, "not there");
+    PICKLE("\x80\x04\x95\x02\0\0\0\0\0\0\0N.", ERR_UNSUPPORTED, "dict of tensors");
+    PICKLE("\x80\x04\x95\x03\0\0\0\0\0\0\0N.", ERR_FORMAT, "frame");
+    PICKLE("\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\xffN.", ERR_FORMAT, "frame");
+    PICKLE("\x80\x04\x95\x02\0", ERR_FORMAT, "middle");
+    char text[2 * 200 + 16] = "\x80\x04\x8c\xc8";
+    memset(text + 4, 'a', 200);
+    memcpy(text + 204, "\x94h\0\x93.", 5);
+    expect_pickle(text, 209, ERR_LIMIT, "too long");
+}
+
+/* A tensor that says its type beside a storage of bytes. */
+static void typed_tensors(void **state) {
+#define TYPED(class, count, type)                                                                  \
+    DICT("ctorch._utils\n_rebuild_tensor_v3\n(("                                                   \
+         "X\x07\0\0\0storage" class "X\x01\0\0\0"                                                  \
+                                    "0"                                                            \
+                                    "X\x03\0\0\0"                                                  \
+                                    "cpu" count "tQ"                                               \
+                                    "K\0"                                                          \
+                                    "K\x08\x85"                                                    \
+                                    "K\x01\x85" HOOKS type "tR")
+#define UNTYPED "ctorch.storage\nUntypedStorage\n"
+#define E4M3    "ctorch\nfloat8_e4m3fn\n"
+    PICKLE(TYPED(UNTYPED, "K\x08", E4M3), ERR_OK, NULL);
+    PICKLE(TYPED(UNTYPED, "K\x07", E4M3), ERR_FORMAT, "8 bytes");
+    PICKLE(TYPED(UNTYPED, "K\x08", ""), ERR_FORMAT, "_v3");
+    PICKLE(TYPED(UNTYPED, "K\x08", "N"), ERR_FORMAT, "type");
+    PICKLE(TYPED(UNTYPED, "K\x08", UNTYPED), ERR_FORMAT, "type");
+    PICKLE(TYPED(UNTYPED, "K\x08", "ctorch\nuint16\n"), ERR_UNSUPPORTED, "torch.uint16");
+    PICKLE(TYPED("ctorch\nByteStorage\n", "K\x08", E4M3), ERR_FORMAT, "class");
+    PICKLE(DICT(CALL "("
+                     "X\x07\0\0\0storage" UNTYPED "X\x01\0\0\0"
+                     "0NK\x08tQ"
+                     "K\0"
+                     "K\x02\x85"
+                     "K\x01\x85" HOOKS "tR"),
+           ERR_FORMAT, "class");
 }
 
 static void broken_pickles(void **state) {
@@ -337,6 +394,7 @@ int main(void) {
         cmocka_unit_test(storages_that_lie),    cmocka_unit_test(nothing_is_run),
         cmocka_unit_test(broken_pickles),       cmocka_unit_test(bombs),
         cmocka_unit_test(zip_directories),      cmocka_unit_test(zip_members_that_lie),
+        cmocka_unit_test(later_protocols),      cmocka_unit_test(typed_tensors),
         cmocka_unit_test(damaged_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

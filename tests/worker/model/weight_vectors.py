@@ -38,6 +38,13 @@ state["double"] = torch.randn(3, generator=g, dtype=torch.float64)
 state["int"] = torch.arange(4, dtype=torch.int32)
 state["byte"] = torch.arange(5, dtype=torch.uint8)
 torch.save(state, f"{out}/state.pth")
+for protocol in (4, 5):
+    torch.save(state, f"{out}/protocol{protocol}.pth", pickle_protocol=protocol)
+narrow = {"a": torch.randn(4, 6, generator=torch.Generator().manual_seed(4)).to(torch.float8_e4m3fn)}
+narrow["b"] = narrow["a"].float().to(torch.float8_e5m2)
+narrow["a.rows"] = narrow["a"][1:3]
+torch.save(narrow, f"{out}/narrow.pth")
+save_file({k: v.clone() for k, v in narrow.items()}, f"{out}/narrow.safetensors")
 save_file({k: v.clone().contiguous() for k, v in state.items()}, f"{out}/state.safetensors")
 parameters = {k: torch.nn.Parameter(v) for k, v in state.items() if k.startswith("proj")}
 torch.save({"generator_ema": parameters, "step": 1000, "lr": 2e-6, "betas": [0.9, 0.99], "name": "naïve",

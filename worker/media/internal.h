@@ -89,13 +89,30 @@ MUST_CHECK enum error_code media_muxer_open(AVFormatContext **out, const char *f
 MUST_CHECK enum error_code media_demuxer_open(AVFormatContext **out, const char *format,
                                               struct media_file *file, struct error *error);
 
+/* -- picture files (picture_file.c) ---------------------------------------------------------- */
+#define MEDIA_PIXELS_MAX (INT64_C(64) << 20) /* of a picture that is read or made */
+
+struct media_picture {
+    const char *path;
+    enum AVCodecID codec;
+    uint8_t *bytes; /* padded; shortened in place to what the decoder gets */
+    size_t length;
+    int64_t width, height;
+};
+/* The chunks of a PNG, JPEG or WebP file that make its picture, and its size in pixels. `path` is
+ * kept. Errors name it: ERR_MISSING, ERR_DENIED, ERR_USAGE (no file), ERR_FORMAT, ERR_LIMIT (bytes
+ * or pixels), ERR_UNSUPPORTED (animated), ERR_IO, ERR_MEMORY; then there is nothing to drop. */
+MUST_CHECK enum error_code media_picture_read(struct media_picture *picture, const char *path,
+                                              struct error *error);
+void media_picture_drop(struct media_picture *picture);
+/* Width and height from a PNG file's first 24 bytes or more. */
+bool media_png_size(int *width, int *height, const uint8_t *bytes, size_t length);
+
 /* -- pictures (picture.c) -------------------------------------------------------------------- */
 /* Copy packed RGB into a frame (allocated RGB24): libswscale and encoders may read some bytes past
  * a row, which the caller's buffer need not have. */
 void media_fill_rgb(AVFrame *frame, const uint8_t *rgb);
 MUST_CHECK enum error_code media_frame_new(AVFrame **out, enum AVPixelFormat format, int width,
                                            int height, struct error *error);
-/* Width and height from a PNG file's first 24 bytes or more. */
-bool media_png_size(int *width, int *height, const uint8_t *bytes, size_t length);
 
 #endif

@@ -67,10 +67,10 @@ bool media_container_from_name(enum media_container *out, const char *name);
 bool media_container_from_path(enum media_container *out, const char *path);
 
 /* Whether the pair goes together, its sizes and numbers can be made, and this FFmpeg has the
- * encoder; says what goes instead. Sides are 16..16384, even where the codec halves the
- * colour; 1..240 frames a second. h264, hevc: mp4 mkv mov    av1, vp9: mp4 mkv webm    prores: mov
- * mkv    ffv1: mkv    png: folder    nvenc as without it. Errors: ERR_USAGE, ERR_SHAPE,
- * ERR_UNSUPPORTED. */
+ * encoder; says what goes instead. Sides are 16..16384 (from 64 with hevc, 160 with nvenc, 192 with
+ * av1_nvenc), even where the codec halves the colour; 1..240 frames a second. h264, hevc: mp4 mkv
+ * mov    av1, vp9: mp4 mkv webm    prores: mov mkv    ffv1: mkv    png: folder    nvenc as without
+ * it. Errors: ERR_USAGE, ERR_SHAPE, ERR_UNSUPPORTED. */
 MUST_CHECK enum error_code media_check(const struct media_spec *spec,
                                        enum media_container container, struct error *error);
 

@@ -214,10 +214,13 @@ static void later_protocols(void **state) {
     PICKLE("\x80\x04\x95\x03\0\0\0\0\0\0\0N.", ERR_FORMAT, "frame");
     PICKLE("\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\xffN.", ERR_FORMAT, "frame");
     PICKLE("\x80\x04\x95\x02\0", ERR_FORMAT, "middle");
-    char text[2 * 200 + 16] = "\x80\x04\x8c\xc8";
-    memset(text + 4, 'a', 200);
-    memcpy(text + 204, "\x94h\0\x93.", 5);
-    expect_pickle(text, 209, ERR_LIMIT, "too long");
+    struct buffer text = {0};
+    buffer_add(&text, "\x80\x04\x8c\xc8", 4);
+    for (int i = 0; i < 200; i++)
+        buffer_add_text(&text, "a");
+    buffer_add(&text, "\x94h\0\x93.", 5);
+    expect_pickle(text.data, text.length, ERR_LIMIT, "too long");
+    buffer_close(&text);
 }
 
 /* A tensor that says its type beside a storage of bytes. */

@@ -151,6 +151,19 @@ static void put_videos(struct buffer *out, const struct check *check) {
         buffer_printf(out, "… and %d more (--all shows them)\n", job->video_count - rows);
 }
 
+/* What does nothing. */
+static void put_notes(struct buffer *out, const struct job *job) {
+    struct plan_note note = {0};
+    bool more = plan_next_note(&note, job);
+    for (int i = 0; i < PLAN_NOTES_TOLD && more; i++) {
+        buffer_printf(out, "%snote: video %s: %s\n", i == 0 ? "\n" : "",
+                      job->videos[note.video].name, note.text);
+        more = plan_next_note(&note, job);
+    }
+    if (more)
+        buffer_add_text(out, "note: and more such shots\n");
+}
+
 static enum error_code read_loras(struct check *check, struct error *error) {
     const struct job *job = check->job;
     struct lora_rows *keyframe = &check->loras[0], *window = &check->loras[1];
@@ -290,6 +303,18 @@ static void put_json_loras(struct json_writer *writer, const struct check *check
     json_end_array(writer);
 }
 
+static void put_json_notes(struct json_writer *writer, const struct job *job) {
+    struct plan_note note = {0};
+    json_begin_array(writer, "notes");
+    for (int i = 0; i < PLAN_NOTES_TOLD && plan_next_note(&note, job); i++) {
+        json_begin_object(writer, NULL);
+        json_put_text(writer, "video", job->videos[note.video].name);
+        json_put_text(writer, "text", note.text);
+        json_end_object(writer);
+    }
+    json_end_array(writer);
+}
+
 static void put_json(struct buffer *out, const struct check *check) {
     struct json_writer writer = {.buffer = out};
     const struct estimate *estimate = &check->estimate;
@@ -302,6 +327,7 @@ static void put_json(struct buffer *out, const struct check *check) {
     json_put_double(&writer, "estimate_s", estimate->seconds);
     json_put_bool(&writer, "estimate_measured", estimate->measured);
     json_put_int(&writer, "done", check->published_count);
+    put_json_notes(&writer, check->job);
     put_json_loras(&writer, check);
     put_json_stages(&writer, check);
     json_begin_array(&writer, "videos");
@@ -360,6 +386,7 @@ static int run(struct cli *cli, const struct invocation *invocation) {
         status = cli_put(cli, &text);
     } else {
         put_videos(&text, check);
+        put_notes(&text, check->job);
         put_loras(&text, check);
         put_stages(&text, check);
         put_sums(&text, check);

@@ -56,6 +56,13 @@ static enum error_code plan_memory(struct run *run, const struct job *job, struc
     return code;
 }
 
+static void tell_notes(struct run *run, const struct job *job) {
+    struct plan_note note = {0};
+    for (int i = 0; i < PLAN_NOTES_TOLD && plan_next_note(&note, job); i++)
+        (void)fprintf(run->cli->err, "note: video %s: %s\n", job->videos[note.video].name,
+                      note.text);
+}
+
 /* Mistakes in the job file are told before anything is made or opened. */
 static enum error_code check_job(struct run *run, struct error *error) {
     struct job *job = NULL;
@@ -66,6 +73,8 @@ static enum error_code check_job(struct run *run, struct error *error) {
         code = backend_find(&run->devices, run->values->backend.device, error);
     if (code == ERR_OK && run->values->backend.memory > 0)
         code = plan_memory(run, job, error);
+    if (code == ERR_OK && !run->values->follow.quiet)
+        tell_notes(run, job);
     job_close(&job);
     return code;
 }

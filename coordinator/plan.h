@@ -169,6 +169,17 @@ struct plan_counts {
  * exceeded (job_parse has refused such a video), ERR_MEMORY. */
 MUST_CHECK enum error_code plan_count(struct plan_counts *out, const struct job *job,
                                       const struct job_video *video, struct error *error);
+
+#define PLAN_NOTE_BYTES 256
+#define PLAN_NOTES_TOLD 8 /* of a job, to people */
+/* What of a job does nothing: a shot in which no window begins (TEXT). Begun with zeros. */
+struct plan_note {
+    int video, shot; /* places in the job and the video */
+    char text[PLAN_NOTE_BYTES];
+};
+/* The next one; false: there is none. */
+bool plan_next_note(struct plan_note *note, const struct job *job);
+
 MUST_CHECK enum error_code plan_open(struct plan **out, const struct job *job,
                                      const struct job_video *video, struct error *error);
 /* The same video with `window` drawn for the `draw`th time again: its noise, and with it the keys

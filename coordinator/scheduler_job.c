@@ -92,6 +92,10 @@ enum error_code scheduler_add_job(struct scheduler *self, uint64_t *id, struct j
     struct job_entry *entry = id_map_get(&self->jobs_by_id, row.id);
     event_add(self, row.id, -1, "job %s: accepted, %d video%s", entry->job->name,
               entry->job->video_count, entry->job->video_count == 1 ? "" : "s");
+    struct plan_note note = {0};
+    for (int i = 0; i < PLAN_NOTES_TOLD && plan_next_note(&note, entry->job); i++)
+        event_add(self, row.id, note.video, "video %s: %s", entry->job->videos[note.video].name,
+                  note.text);
     news_add(self, row.id, -1, JOB_RUNNING, ERR_OK, NULL);
     job_check_end(self, entry);
     scheduler_give(self);

@@ -158,6 +158,35 @@ static void test_texts(void **state) {
     job_close(&job);
 }
 
+/* Windows begin at frames 0, 17, 29, 41 …; what begins none is told. */
+static void test_notes(void **state) {
+    struct plan_note note = {0};
+    struct job *job =
+        fake_job("model: pocket\nvideos:\n"
+                 "  - {name: a, prompt: p, seconds: 1}\n"
+                 "  - {name: b, prompt: p, shots: [{seconds: 1}, {seconds: 0.0625},"
+                 " {seconds: 0.6875}, {seconds: 0.0625}, {seconds: 0.6875}, {seconds: 0.125}]}\n"
+                 "  - {name: c, prompt: p, seeds: 1..2, shots: [{seconds: 0.25}, {seconds: 0.125}, "
+                 "{seconds: 1.875}]}\n");
+    static const int shots[][2] = {{1, 1}, {1, 3}, {2, 1}, {3, 1}};
+    for (size_t i = 0; i < sizeof shots / sizeof *shots; i++) {
+        assert_true(plan_next_note(&note, job));
+        print_message("%s\n", note.text);
+        assert_int_equal(note.video, shots[i][0]);
+        assert_int_equal(note.shot, shots[i][1]);
+    }
+    assert_string_equal(note.text, "shot 2 of 3, 0.25 to 0.38 s, is not used: no window begins in "
+                                   "it; windows begin at 0, 1.06 s and every 0.75 s from there");
+    assert_false(plan_next_note(&note, job));
+    job_close(&job);
+    job =
+        fake_job("model: t2v\nvideos: [{prompt: p, shots: [{seconds: 0.3125}, {seconds: 0.25}]}]");
+    note = (struct plan_note){0};
+    assert_true(plan_next_note(&note, job));
+    assert_non_null(strstr(note.text, "the video is one window"));
+    job_close(&job);
+}
+
 static void first_keys(struct hash keys[PLAN_KIND_COUNT], const char *video) {
     char yaml[512];
     snprintf(yaml, sizeof yaml, "job: j\nmodel: %s\nvideos:\n  - {%s}\n",
@@ -531,21 +560,14 @@ static void test_shots_in_provenance(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_frames),
-        cmocka_unit_test(test_plans),
-        cmocka_unit_test(test_texts),
-        cmocka_unit_test(test_end_image),
-        cmocka_unit_test(test_from_text),
-        cmocka_unit_test(test_levels),
-        cmocka_unit_test(test_keys),
-        cmocka_unit_test(test_golden),
-        cmocka_unit_test(test_parameters),
-        cmocka_unit_test(test_redraw),
-        cmocka_unit_test(test_weights),
-        cmocka_unit_test(test_experts),
-        cmocka_unit_test(test_sharing),
-        cmocka_unit_test(test_speed),
-        cmocka_unit_test(test_shots_in_provenance),
+        cmocka_unit_test(test_frames),     cmocka_unit_test(test_plans),
+        cmocka_unit_test(test_texts),      cmocka_unit_test(test_end_image),
+        cmocka_unit_test(test_from_text),  cmocka_unit_test(test_levels),
+        cmocka_unit_test(test_keys),       cmocka_unit_test(test_golden),
+        cmocka_unit_test(test_parameters), cmocka_unit_test(test_redraw),
+        cmocka_unit_test(test_weights),    cmocka_unit_test(test_experts),
+        cmocka_unit_test(test_notes),      cmocka_unit_test(test_sharing),
+        cmocka_unit_test(test_speed),      cmocka_unit_test(test_shots_in_provenance),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -397,6 +397,28 @@ static void test_many(void **state) {
     bench_close(&bench);
 }
 
+/* A shot that does nothing is said in the job's log. */
+static void test_notes(void **state) {
+    struct bench bench;
+    bench_open(&bench);
+    (void)submit(
+        &bench,
+        "model: pocket\nvideos: [{name: a, prompt: p, seconds: 1}, {name: b, prompt: p, shots: "
+        "[{seconds: 0.25}, {seconds: 0.25}, {seconds: 1}]}]",
+        0);
+    int told = 0;
+    for (size_t i = 0; i < bench.actions.count; i++) {
+        const struct scheduler_action *action = &bench.actions.items[i];
+        if (action->kind == ACTION_RECORD && action->record.kind == LEDGER_EVENT &&
+            action->record.event.video == 1) {
+            assert_non_null(strstr(action->record.event.text, "video b: shot 2 of 3, "));
+            told++;
+        }
+    }
+    assert_int_equal(told, 1);
+    bench_close(&bench);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_chain),
@@ -409,6 +431,7 @@ int main(void) {
         cmocka_unit_test(test_submission_key),
         cmocka_unit_test(test_redraws),
         cmocka_unit_test(test_many),
+        cmocka_unit_test(test_notes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -49,6 +49,18 @@ ok "leave the ledger whole" "$vidloom" check --state closed-state closed.yaml
 says "with what was done" "3 of 3"
 ok "a closed stdout is an error" sh -c "! '$vidloom' help >&- 2>/dev/null"
 
+# A shot that begins no window does nothing: that is told, and kept with the job.
+cat >shots.yaml <<YAML
+model: $tiny
+output: {path: "shots.mp4", size: 64x48}
+videos: [{name: a, prompt: a, steps: 1, shots: [{seconds: 0.25}, {seconds: 0.1875, motion: b}, {seconds: 1}]}]
+YAML
+ok "a shot without a window" "$vidloom" check shots.yaml
+says "check tells" "note: video a: shot 2 of 3"
+ok "it runs" "$vidloom" run --progress lines --state shots.state shots.yaml
+says "run tells" "note: video a: shot 2 of 3"
+ok "it runs quietly" sh -c "[ -z \"\$('$vidloom' run --quiet --state quiet.state --overwrite shots.yaml 2>&1)\" ]"
+
 # Two videos to one place by two names.
 mkdir real
 ln -s real link

@@ -268,6 +268,23 @@ static void test_quality(void **state) {
     }
 }
 
+/* The default, and that small pictures have a finer one. */
+static void test_default_quality(void **state) {
+    static const struct {
+        int width, height, quality;
+    } cases[] = {{256, 256, 18}, {256, 254, 10}, {254, 256, 10}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct error error = {0};
+        struct media_spec spec = spec_of(CODEC_H264, cases[i].width, cases[i].height);
+        const char *usual = scratch_path(state, "usual.mkv"),
+                   *said = scratch_path(state, "said.mkv");
+        assert_ok(pattern_segment(usual, &spec, 0, 5, &error), &error);
+        spec.quality = cases[i].quality;
+        assert_ok(pattern_segment(said, &spec, 0, 5, &error), &error);
+        assert_same_bytes(usual, said);
+    }
+}
+
 /* Long runs cross the encoder's own key frames and Matroska's clusters. */
 static void test_long_segment(void **state) {
     struct error error = {0};
@@ -569,6 +586,7 @@ int main(void) {
         cmocka_unit_test(test_lossless),
         cmocka_unit_test(test_rates),
         cmocka_unit_test(test_quality),
+        cmocka_unit_test(test_default_quality),
         cmocka_unit_test(test_long_segment),
         cmocka_unit_test(test_threads),
         cmocka_unit_test(test_big_provenance),

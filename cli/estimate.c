@@ -93,6 +93,7 @@ static enum error_code find_cost(struct model_cost *out, struct cost_table *tabl
     options.dtype = table->worker->dtype;
     options.memory = table->worker->memory;
     options.like = table->worker->ops;
+    options.like_index = table->worker->index;
     if (key->stage == STAGE_TEXT || key->stage == STAGE_VAE)
         options.lora_count = 0;
     struct model_size size = {key->width ? key->width : info->width,

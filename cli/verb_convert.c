@@ -87,7 +87,8 @@ static const struct option options[] = {
      .help = "The type of matrices and convolutions; norms, biases, modulation and the time "
              "embedding keep theirs. With same, every element stays as it is to the bit. A "
              "quantised GGUF file needs a type. int8 and fp8 are for the matrices of the blocks, "
-             "with a scale for every 256 columns of a row; the relative error of each is printed."},
+             "with a scale for every 256 columns of a row, or for a row of fp8; the relative error "
+             "of each is printed."},
     {.letter = 'q',
      .name = "quiet",
      .type = OPTION_FLAG,

@@ -250,7 +250,8 @@ static int inspect_model(struct cli *cli, const struct inspect_values *values, c
     if (backend_find(&devices, values->device, &error) != ERR_OK)
         return cli_fail(cli, &error);
     const struct model_options options = {.dtype = values->dtype == 1 ? DTYPE_F32 : DTYPE_BF16,
-                                          .like = devices.items[0].ops};
+                                          .like = devices.items[0].ops,
+                                          .like_index = devices.items[0].index};
     if (model_read_info(&info, folder, &error) != ERR_OK ||
         plan_stages(rows, &info, folder, &options, &error) != ERR_OK)
         return inspect_part(cli, values, folder, &error);

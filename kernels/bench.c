@@ -215,7 +215,8 @@ static enum error_code bench_int8(struct bench *bench, int64_t m, int64_t n, int
     struct tensor wide = {.dtype = DTYPE_BF16, .rank = 2, .dim = {n, k}}, tensor = wide;
     wide.data = block_of(bench, n * k, DTYPE_BF16);
     void *data = arena_alloc(&bench->arena, (size_t)(n * k));
-    float *scale = arena_array(&bench->arena, (size_t)quantise_scales(n, k), sizeof *scale);
+    float *scale =
+        arena_array(&bench->arena, (size_t)quantise_scales(n, k, DTYPE_I8), sizeof *scale);
     ours.in = block_of(bench, m * k, DTYPE_BF16);
     ours.out = block_of(bench, m * n, DTYPE_BF16);
     enum error_code code = ERR_OK;

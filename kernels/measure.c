@@ -6,9 +6,14 @@
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/f8.h"
 
 static enum error_code measure_probe(int index, struct error *error) {
     return ERR_OK;
+}
+
+static bool measure_multiplies_f8(int index) {
+    return false;
 }
 
 static enum error_code measure_open(struct device **out, const struct device_config *config,
@@ -25,6 +30,7 @@ static enum error_code measure_open(struct device **out, const struct device_con
     }
     device->in_place = config != NULL && config->in_place > 0 ? config->in_place : IN_PLACE_DEFAULT;
     device->as_gpu = config != NULL && config->like != NULL && config->like != ops_cpu();
+    device->gpu_f8 = device->as_gpu && config->like->multiplies_f8(config->index);
     *out = device;
     return ERR_OK;
 }
@@ -99,13 +105,17 @@ static int64_t gpu_int8_block(const struct linear *linear, const struct tensor *
     return suits ? block : 0;
 }
 
+/* `f8`: weights of F8_E4M3 stay so. */
 static size_t gpu_linear_bytes(const struct linear *linear, const struct tensor *const *weights,
-                               int count) {
+                               int count, bool f8) {
     size_t outputs = (size_t)linear->outputs, inputs = (size_t)linear->inputs;
     int64_t block = gpu_int8_block(linear, weights, count);
     if (block > 0) {
         size_t blocks = (size_t)((linear->inputs + block - 1) / block);
         return outputs * (inputs + (blocks + 1) * sizeof(float));
+    }
+    if (f8) {
+        return outputs * (inputs + 2 * sizeof(float) + sizeof(uint16_t));
     }
     size_t narrow = linear->dtype == DTYPE_BF16 ? sizeof(uint16_t) : 0;
     return outputs * (inputs * dtype_bytes(linear->dtype) + sizeof(float) + narrow);
@@ -127,7 +137,8 @@ static enum error_code measure_linear_create(struct device *device, struct linea
         device->weight_bytes -= linear->bytes;
         device->mapped_bytes -= linear->mapped;
         linear->mapped = 0;
-        linear->bytes = gpu_linear_bytes(linear, weights, count);
+        linear->bytes = gpu_linear_bytes(linear, weights, count,
+                                         device->gpu_f8 && f8_suits(weights, count, dtype));
         device->weight_bytes += linear->bytes;
     }
     return code;
@@ -245,6 +256,7 @@ const struct ops *ops_measure(void) {
     static const struct ops table = {
         .name = "measure",
         .device_probe = measure_probe,
+        .multiplies_f8 = measure_multiplies_f8,
         .device_open = measure_open,
         .device_close = measure_close,
         .device_info = measure_info,

@@ -46,7 +46,7 @@ struct conv;   /* a convolution's weights, likewise */
 
 struct device_config {
     int threads;     /* CPU: threads to use; 0: one for each core this process may run on */
-    int index;       /* GPU: which one */
+    int index;       /* GPU: which one; measuring: of `like` */
     const char *isa; /* CPU: cap for tests and comparison: "plain", "avx2", "avx512", "avx512_bf16";
                         NULL: best */
     const char *cache;      /* GPU: an existing folder, where what was measured about the machine is
@@ -59,6 +59,7 @@ struct device_info {
     char name[128]; /* "AMD EPYC, 2 threads, avx512_bf16" */
     char class[64]; /* results are byte-identical within one class: "cpu-avx512_bf16-1" */
     int threads;
+    int index;     /* its number among the table's */
     size_t memory; /* bytes of device memory in all */
 };
 
@@ -73,6 +74,9 @@ struct ops {
     /* Whether device_open would take device `index`: ERR_MISSING when there are not so many,
      * ERR_UNSUPPORTED when it cannot be used. Takes little time and nothing of its memory. */
     enum error_code (*device_probe)(int index, struct error *error);
+    /* Whether device `index` keeps and multiplies weights of F8_E4M3 as they are (linear_create);
+     * false too where there is none. */
+    bool (*multiplies_f8)(int index);
     enum error_code (*device_open)(struct device **out, const struct device_config *config,
                                    struct error *error);
     void (*device_close)(struct device **device); /* NULL is fine; weights are closed first */
@@ -124,8 +128,11 @@ struct ops {
      * the same scale_columns in all tensors and, CPU: K and scale_columns multiples of 4,
      * scale_columns at least 32 (or K); GPU: K a multiple of 16, scale_columns one of 128 (or K),
      * an even number of outputs. Otherwise, and elsewhere, I8 is widened as any other type is.
-     * F8_E4M3 is always widened: int8 has the same rate on GPUs and, by blocks, a third of its
-     * error. */
+     *
+     * Weights of F8_E4M3 with a scale for each row, for all, or none, K and the number of outputs
+     * multiples of 16, make a layer in f8 likewise (kernels/f8.h has the formula) in plain C and on
+     * GPUs of compute capability 8.9 and newer, to 4e-3 of plain C's; elsewhere they are widened.
+     * int8 has the same rate and, by blocks, a third of its error. */
     enum error_code (*linear_create)(struct device *device, struct linear **out,
                                      const struct tensor *const *weights,
                                      const struct tensor *const *biases, int count,

@@ -4,28 +4,48 @@
 #include <math.h>
 
 #include "kernels/cpu/float.h"
+#include "kernels/f8.h"
 
-#define F8_MAX 448.0f
-
-int64_t quantise_scales(int64_t outputs, int64_t inputs) {
-    return outputs * ((inputs + QUANTISE_COLUMNS - 1) / QUANTISE_COLUMNS);
+int64_t quantise_columns(int64_t inputs, enum dtype dtype) {
+    return dtype == DTYPE_F8_E4M3 ? inputs : QUANTISE_COLUMNS;
 }
 
-static float quantise_block(uint8_t *data, const float *x, int64_t count, enum dtype dtype) {
-    float largest = 0, limit = dtype == DTYPE_I8 ? 127 : F8_MAX;
-    for (int64_t i = 0; i < count; i++) {
-        float magnitude = fabsf(x[i]);
-        largest = magnitude > largest && magnitude <= 3e38f ? magnitude : largest;
+int64_t quantise_scales(int64_t outputs, int64_t inputs, enum dtype dtype) {
+    int64_t columns = quantise_columns(inputs, dtype);
+    return outputs * ((inputs + columns - 1) / columns);
+}
+
+#define PIECE 256 /* elements that are read at a time */
+
+static float largest_of(const struct tensor *in, int64_t at, int64_t count) {
+    float x[PIECE], largest = 0;
+    for (int64_t k = 0; k < count; k += PIECE) {
+        int64_t some = count - k < PIECE ? count - k : PIECE;
+        float_row(x, in->data, in->dtype, at + k, some);
+        for (int64_t i = 0; i < some; i++) {
+            float magnitude = fabsf(x[i]);
+            largest = magnitude > largest && magnitude <= 3e38f ? magnitude : largest;
+        }
     }
+    return largest;
+}
+
+static float quantise_block(uint8_t *data, const struct tensor *in, int64_t at, int64_t count,
+                            enum dtype dtype) {
+    float x[PIECE], limit = dtype == DTYPE_I8 ? 127 : F8_MAX, largest = largest_of(in, at, count);
     if (largest < 1e-30f) { /* its reciprocal would not be finite */
         memset(data, 0, (size_t)count);
         return 0;
     }
     float factor = limit / largest;
-    for (int64_t i = 0; i < count; i++) {
-        float y = x[i] * factor;
-        y = y > limit ? limit : y >= -limit ? y : -limit; /* NaN too */
-        data[i] = dtype == DTYPE_I8 ? (uint8_t)(int8_t)rintf(y) : f8_e4m3_from_float(y);
+    for (int64_t k = 0; k < count; k += PIECE) {
+        int64_t some = count - k < PIECE ? count - k : PIECE;
+        float_row(x, in->data, in->dtype, at + k, some);
+        for (int64_t i = 0; i < some; i++) {
+            float y = x[i] * factor;
+            y = y > limit ? limit : y >= -limit ? y : -limit; /* NaN too */
+            data[k + i] = dtype == DTYPE_I8 ? (uint8_t)(int8_t)rintf(y) : f8_e4m3_from_float(y);
+        }
     }
     return largest / limit;
 }
@@ -34,20 +54,18 @@ void quantise(struct tensor *out, void *data, float *scale, const struct tensor 
               enum dtype dtype) {
     assert(in->rank == 2 && in->scale == NULL);
     assert(dtype == DTYPE_I8 || dtype == DTYPE_F8_E4M3);
-    float row[QUANTISE_COLUMNS];
-    int64_t inputs = in->dim[1];
+    int64_t inputs = in->dim[1], columns = quantise_columns(inputs, dtype);
     *out = (struct tensor){.data = data,
                            .dtype = dtype,
                            .rank = 2,
                            .dim = {in->dim[0], inputs},
                            .scale = scale,
                            .scale_rows = 1,
-                           .scale_columns = QUANTISE_COLUMNS};
+                           .scale_columns = columns};
     for (int64_t n = 0; n < in->dim[0]; n++) {
-        for (int64_t k = 0; k < inputs; k += QUANTISE_COLUMNS) {
-            int64_t count = inputs - k < QUANTISE_COLUMNS ? inputs - k : QUANTISE_COLUMNS;
-            float_row(row, in->data, in->dtype, n * inputs + k, count);
-            *scale++ = quantise_block((uint8_t *)data + n * inputs + k, row, count, dtype);
+        for (int64_t k = 0; k < inputs; k += columns) {
+            int64_t at = n * inputs + k, count = inputs - k < columns ? inputs - k : columns;
+            *scale++ = quantise_block((uint8_t *)data + at, in, at, count, dtype);
         }
     }
 }

@@ -233,8 +233,10 @@ struct layer_data {
     float *scale, *zeros;
 };
 
+/* Of BF16; or of I8 or F8_E4M3, for products in 8 bits. */
 static void make_layer(struct speed *s, struct layer_data *out, int64_t outputs, int64_t inputs,
-                       bool int8) {
+                       enum dtype type) {
+    const bool narrow = type != DTYPE_BF16;
     memset(out, 0, sizeof *out);
     out->wide = weights(s, outputs * inputs, inputs);
     out->zeros = calloc((size_t)outputs, sizeof *out->zeros);
@@ -242,18 +244,18 @@ static void make_layer(struct speed *s, struct layer_data *out, int64_t outputs,
         .data = out->wide, .dtype = DTYPE_BF16, .rank = 2, .dim = {outputs, inputs}};
     out->bias =
         (struct tensor){.data = out->zeros, .dtype = DTYPE_F32, .rank = 1, .dim = {outputs}};
-    if (int8) {
+    if (narrow) {
         out->narrow = malloc((size_t)(outputs * inputs));
-        out->scale = malloc((size_t)quantise_scales(outputs, inputs) * sizeof *out->scale);
+        out->scale = malloc((size_t)quantise_scales(outputs, inputs, type) * sizeof *out->scale);
     }
     bool whole = out->wide != NULL && out->zeros != NULL &&
-                 (!int8 || (out->narrow != NULL && out->scale != NULL));
+                 (!narrow || (out->narrow != NULL && out->scale != NULL));
     if (!whole && s->code == ERR_OK) {
         s->code = error_set(s->error, ERR_MEMORY, "no memory for a layer");
     }
-    if (whole && int8) {
+    if (whole && narrow) {
         const struct tensor wide = out->weight;
-        quantise(&out->weight, out->narrow, out->scale, &wide, DTYPE_I8);
+        quantise(&out->weight, out->narrow, out->scale, &wide, type);
     }
 }
 
@@ -267,9 +269,9 @@ static void free_layer(struct layer_data *data) {
 /* A layer as the transformer uses it: its way in (bf16, perhaps GELU), or its way back into the
  * stream (f32, a gate, a sum). Seconds. */
 static double time_linear(struct speed *s, int64_t rows, int64_t outputs, int64_t inputs,
-                          bool to_stream, enum activation activation, bool int8) {
+                          bool to_stream, enum activation activation, enum dtype type) {
     struct layer_data data;
-    make_layer(s, &data, outputs, inputs, int8);
+    make_layer(s, &data, outputs, inputs, type);
     struct product p = {.in = operand(s, rows * inputs, DTYPE_BF16),
                         .rows = rows,
                         .epilogue = {.activation = activation, .out_dtype = DTYPE_BF16}};
@@ -294,7 +296,7 @@ static double time_linear(struct speed *s, int64_t rows, int64_t outputs, int64_
 
 static void measure_product(struct speed *s) {
     int64_t n = s->sizes->product;
-    double seconds = time_linear(s, n, n, n, false, ACTIVATION_NONE, false);
+    double seconds = time_linear(s, n, n, n, false, ACTIVATION_NONE, DTYPE_BF16);
     put(s, "matmul", 2.0 * (double)n * (double)n * (double)n / seconds * 1e-12, "TFLOP/s",
         "a product of %lld x %lld x %lld, bf16", (long long)n, (long long)n, (long long)n);
 }
@@ -304,7 +306,7 @@ struct block_keys {
     const char *all, *each[4]; /* each NULL: not told */
 };
 
-static void measure_block(struct speed *s, const struct shape *shape, bool int8,
+static void measure_block(struct speed *s, const struct shape *shape, enum dtype type,
                           const struct block_keys *keys) {
     const int64_t d = shape->width, f = shape->ffn, rows = s->sizes->tokens;
     const struct {
@@ -320,7 +322,7 @@ static void measure_block(struct speed *s, const struct shape *shape, bool int8,
     for (int i = 0; i < 4; i++) {
         double one = 2.0 * (double)rows * (double)layers[i].outputs * (double)layers[i].inputs;
         double took = time_linear(s, rows, layers[i].outputs, layers[i].inputs, layers[i].to_stream,
-                                  layers[i].activation, int8);
+                                  layers[i].activation, type);
         if (keys->each[i] != NULL) {
             put(s, keys->each[i], one / took * 1e-12, "TFLOP/s",
                 "linear %s, %s, %lld rows, %lld to %lld", shape->name, layers[i].what,
@@ -331,7 +333,9 @@ static void measure_block(struct speed *s, const struct shape *shape, bool int8,
     }
     put(s, keys->all, flops / seconds * 1e-12, "TFLOP/s",
         "linear layers of a %s block, %lld rows, %s", shape->name, (long long)rows,
-        int8 ? "int8" : "bf16");
+        type == DTYPE_I8        ? "int8"
+        : type == DTYPE_F8_E4M3 ? "f8"
+                                : "bf16");
 }
 
 static void measure_blocks(struct speed *s) {
@@ -340,9 +344,12 @@ static void measure_blocks(struct speed *s) {
          {"linear_1.3b_qkv", "linear_1.3b_out", "linear_1.3b_up", "linear_1.3b_down"}},
         {"linear_14b", {"linear_14b_qkv", "linear_14b_out", "linear_14b_up", "linear_14b_down"}}};
     static const struct block_keys int8_keys[2] = {{.all = "linear8_1.3b"}, {.all = "linear8_14b"}};
+    static const struct block_keys f8_keys[2] = {{.all = "linear_f8_1.3b"},
+                                                 {.all = "linear_f8_14b"}};
     for (int i = 0; i < 2; i++) {
-        measure_block(s, &s->sizes->shapes[i], false, &keys[i]);
-        measure_block(s, &s->sizes->shapes[i], true, &int8_keys[i]);
+        measure_block(s, &s->sizes->shapes[i], DTYPE_BF16, &keys[i]);
+        measure_block(s, &s->sizes->shapes[i], DTYPE_I8, &int8_keys[i]);
+        measure_block(s, &s->sizes->shapes[i], DTYPE_F8_E4M3, &f8_keys[i]);
     }
 }
 

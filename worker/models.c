@@ -230,6 +230,8 @@ static enum error_code entry_open(struct models *models, struct entry *entry, in
     struct model_info info;
     struct model_lora loras[MODELS_LORAS_MAX];
     const struct identity *identity = &entry->identity;
+    struct device_info device;
+    models->config.ops->device_info(models->config.device, &device);
     struct model_options options = {.stages = entry->stages | stages,
                                     .dtype = models->config.dtype,
                                     .weights = identity->weights,
@@ -237,6 +239,7 @@ static enum error_code entry_open(struct models *models, struct entry *entry, in
                                     .streaming = models->config.streaming,
                                     .user = models->config.user,
                                     .like = models->config.ops,
+                                    .like_index = device.index,
                                     .loras = loras,
                                     .lora_count = identity->lora_count};
     entry_close(entry);

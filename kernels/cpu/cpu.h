@@ -158,6 +158,7 @@ struct device {
     int64_t in_place; /* weights of a linear layer that is not copied, at least */
     size_t weight_bytes, mapped_bytes;
     bool as_gpu; /* measuring: layers are counted as a GPU holds them */
+    bool gpu_f8; /* which multiplies f8 */
     bool failed;
     struct error failure;
 };
@@ -167,7 +168,7 @@ struct linear {
     int64_t outputs, inputs; /* N, K */
     enum dtype dtype;        /* compute type */
     struct tensor *part;     /* stacked along N; data is the caller's */
-    bool int8;               /* kernels/cpu/int8.h */
+    bool int8, f8;           /* kernels/cpu/int8.h, kernels/f8.h */
     void *weight;            /* packed; NULL: used in place */
     float *bias;             /* [N]; zeros where there is none */
     size_t bytes, mapped;    /* ours, and the caller's where used in place */

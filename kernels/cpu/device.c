@@ -75,6 +75,12 @@ static void cpu_name(char out[64]) {
     (void)fclose(file);
 }
 
+/* Only the plain level does, which is no device's number. */
+static bool cpu_multiplies_f8(int index) {
+    (void)index;
+    return false;
+}
+
 static void cpu_info(struct device *device, struct device_info *out) {
     char name[64];
     cpu_name(name);
@@ -161,6 +167,7 @@ const struct ops *ops_cpu(void) {
     static const struct ops table = {
         .name = "cpu",
         .device_probe = cpu_probe,
+        .multiplies_f8 = cpu_multiplies_f8,
         .device_open = cpu_open,
         .device_close = cpu_close,
         .device_info = cpu_info,

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "kernels/cpu/int8.h"
+#include "kernels/f8.h"
 
 /* -- weights ----------------------------------------------------------------------------------- */
 
@@ -100,8 +101,9 @@ enum error_code linear_describe(struct device *device, struct linear **out,
                          (long long)weights[0]->dim[1]);
     }
     linear->int8 = (gemm == NULL || device->level.int8 != NULL) && int8_suits(part, count, dtype);
+    linear->f8 = gemm == NULL && f8_suits(weights, count, dtype);
     bool large = gemm != NULL && linear->outputs * linear->inputs >= device->in_place;
-    bool in_place = large || linear->int8;
+    bool in_place = large || linear->int8 || linear->f8;
     linear->bytes =
         (size_t)linear->outputs * sizeof(float) + (in_place ? 0 : packed_bytes(gemm, linear));
     linear->mapped = in_place ? mapped : 0;
@@ -237,7 +239,10 @@ void cpu_linear(struct device *device, void *out, const void *in, const struct l
     } else if (args.gemm != NULL) {
         linear_gemm(device, &args);
     } else {
-        device_rows(device, linear->int8 ? int8_linear_plain : linear_plain, &args, rows, work);
+        rows_function *plain = linear->int8 ? int8_linear_plain
+                               : linear->f8 ? f8_linear_plain
+                                            : linear_plain;
+        device_rows(device, plain, &args, rows, work);
     }
 }
 

@@ -37,6 +37,9 @@ void conv_gemm(struct device *device, const struct conv_call *call);
 void attention_gemm(struct device *device, const struct attention_args *args,
                     const struct gemm *gemm);
 
+/* Layers in f8 (kernels/f8.h); args are linear_args. */
+rows_function f8_linear_plain;
+
 /* In 8 bits (kernels/narrow.h); args are attention_args, rows are (head, query). */
 rows_function attention_narrow_plain;
 

@@ -21,9 +21,10 @@ extern "C" {
  * the large cards, so that writing and reading it again costs little. */
 #define SCRATCH_BYTES ((size_t)32 << 20)
 #define WORKSPACE_BYTES                                                                            \
-    ((size_t)64 << 20)  /* of cuBLASLt and cuDNN; Hopper's kernels ask for 32                      \
-                         */
-#define DOWNLOADS_MAX 4 /* OPS_DOWNLOADS_MAX: the kernel files do not see the table */
+    ((size_t)64 << 20)   /* of cuBLASLt and cuDNN; Hopper's kernels ask for 32                     \
+                          */
+#define F8_CAPABILITY 89 /* from here on cuBLASLt has products of f8 */
+#define DOWNLOADS_MAX 4  /* OPS_DOWNLOADS_MAX: the kernel files do not see the table */
 #define STAGING_BYTES ((size_t)16 << 20) /* pinned host memory */
 
 struct graphs;    /* graphs.c: what repeats */
@@ -57,21 +58,21 @@ struct device {
     struct cudaDeviceProp properties;
 };
 
-/* Weights as cuBLASLt and the plain kernel read them: [N,K] rows of the compute type; or of int8.
- */
+/* Weights as cuBLASLt and our kernels read them: [N,K] rows of the compute type, of int8 or f8. */
 struct linear {
     int64_t outputs, inputs;
-    enum dtype dtype; /* compute type */
-    void *weight;     /* NULL while they are on the host */
+    enum dtype dtype;  /* compute type */
+    enum dtype stored; /* what the weights are: that, I8 or F8_E4M3 */
+    void *weight;      /* NULL while they are on the host */
     /* Of residence.c: */
     struct linear *next, **place;
     struct linear *follows; /* the layer that was used after this one; NULL: not known */
     void *host; /* pinned memory, where the weights have moved to; NULL: they have not */
 
-    float *scale;      /* of int8 weights, [blocks of K, N]; NULL: they are of the compute type */
-    int64_t block;     /* columns that share a scale */
+    float *scale;      /* of weights in 8 bits, [blocks of K, N]; NULL: of the compute type */
+    int64_t block;     /* columns that share a scale; 0: of the compute type */
     float *bias;       /* [N]; zeros where there is none */
-    void *bias_narrow; /* [N] bf16, for products with a bf16 result; NULL for f32 */
+    void *bias_narrow; /* [N] bf16, for cuBLASLt with a bf16 result or f8; NULL where it has none */
     size_t bytes;
 };
 
@@ -131,15 +132,22 @@ MUST_CHECK enum error_code matmul_open(struct device *device, struct error *erro
 void matmul_close(struct device *device);
 size_t matmul_version(void); /* of the library: results may differ between versions */
 /* out[rows,N] = in · Wᵀ, and then: */
-struct matmul_end {
+struct matmul_args {
+    void *out;
+    enum dtype out_dtype;  /* f32 or bf16 */
+    const void *in;        /* [rows,K] of the type that the weights are: bf16 or f8 */
+    const float *in_scale; /* [rows] of f8, 16-byte aligned: times this and the weights' scale, on
+                              Hopper; NULL: sums as they are */
+    const struct linear *linear;
+    int64_t rows;
     bool bias;       /* + b */
     bool gelu;       /* GELU by tanh of both; with bias */
     bool accumulate; /* + out; without GELU */
 };
-/* bf16 in, f32 or bf16 out. False: cuBLASLt has nothing for this shape and alignment; nothing was
- * queued. */
-bool matmul_run(struct device *device, void *out, enum dtype out_dtype, const void *in,
-                const struct linear *linear, int64_t rows, const struct matmul_end *end);
+/* Whether cuBLASLt has something for this shape and alignment. */
+bool matmul_has(struct device *device, const struct matmul_args *args);
+/* False: it has not; nothing was queued. */
+bool matmul_run(struct device *device, const struct matmul_args *args);
 
 /* -- convolve.c -------------------------------------------------------------------------------- */
 MUST_CHECK enum error_code convolve_open(struct device *device, struct error *error);
@@ -154,17 +162,24 @@ void convolve_forget(struct device *device, const struct conv *conv);
 int product_linear(struct device *device, void *out, const void *in, const struct linear *linear,
                    int64_t rows, const struct linear_epilogue *epilogue);
 int product_conv(struct device *device, const struct conv *conv, const struct conv_args *args);
-/* out = epilogue(product + b) for rows first.. of the whole; product [rows,N] f32. */
-int product_finish(struct device *device, void *out, const float *product,
+/* out = epilogue(product + b) for rows first.. of the whole; product [rows,N] f32, times in_scale
+ * [rows] and the weights' scales; NULL: as it is. */
+int product_finish(struct device *device, void *out, const float *product, const float *in_scale,
                    const struct linear *linear, int64_t first, int64_t rows,
                    const struct linear_epilogue *epilogue);
+/* A layer of f8, for rows first.. of the whole. */
+struct rounded;
+int product_f8(struct device *device, void *out, const struct rounded *in,
+               const struct linear *linear, int64_t first, int64_t rows,
+               const struct linear_epilogue *epilogue);
 
 /* -- rounding.cu, norms.cu: rows as products in 8 bits read them ----------------------------------
  */
 struct rounded {
-    void *rows;   /* [rows,inputs] int8 */
+    void *rows;   /* [rows,inputs] of dtype */
     float *scale; /* [rows,blocks] */
     int64_t inputs, block;
+    enum dtype dtype; /* I8 or F8_E4M3 */
 };
 /* Of bf16 rows. */
 int rounding_rows(struct device *device, const struct rounded *out, const void *in, int64_t rows);

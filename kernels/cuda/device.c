@@ -10,7 +10,7 @@
 #include "kernels/ops.h"
 
 /* Part of every task's key: raise it when a kernel's results change by a single bit. */
-#define KERNEL_GENERATION 3
+#define KERNEL_GENERATION 4
 
 static_assert(DOWNLOADS_MAX == OPS_DOWNLOADS_MAX, "as many as the contract says");
 
@@ -106,6 +106,15 @@ static enum error_code cuda_probe(int index, struct error *error) {
     return find_gpu(&device, error);
 }
 
+static bool cuda_multiplies_f8(int index) {
+    int major = 0, minor = 0;
+    bool there =
+        cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index) == cudaSuccess &&
+        cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index) == cudaSuccess;
+    (void)cudaGetLastError();
+    return there && 10 * major + minor >= F8_CAPABILITY;
+}
+
 static enum error_code take_memory(struct device *device, struct error *error) {
     cudaError_t code = cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking);
     if (code == cudaSuccess) {
@@ -184,6 +193,7 @@ static void cuda_info(struct device *device, struct device_info *out) {
     snprintf(out->name, sizeof out->name, "%.100s, GPU %d", device->properties.name, device->index);
     snprintf(out->class, sizeof out->class, "cuda-sm%d-%d-%zu-%zu-%s-%d", device->capability,
              device->processors, matmul_version(), convolve_version(), driver, KERNEL_GENERATION);
+    out->index = device->index;
     out->memory = device->properties.totalGlobalMem;
 }
 
@@ -400,6 +410,7 @@ extern const struct ops vidloom_ops;
 const struct ops vidloom_ops = {
     .name = VIDLOOM_CUDA_NAME,
     .device_probe = cuda_probe,
+    .multiplies_f8 = cuda_multiplies_f8,
     .device_open = cuda_open,
     .device_close = cuda_close,
     .device_info = cuda_info,

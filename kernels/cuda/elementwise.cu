@@ -110,23 +110,12 @@ static __global__ void __launch_bounds__(THREADS)
     }
 }
 
-struct f8_e4m3 {
-    uint8_t bits;
-};
 struct f8_e5m2 {
     uint8_t bits;
 };
 
 static __device__ __forceinline__ float to_float(i8 x) {
     return (float)x.bits;
-}
-/* Four exponent bits, bias 7; no infinities. */
-static __device__ __forceinline__ float to_float(f8_e4m3 x) {
-    int exponent = x.bits >> 3 & 15, fraction = x.bits & 7;
-    float size =
-        exponent == 0 ? ldexpf((float)fraction, -9) : ldexpf((float)(8 + fraction), exponent - 10);
-    size = (x.bits & 0x7f) == 0x7f ? NAN : size;
-    return (x.bits & 0x80) != 0 ? -size : size;
 }
 /* The upper half of an f16. */
 static __device__ __forceinline__ float to_float(f8_e5m2 x) {

@@ -1,10 +1,12 @@
 /* Linear layers and convolutions: their weights on the device, and who multiplies. bf16 goes to
- * cuBLASLt and cuDNN, int8 weights to int8.cu, what those cannot do and f32 to product.cu. */
+ * cuBLASLt and cuDNN, f8 to cuBLASLt, int8 to int8.cu, what those cannot do and f32 to product.cu.
+ */
 #include <assert.h>
 #include <stdlib.h>
 
 #include "kernels/cpu/float.h"
 #include "kernels/cuda/backend.h"
+#include "kernels/f8.h"
 #include "kernels/join.h"
 #include "kernels/narrow.h"
 
@@ -49,8 +51,7 @@ static enum error_code created(struct device *device, struct error *error) {
 }
 
 size_t linear_weight_bytes(const struct linear *linear) {
-    size_t element = linear->block > 0 ? 1 : dtype_bytes(linear->dtype);
-    return (size_t)linear->outputs * (size_t)linear->inputs * element;
+    return (size_t)linear->outputs * (size_t)linear->inputs * dtype_bytes(linear->stored);
 }
 
 static int64_t scale_blocks(const struct linear *linear) {
@@ -88,6 +89,21 @@ static int64_t int8_block(const struct tensor *const *weights, int count, int64_
     return suits ? block : 0;
 }
 
+/* What the weights are on this device, and the columns that share a scale. */
+static void choose_type(const struct device *device, struct linear *linear,
+                        const struct tensor *const *weights, int count) {
+    linear->stored = linear->dtype;
+    if (device->capability >= F8_CAPABILITY && f8_suits(weights, count, linear->dtype)) {
+        linear->stored = DTYPE_F8_E4M3;
+        linear->block = linear->inputs;
+        return;
+    }
+    linear->block = int8_block(weights, count, linear->outputs, linear->dtype);
+    if (linear->block > 0) {
+        linear->stored = DTYPE_I8;
+    }
+}
+
 static bool take_memory(struct device *device, struct linear *linear, struct error *error) {
     size_t outputs = (size_t)linear->outputs;
     linear->weight = weight_alloc(device, linear_weight_bytes(linear), error);
@@ -97,11 +113,11 @@ static bool take_memory(struct device *device, struct linear *linear, struct err
     if (good && linear->block > 0) {
         linear->scale =
             weight_alloc(device, outputs * (size_t)scale_blocks(linear) * sizeof(float), error);
-        return linear->scale != NULL;
+        good = linear->scale != NULL;
     }
-    if (good && linear->dtype == DTYPE_BF16) {
+    if (good && (linear->stored == DTYPE_BF16 || linear->stored == DTYPE_F8_E4M3)) {
         linear->bias_narrow = weight_alloc(device, outputs * sizeof(uint16_t), error);
-        return linear->bias_narrow != NULL;
+        good = linear->bias_narrow != NULL;
     }
     return good;
 }
@@ -111,15 +127,17 @@ static void scale_row(const void *context, int64_t row, float *out) {
     const struct stack *stack = context;
     for (int i = 0; i < stack->count; i++) {
         const struct tensor *tensor = stack->tensors[i];
-        int64_t blocks = (stack->inputs + tensor->scale_columns - 1) / tensor->scale_columns;
+        const bool scaled = tensor->scale != NULL;
+        const int64_t columns = scaled ? tensor->scale_columns : stack->inputs;
+        const int64_t blocks = (stack->inputs + columns - 1) / columns;
         for (int64_t n = 0; n < tensor->dim[0]; n++) {
-            *out++ = tensor->scale[n / tensor->scale_rows * blocks + row];
+            *out++ = scaled ? tensor->scale[n / tensor->scale_rows * blocks + row] : 1;
         }
     }
 }
 
-static void upload_int8(struct device *device, const struct linear *linear,
-                        const struct stack *stack) {
+static void upload_8_bits(struct device *device, const struct linear *linear,
+                          const struct stack *stack) {
     uint8_t *out = linear->weight;
     for (int i = 0; i < stack->count && device_ready(device); i++) {
         size_t bytes = tensor_bytes(stack->tensors[i]);
@@ -139,7 +157,7 @@ static void upload_linear(struct device *device, const struct linear *linear,
     const struct stack weight = {weights, linear->inputs, count}, bias = {biases, 1, count};
     weight_row *bias_row = biases != NULL && biases[0] != NULL ? stack_row : zero_row;
     if (linear->block > 0) {
-        upload_int8(device, linear, &weight);
+        upload_8_bits(device, linear, &weight);
     } else {
         weight_upload(device, linear->weight, linear->dtype, linear->outputs, linear->inputs,
                       stack_row, &weight);
@@ -165,7 +183,7 @@ enum error_code cuda_linear_create(struct device *device, struct linear **out,
         assert(weights[i]->rank == 2 && weights[i]->dim[1] == linear->inputs);
         linear->outputs += weights[i]->dim[0];
     }
-    linear->block = int8_block(weights, count, linear->outputs, dtype);
+    choose_type(device, linear, weights, count);
     if (!take_memory(device, linear, error)) {
         cuda_linear_close(device, &linear);
         return ERR_MEMORY;
@@ -251,6 +269,25 @@ enum error_code cuda_conv_create(struct device *device, struct conv **out,
 
 /* -- products ---------------------------------------------------------------------------------- */
 
+/* Whether cuBLASLt's way out can be this one. */
+static bool library_ends(const struct linear_epilogue *epilogue) {
+    return epilogue->gate == NULL &&
+           (epilogue->activation == ACTIVATION_NONE ||
+            (epilogue->activation == ACTIVATION_GELU_TANH && !epilogue->accumulate));
+}
+
+static struct matmul_args with_library_end(void *out, const void *in, const struct linear *linear,
+                                           int64_t rows, const struct linear_epilogue *epilogue) {
+    return (struct matmul_args){.out = out,
+                                .out_dtype = epilogue->out_dtype,
+                                .in = in,
+                                .linear = linear,
+                                .rows = rows,
+                                .bias = true,
+                                .gelu = epilogue->activation == ACTIVATION_GELU_TANH,
+                                .accumulate = epilogue->accumulate};
+}
+
 /* Rows in pieces whose products fit scratch memory, each finished while it is in the cache. */
 static bool linear_by_pieces(struct device *device, void *out, const void *in,
                              const struct linear *linear, int64_t rows,
@@ -263,8 +300,12 @@ static bool linear_by_pieces(struct device *device, void *out, const void *in,
     for (int64_t first = 0; first < rows; first += piece) {
         int64_t count = rows - first < piece ? rows - first : piece;
         const uint8_t *from = (const uint8_t *)in + first * linear->inputs * 2;
-        if (!matmul_run(device, device->scratch, DTYPE_F32, from, linear, count,
-                        &(struct matmul_end){.bias = false})) {
+        const struct matmul_args sums = {.out = device->scratch,
+                                         .out_dtype = DTYPE_F32,
+                                         .in = from,
+                                         .linear = linear,
+                                         .rows = count};
+        if (!matmul_run(device, &sums)) {
             assert(first == 0 || device->failed || count < piece);
             struct linear_epilogue rest = *epilogue;
             size_t skip = (size_t)(first * linear->outputs) * dtype_bytes(epilogue->out_dtype);
@@ -276,7 +317,8 @@ static bool linear_by_pieces(struct device *device, void *out, const void *in,
             return true;
         }
         (void)device_noted(
-            device, product_finish(device, out, device->scratch, linear, first, count, epilogue),
+            device,
+            product_finish(device, out, device->scratch, NULL, linear, first, count, epilogue),
             "linear's way out");
     }
     return true;
@@ -306,7 +348,7 @@ static void linear_int8(struct device *device, void *out, const struct source *s
     int64_t piece = (int64_t)SCRATCH_BYTES / (inputs + blocks * (int64_t)sizeof(float));
     piece = piece / 128 * 128; /* whole tiles */
     float *scale = (float *)(void *)((uint8_t *)device->scratch + piece * inputs);
-    const struct rounded rounded = {device->scratch, scale, inputs, linear->block};
+    const struct rounded rounded = {device->scratch, scale, inputs, linear->block, DTYPE_I8};
     assert(piece > 0);
     for (int64_t first = 0; first < rows; first += piece) {
         int64_t count = rows - first < piece ? rows - first : piece;
@@ -322,29 +364,111 @@ static void linear_int8(struct device *device, void *out, const struct source *s
     }
 }
 
+/* Scratch memory of a layer in f8: rows, and their sums where they are not written at once. */
+struct f8_room {
+    int64_t piece; /* rows */
+    struct rounded rounded;
+    float *sums; /* [piece, outputs]; NULL: none */
+};
+
+static struct f8_room f8_room(const struct device *device, const struct linear *linear, bool sums) {
+    const int64_t inputs = linear->inputs, of_sums = sums ? linear->outputs : 0;
+    int64_t piece = (int64_t)SCRATCH_BYTES / (inputs + (1 + of_sums) * (int64_t)sizeof(float));
+    piece = piece > 128 ? piece / 128 * 128 : piece / 16 * 16; /* whole tiles; aligned parts */
+    assert(piece > 0);
+    float *scale = (float *)(void *)((uint8_t *)device->scratch + piece * inputs);
+    return (struct f8_room){piece,
+                            {device->scratch, scale, inputs, inputs, DTYPE_F8_E4M3},
+                            sums ? scale + piece : NULL};
+}
+
+/* Scales and way out by cuBLASLt. */
+static bool f8_at_once(struct device *device, void *out, const struct f8_room *room,
+                       const struct linear *linear, int64_t first, int64_t rows,
+                       const struct linear_epilogue *epilogue) {
+    size_t skip = (size_t)(first * linear->outputs) * dtype_bytes(epilogue->out_dtype);
+    struct matmul_args args =
+        with_library_end((uint8_t *)out + skip, room->rounded.rows, linear, rows, epilogue);
+    args.in_scale = room->rounded.scale;
+    return matmul_run(device, &args);
+}
+
+/* Only the sums by cuBLASLt. */
+static bool f8_by_sums(struct device *device, void *out, const struct f8_room *room,
+                       const struct linear *linear, int64_t first, int64_t rows,
+                       const struct linear_epilogue *epilogue) {
+    const struct matmul_args args = {.out = room->sums,
+                                     .out_dtype = DTYPE_F32,
+                                     .in = room->rounded.rows,
+                                     .linear = linear,
+                                     .rows = rows};
+    if (!matmul_run(device, &args)) {
+        return false;
+    }
+    (void)device_noted(
+        device,
+        product_finish(device, out, room->sums, room->rounded.scale, linear, first, rows, epilogue),
+        "way out of a layer in f8");
+    return true;
+}
+
+/* As linear_int8. cuBLASLt has a scale for each row and column on Hopper; elsewhere, and where the
+ * way out is not the library's, it is given no scales, and they are part of the way out. */
+static void linear_f8(struct device *device, void *out, const struct source *source,
+                      const struct linear *linear, int64_t rows,
+                      const struct linear_epilogue *epilogue) {
+    struct f8_room room = f8_room(device, linear, false);
+    struct matmul_args whole = with_library_end(out, room.rounded.rows, linear,
+                                                rows < room.piece ? rows : room.piece, epilogue);
+    whole.in_scale = room.rounded.scale;
+    const bool at_once =
+        device->capability == 90 && library_ends(epilogue) && matmul_has(device, &whole);
+    if (!at_once) {
+        room = f8_room(device, linear, true);
+    }
+    for (int64_t first = 0; first < rows; first += room.piece) {
+        int64_t count = rows - first < room.piece ? rows - first : room.piece;
+        if (!round_piece(device, &room.rounded, source, first, count)) {
+            return;
+        }
+        if (!(at_once ? f8_at_once(device, out, &room, linear, first, count, epilogue)
+                      : f8_by_sums(device, out, &room, linear, first, count, epilogue))) {
+            (void)device_noted(
+                device, product_f8(device, out, &room.rounded, linear, first, count, epilogue),
+                "linear in f8");
+        }
+    }
+}
+
+static void linear_bf16(struct device *device, void *out, const void *in,
+                        const struct linear *linear, int64_t rows,
+                        const struct linear_epilogue *epilogue) {
+    const struct matmul_args whole = with_library_end(out, in, linear, rows, epilogue);
+    if (!(library_ends(epilogue) && matmul_run(device, &whole)) &&
+        !linear_by_pieces(device, out, in, linear, rows, epilogue)) {
+        (void)device_noted(device, product_linear(device, out, in, linear, rows, epilogue),
+                           "linear");
+    }
+}
+
 /* By whoever has a kernel for it. */
 static void multiply(struct device *device, void *out, const struct source *source,
                      const struct linear *linear, int64_t rows,
                      const struct linear_epilogue *epilogue) {
-    const void *in = source->in;
-    if (linear->block > 0) {
+    switch (linear->stored) {
+    case DTYPE_I8:
         linear_int8(device, out, source, linear, rows, epilogue);
-        return;
+        break;
+    case DTYPE_F8_E4M3:
+        linear_f8(device, out, source, linear, rows, epilogue);
+        break;
+    case DTYPE_BF16:
+        linear_bf16(device, out, source->in, linear, rows, epilogue);
+        break;
+    default:
+        (void)device_noted(device, product_linear(device, out, source->in, linear, rows, epilogue),
+                           "linear");
     }
-    if (linear->dtype == DTYPE_BF16) {
-        bool gelu = epilogue->activation == ACTIVATION_GELU_TANH;
-        const struct matmul_end end = {
-            .bias = true, .gelu = gelu, .accumulate = epilogue->accumulate};
-        bool direct = epilogue->gate == NULL &&
-                      (epilogue->activation == ACTIVATION_NONE || (gelu && !epilogue->accumulate));
-        if (direct && matmul_run(device, out, epilogue->out_dtype, in, linear, rows, &end)) {
-            return;
-        }
-        if (linear_by_pieces(device, out, in, linear, rows, epilogue)) {
-            return;
-        }
-    }
-    (void)device_noted(device, product_linear(device, out, in, linear, rows, epilogue), "linear");
 }
 
 static void linear_of(struct device *device, void *out, const struct source *source,

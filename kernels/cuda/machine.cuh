@@ -54,6 +54,9 @@ struct f16 {
 struct i8 {
     int8_t bits;
 };
+struct f8_e4m3 {
+    uint8_t bits;
+};
 
 static __device__ __forceinline__ float to_float(float x) {
     return x;
@@ -63,6 +66,14 @@ static __device__ __forceinline__ float to_float(bf16 x) {
 }
 static __device__ __forceinline__ float to_float(f16 x) {
     return __half2float(__ushort_as_half(x.bits));
+}
+/* Four exponent bits, bias 7; no infinities. */
+static __device__ __forceinline__ float to_float(f8_e4m3 x) {
+    int exponent = x.bits >> 3 & 15, fraction = x.bits & 7;
+    float size =
+        exponent == 0 ? ldexpf((float)fraction, -9) : ldexpf((float)(8 + fraction), exponent - 10);
+    size = (x.bits & 0x7f) == 0x7f ? NAN : size;
+    return (x.bits & 0x80) != 0 ? -size : size;
 }
 static __device__ __forceinline__ void from_float(float *out, float x) {
     *out = x;
@@ -74,6 +85,21 @@ static __device__ __forceinline__ void from_float(bf16 *out, float x) {
 static __device__ __forceinline__ void from_float(f16 *out, float x) {
     uint32_t sign = (__float_as_uint(x) >> 16) & 0x8000;
     out->bits = x != x ? (uint16_t)(sign | 0x7e00) : __half_as_ushort(__float2half_rn(x));
+}
+/* |x| <= 448. */
+static __device__ __forceinline__ void from_float(f8_e4m3 *out, float x) {
+#if __CUDA_ARCH__ >= 890
+    uint16_t both;
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(both) : "f"(0.0f), "f"(x));
+    out->bits = (uint8_t)both;
+#else /* as kernels/cpu/float.h has it */
+    uint32_t bits = __float_as_uint(x), sign = bits >> 24 & 0x80;
+    bits &= 0x7fffffff;
+    uint32_t magnitude = (bits + 0x7ffff + (bits >> 20 & 1)) >> 20;
+    magnitude = bits < 0x3c800000 ? __float_as_uint(__uint_as_float(bits) + 16384.0f) - 0x46800000
+                                  : magnitude - (120u << 3);
+    out->bits = (uint8_t)(sign | magnitude);
+#endif
 }
 
 /* Two floats as two narrow ones in a register, `low` in the lower half. No care for NaN's bits. */

@@ -1,8 +1,12 @@
-/* bf16 products by cuBLASLt. cuBLASLt is called from here alone.
+/* bf16 and f8 products by cuBLASLt. cuBLASLt is called from here alone.
  *
  * cuBLASLt's matrices are column-major, so what is [M,N] row-major here is N x M there: it computes
  * Dᵀ = W · inᵀ, with W [N,K] read as K x N and transposed, which is the layout its fastest kernels
- * take. The bias runs along D's rows, that is along N. */
+ * take, and the only one for f8. The bias runs along D's rows, that is along N; so do the weights'
+ * scales, A's; those of the activations are B's.
+ *
+ * f8 is summed without CUBLASLT_MATMUL_DESC_FAST_ACCUM: with it Hopper's tensor cores keep 14 bits
+ * of a sum over the whole depth, which over 13,824 columns may cost as much as f8 itself. */
 #include <assert.h>
 #include <cublasLt.h>
 #include <stdio.h>
@@ -20,6 +24,7 @@
 struct shape {
     int64_t outputs, inputs, rows;
     enum dtype out_dtype;
+    bool f8, scaled; /* operands; each row and column of the product by its scale */
     bool bias, gelu, accumulate;
     uint32_t in_alignment, out_alignment; /* bytes */
 };
@@ -115,9 +120,23 @@ static bool set(cublasLtMatmulDesc_t operation, cublasLtMatmulDescAttributes_t a
            CUBLAS_STATUS_SUCCESS;
 }
 
+/* A scale for each row of A's and for each of B's. Version 12.9 has them. */
+static bool describe_scales(const struct plan *plan) {
+#if CUBLAS_VER_MAJOR * 100 + CUBLAS_VER_MINOR >= 1209
+    const int32_t mode = CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
+    return set(plan->operation, CUBLASLT_MATMUL_DESC_A_SCALE_MODE, &mode, sizeof mode) &&
+           set(plan->operation, CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &mode, sizeof mode);
+#else
+    (void)plan;
+    return false;
+#endif
+}
+
 static bool describe(struct plan *plan) {
     const struct shape *shape = &plan->shape;
+    const cudaDataType_t in = shape->f8 ? CUDA_R_8F_E4M3 : CUDA_R_16BF;
     const cudaDataType_t out = shape->out_dtype == DTYPE_F32 ? CUDA_R_32F : CUDA_R_16BF;
+    const cudaDataType_t bias = shape->f8 ? CUDA_R_16BF : out;
     const cublasOperation_t transposed = CUBLAS_OP_T;
     const cublasLtEpilogue_t epilogue = shape->gelu   ? CUBLASLT_EPILOGUE_GELU_BIAS
                                         : shape->bias ? CUBLASLT_EPILOGUE_BIAS
@@ -129,11 +148,10 @@ static bool describe(struct plan *plan) {
            set(plan->operation, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed) &&
            set(plan->operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue) &&
            (!shape->bias ||
-            set(plan->operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &out, sizeof out)) &&
-           cublasLtMatrixLayoutCreate(&plan->a, CUDA_R_16BF, k, n, (int64_t)k) ==
-               CUBLAS_STATUS_SUCCESS &&
-           cublasLtMatrixLayoutCreate(&plan->b, CUDA_R_16BF, k, m, (int64_t)k) ==
-               CUBLAS_STATUS_SUCCESS &&
+            set(plan->operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &bias, sizeof bias)) &&
+           (!shape->scaled || describe_scales(plan)) &&
+           cublasLtMatrixLayoutCreate(&plan->a, in, k, n, (int64_t)k) == CUBLAS_STATUS_SUCCESS &&
+           cublasLtMatrixLayoutCreate(&plan->b, in, k, m, (int64_t)k) == CUBLAS_STATUS_SUCCESS &&
            cublasLtMatrixLayoutCreate(&plan->d, out, n, m, (int64_t)n) == CUBLAS_STATUS_SUCCESS;
 }
 
@@ -184,15 +202,27 @@ struct trial {
     const struct plan *plan;
     const cublasLtMatmulHeuristicResult_t *candidates;
     void *in, *out;
+    const float *in_scale; /* behind `in`; NULL: none */
 };
 
+/* What differs between the products of a plan: where the bias and the scales are. */
+static bool point(const struct plan *plan, const struct linear *linear, const float *in_scale) {
+    const struct shape *shape = &plan->shape;
+    const void *bias =
+        shape->out_dtype == DTYPE_F32 && !shape->f8 ? linear->bias : linear->bias_narrow;
+    const void *scale = linear->scale, *of_rows = in_scale;
+    return (!shape->bias ||
+            set(plan->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias)) &&
+           (!shape->scaled ||
+            (set(plan->operation, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &scale, sizeof scale) &&
+             set(plan->operation, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &of_rows, sizeof of_rows)));
+}
+
 static cublasStatus_t multiply(struct device *device, void *out, const void *in,
-                               const struct linear *linear, const struct plan *plan,
-                               const cublasLtMatmulAlgo_t *algorithm) {
-    const void *bias = plan->shape.out_dtype == DTYPE_F32 ? linear->bias : linear->bias_narrow;
+                               const float *in_scale, const struct linear *linear,
+                               const struct plan *plan, const cublasLtMatmulAlgo_t *algorithm) {
     const float one = 1, beta = plan->shape.accumulate ? 1 : 0;
-    if (plan->shape.bias &&
-        !set(plan->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias)) {
+    if (!point(plan, linear, in_scale)) {
         return CUBLAS_STATUS_INVALID_VALUE;
     }
     return cublasLtMatmul(device->matmul->handle, plan->operation, &one, linear->weight, plan->a,
@@ -239,8 +269,8 @@ static bool run_trial(void *context, int index, float *time, uint64_t *digest) {
     /* The first run is not timed: it loads the kernel. */
     for (int i = 0; i <= RUNS; i++) {
         if ((i == 1 && cudaEventRecord(matmul->begin, device->stream) != cudaSuccess) ||
-            multiply(device, trial->out, trial->in, trial->linear, trial->plan, algorithm) !=
-                CUBLAS_STATUS_SUCCESS) {
+            multiply(device, trial->out, trial->in, trial->in_scale, trial->linear, trial->plan,
+                     algorithm) != CUBLAS_STATUS_SUCCESS) {
             return false;
         }
     }
@@ -250,14 +280,16 @@ static bool run_trial(void *context, int index, float *time, uint64_t *digest) {
            digest_of(trial, digest);
 }
 
-/* Random activations, the same ones again and again: -1..1, no two of a row's neighbours alike. */
-static bool fill(struct device *device, void *out, size_t bytes) {
+/* Random activations, the same ones again and again: -1..1 (f8: -2..2), no two of a row's
+ * neighbours alike; behind them 1e-2, for scales. */
+static bool fill(struct device *device, void *out, size_t bytes, size_t scales, bool f8) {
     uint16_t *element = device->staging;
     uint32_t random = 1;
     for (size_t i = 0; i < STAGING_BYTES / sizeof *element; i++) {
         random = random * 1664525u + 1013904223u;
-        /* An exponent of 2^-4..2^-1 and seven bits of fraction, of either sign. */
-        element[i] = (uint16_t)((random >> 16 & 0x807f) | (123 + (random >> 29 & 3)) << 7);
+        /* An exponent of 2^-4..2^-1 and seven bits of fraction, of either sign; f8: two of any. */
+        element[i] = (uint16_t)(f8 ? random >> 16 & 0xbfbf
+                                   : (random >> 16 & 0x807f) | (123 + (random >> 29 & 3)) << 7);
     }
     for (size_t at = 0; at < bytes; at += STAGING_BYTES) {
         size_t count = bytes - at < STAGING_BYTES ? bytes - at : STAGING_BYTES;
@@ -266,7 +298,8 @@ static bool fill(struct device *device, void *out, size_t bytes) {
             return false;
         }
     }
-    return cudaStreamSynchronize(device->stream) == cudaSuccess;
+    return cudaMemsetAsync((uint8_t *)out + bytes, 0x3c, scales, device->stream) == cudaSuccess &&
+           cudaStreamSynchronize(device->stream) == cudaSuccess;
 }
 
 /* The fastest candidate, or -1 where there is no memory to try them in. What fails here fails
@@ -274,14 +307,18 @@ static bool fill(struct device *device, void *out, size_t bytes) {
 static int measure(struct device *device, const struct linear *linear, const struct plan *plan,
                    const cublasLtMatmulHeuristicResult_t *candidates, int count) {
     const struct shape *shape = &plan->shape;
-    size_t in_bytes = (size_t)(shape->rows * shape->inputs) * sizeof(uint16_t);
+    size_t in_bytes = (size_t)(shape->rows * shape->inputs) * (shape->f8 ? 1 : sizeof(uint16_t));
+    size_t scale_bytes = shape->scaled ? (size_t)shape->rows * sizeof(float) : 0;
     size_t out_bytes = (size_t)(shape->rows * shape->outputs) * dtype_bytes(shape->out_dtype);
-    struct trial trial = {device, linear, plan, candidates, NULL, NULL};
+    struct trial trial = {device, linear, plan, candidates, NULL, NULL, NULL};
     int best = -1;
     if (!graphs_recording(device) &&
         cudaStreamSynchronize(device->stream) == cudaSuccess && /* staging is in use until then */
-        cudaMalloc(&trial.in, in_bytes) == cudaSuccess &&
-        cudaMalloc(&trial.out, out_bytes) == cudaSuccess && fill(device, trial.in, in_bytes)) {
+        cudaMalloc(&trial.in, in_bytes + scale_bytes) == cudaSuccess &&
+        cudaMalloc(&trial.out, out_bytes) == cudaSuccess &&
+        fill(device, trial.in, in_bytes, scale_bytes, shape->f8)) {
+        trial.in_scale =
+            shape->scaled ? (const float *)(void *)((uint8_t *)trial.in + in_bytes) : NULL;
         best = tuning_choose(count, run_trial, &trial);
     }
     (void)cudaFree(trial.in);
@@ -294,7 +331,8 @@ static struct tuning_product product_of(const struct shape *shape) {
     return (struct tuning_product){.outputs = shape->outputs,
                                    .inputs = shape->inputs,
                                    .rows = shape->rows,
-                                   .type = (uint32_t)shape->out_dtype,
+                                   .type = (uint32_t)shape->out_dtype | (shape->f8 ? 0x100U : 0U) |
+                                           (shape->scaled ? 0x200U : 0U),
                                    .epilogue = (shape->gelu   ? 2U
                                                 : shape->bias ? 1U
                                                               : 0U) |
@@ -346,16 +384,36 @@ static bool choose(struct device *device, struct plan *plan, const struct linear
 
 static bool equal(const struct shape *a, const struct shape *b) {
     return a->outputs == b->outputs && a->inputs == b->inputs && a->rows == b->rows &&
-           a->out_dtype == b->out_dtype && a->bias == b->bias && a->gelu == b->gelu &&
-           a->accumulate == b->accumulate && a->in_alignment == b->in_alignment &&
-           a->out_alignment == b->out_alignment;
+           a->out_dtype == b->out_dtype && a->f8 == b->f8 && a->scaled == b->scaled &&
+           a->bias == b->bias && a->gelu == b->gelu && a->accumulate == b->accumulate &&
+           a->in_alignment == b->in_alignment && a->out_alignment == b->out_alignment;
 }
 
-static struct plan *plan_of(struct device *device, const struct linear *linear,
-                            const struct shape *shape) {
+static uint32_t alignment_of(const void *pointer) {
+    uintptr_t bits = (uintptr_t)pointer | 256;
+    return (uint32_t)(bits & -bits);
+}
+
+static struct shape shape_of(const struct matmul_args *args) {
+    return (struct shape){.outputs = args->linear->outputs,
+                          .inputs = args->linear->inputs,
+                          .rows = args->rows,
+                          .out_dtype = args->out_dtype,
+                          .f8 = args->linear->stored == DTYPE_F8_E4M3,
+                          .scaled = args->in_scale != NULL,
+                          .bias = args->bias,
+                          .gelu = args->gelu,
+                          .accumulate = args->accumulate,
+                          .in_alignment = alignment_of(args->in),
+                          .out_alignment = alignment_of(args->out)};
+}
+
+/* NULL: no memory. */
+static struct plan *plan_of(struct device *device, const struct matmul_args *args) {
     struct matmul *matmul = device->matmul;
+    const struct shape shape = shape_of(args);
     for (struct plan *plan = matmul->plans; plan != NULL; plan = plan->next) {
-        if (equal(&plan->shape, shape)) {
+        if (equal(&plan->shape, &shape)) {
             return plan;
         }
     }
@@ -366,32 +424,30 @@ static struct plan *plan_of(struct device *device, const struct linear *linear,
     if (plan == NULL) {
         return NULL;
     }
-    plan->shape = *shape;
-    plan->there = describe(plan) && choose(device, plan, linear);
+    plan->shape = shape;
+    plan->there = describe(plan) && point(plan, args->linear, args->in_scale) &&
+                  choose(device, plan, args->linear);
     plan->next = matmul->plans;
     matmul->plans = plan;
     matmul->count++;
     return plan;
 }
 
-static uint32_t alignment_of(const void *pointer) {
-    uintptr_t bits = (uintptr_t)pointer | 256;
-    return (uint32_t)(bits & -bits);
+bool matmul_has(struct device *device, const struct matmul_args *args) {
+    const struct plan *plan = plan_of(device, args);
+    return plan != NULL && plan->there;
 }
 
-bool matmul_run(struct device *device, void *out, enum dtype out_dtype, const void *in,
-                const struct linear *linear, int64_t rows, const struct matmul_end *end) {
-    const struct shape shape = {linear->outputs, linear->inputs,   rows,
-                                out_dtype,       end->bias,        end->gelu,
-                                end->accumulate, alignment_of(in), alignment_of(out)};
-    const struct plan *plan = plan_of(device, linear, &shape);
+bool matmul_run(struct device *device, const struct matmul_args *args) {
+    const struct plan *plan = plan_of(device, args);
     if (plan == NULL || !plan->there) {
         return false;
     }
-    cublasStatus_t status = multiply(device, out, in, linear, plan, &plan->algorithm);
+    cublasStatus_t status =
+        multiply(device, args->out, args->in, args->in_scale, args->linear, plan, &plan->algorithm);
     if (status != CUBLAS_STATUS_SUCCESS) {
-        device_fail(device, ERR_DEVICE, "cuBLASLt, %lldx%lldx%lld: %s", (long long)rows,
-                    (long long)linear->outputs, (long long)linear->inputs,
+        device_fail(device, ERR_DEVICE, "cuBLASLt, %lldx%lldx%lld: %s", (long long)args->rows,
+                    (long long)args->linear->outputs, (long long)args->linear->inputs,
                     cublasLtGetStatusString(status));
     }
     return true;

@@ -222,6 +222,7 @@ extern "C" void cuda_rms_norm(struct device *device, void *out, const float *x, 
 
 /* Factor of every unit of a row, from their largest magnitudes; scales of the blocks. Threads of
  * the row by their number. */
+template <typename Q>
 static __device__ __forceinline__ void rate_units(float *factor, float *scale, const float *largest,
                                                   int units, int block_units, int thread) {
     if (thread < units) {
@@ -231,14 +232,14 @@ static __device__ __forceinline__ void rate_units(float *factor, float *scale, c
         for (int unit = first; unit < end; unit++) {
             most = fmaxf(most, largest[unit]);
         }
-        factor[thread] = factor_of(most);
+        factor[thread] = factor_of(Q{}, most);
         if (thread == first && scale != NULL) {
-            scale[block] = scale_of(most);
+            scale[block] = scale_of(Q{}, most);
         }
     }
 }
 
-template <class S, bool rms>
+template <class S, typename Q, bool rms>
 static __global__ void __launch_bounds__(THREADS)
     norm_rounding_kernel(struct rounded out, const float *x, struct multipliers multipliers,
                          int64_t rows, int width) {
@@ -270,19 +271,19 @@ static __global__ void __launch_bounds__(THREADS)
     const int units = (width + UNIT - 1) / UNIT;
     const int block_units = out.block < width ? (int)out.block / UNIT : units;
     const int blocks = (units + block_units - 1) / block_units;
-    rate_units(factor[mine], r < rows ? out.scale + r * blocks : NULL, largest[mine], units,
-               block_units, thread);
+    rate_units<Q>(factor[mine], r < rows ? out.scale + r * blocks : NULL, largest[mine], units,
+                  block_units, thread);
     barrier();
 #pragma unroll
     for (int i = 0; i < S::R; i++) {
         const int column = row<S>::column(i);
         if (r < rows && column < width) {
-            vector<int8_t, S::V> q;
+            vector<Q, S::V> q;
 #pragma unroll
             for (int j = 0; j < S::V; j++) {
-                q.element[j] = rounded(values.x[i][j], factor[mine][column / UNIT]);
+                q.element[j] = rounded_to(Q{}, values.x[i][j], factor[mine][column / UNIT]);
             }
-            *(vector<int8_t, S::V> *)((int8_t *)out.rows + r * width + column) = q;
+            *(vector<Q, S::V> *)((Q *)out.rows + r * width + column) = q;
         }
     }
 }
@@ -306,9 +307,12 @@ extern "C" int rounding_norm(struct device *device, const struct rounded *out,
                       *out, x, multipliers, rows, (int)out->inputs);
     };
     return with_vectors(out->inputs, [&](auto shape) {
-        using S = decltype(shape);
-        return norm->rms ? run(shape, norm_rounding_kernel<S, true>)
-                         : run(shape, norm_rounding_kernel<S, false>);
+        return with_8_bits(out->dtype, [&](auto type) {
+            using S = decltype(shape);
+            using Q = decltype(type);
+            return norm->rms ? run(shape, norm_rounding_kernel<S, Q, true>)
+                             : run(shape, norm_rounding_kernel<S, Q, false>);
+        });
     });
 }
 

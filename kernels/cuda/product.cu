@@ -1,7 +1,7 @@
 /* Products that work for every shape and type, without a library: out[m,n] = Σ in(m,k)·W[n,k],
  * where in(m,k) is a row of a matrix (linear) or the k-th input of a convolution's window (implicit
  * GEMM). f32 layers always go this way: cuBLASLt sums a long row in one go, and would miss the 1e-6
- * that f32 promises. For bf16 it is what is left where cuBLASLt or cuDNN has no kernel.
+ * that f32 promises. For bf16 and f8 it is what is left where cuBLASLt or cuDNN has no kernel.
  *
  * A block computes TILE_M x TILE_N outputs, a thread 4x4 of them; operands pass through shared
  * memory in f32, DEPTH of K at a time. Sums restart every DEPTH_BLOCK of K, as in plain C: rounding
@@ -52,6 +52,17 @@ template <typename T> struct windows {
             return history != NULL ? to_float(history[it * frame + at]) : 0;
         }
         return to_float(in[(it - history_frames) * frame + at]);
+    }
+};
+
+/* The way out of sums of rows in f8: scaled, as rows first.. of the whole. row NULL: no scales. */
+template <typename Out> struct scaled_out {
+    linear_out<Out> out;
+    const float *row, *column;
+    int64_t first;
+
+    __device__ __forceinline__ void operator()(int64_t m, int64_t n, float sum) const {
+        out(first + m, n, row != NULL ? sum * (row[m] * column[n]) : sum);
     }
 };
 
@@ -159,22 +170,43 @@ extern "C" int product_conv(struct device *device, const struct conv *conv,
     });
 }
 
+extern "C" int product_f8(struct device *device, void *out, const struct rounded *in,
+                          const struct linear *linear, int64_t first, int64_t rows,
+                          const struct linear_epilogue *epilogue) {
+    dim3 grid((unsigned)blocks_of(rows, TILE_M), (unsigned)blocks_of(linear->outputs, TILE_N));
+    return with_type(epilogue->out_dtype, [&](auto out_type) {
+        using Out = decltype(out_type);
+        struct matrix_rows<f8_e4m3> rows_in = {
+            (const f8_e4m3 *)in->rows, linear->inputs
+        };
+        struct scaled_out<Out> end = {
+            way_out<Out>(out, linear, epilogue), in->scale, linear->scale, first
+        };
+        return launch(product_kernel<f8_e4m3, matrix_rows<f8_e4m3>, scaled_out<Out>>, grid, THREADS,
+                      0, device->stream, rows_in, (const f8_e4m3 *)linear->weight, end, rows,
+                      linear->outputs, linear->inputs);
+    });
+}
+
 template <typename Out>
 static __global__ void __launch_bounds__(THREADS)
-    finish_kernel(linear_out<Out> out, const float *product, int64_t first, int64_t count) {
+    finish_kernel(scaled_out<Out> end, const float *product, int64_t count) {
     for (int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x; i < count;
          i += (int64_t)gridDim.x * THREADS) {
-        out(first + i / out.outputs, i % out.outputs, product[i]);
+        end(i / end.out.outputs, i % end.out.outputs, product[i]);
     }
 }
 
 extern "C" int product_finish(struct device *device, void *out, const float *product,
-                              const struct linear *linear, int64_t first, int64_t rows,
-                              const struct linear_epilogue *epilogue) {
+                              const float *in_scale, const struct linear *linear, int64_t first,
+                              int64_t rows, const struct linear_epilogue *epilogue) {
     int64_t count = rows * linear->outputs, blocks = blocks_of(count, THREADS);
     return with_type(epilogue->out_dtype, [&](auto out_type) {
         using Out = decltype(out_type);
+        struct scaled_out<Out> end = {
+            way_out<Out>(out, linear, epilogue), in_scale, linear->scale, first
+        };
         return launch(finish_kernel<Out>, (unsigned)(blocks < 8192 ? blocks : 8192), THREADS, 0,
-                      device->stream, way_out<Out>(out, linear, epilogue), product, first, count);
+                      device->stream, end, product, count);
     });
 }

@@ -9,8 +9,9 @@
 #define THREADS       256
 #define LANE_ELEMENTS 8 /* in one access of 16 bytes */
 
+template <typename Q>
 static __global__ void __launch_bounds__(THREADS)
-    rounding_kernel(int8_t *out, float *scale, const bf16 *in, int64_t rows, int64_t inputs,
+    rounding_kernel(Q *out, float *scale, const bf16 *in, int64_t rows, int64_t inputs,
                     int64_t block, int blocks) {
     const int64_t unit = (int64_t)blockIdx.x * (THREADS / WARP) + threadIdx.x / WARP;
     const int64_t row = unit / blocks, first = unit % blocks * block;
@@ -30,18 +31,18 @@ static __global__ void __launch_bounds__(THREADS)
         }
     }
     largest = warp_largest(largest);
-    const float factor = factor_of(largest);
+    const float factor = factor_of(Q{}, largest);
     for (int64_t k = begin; k < end; k += WARP * LANE_ELEMENTS) {
-        vector<int8_t, LANE_ELEMENTS> q;
+        vector<Q, LANE_ELEMENTS> q;
         load_vector<bf16, LANE_ELEMENTS>(x, from + k);
 #pragma unroll
         for (int i = 0; i < LANE_ELEMENTS; i++) {
-            q.element[i] = rounded(x[i], factor);
+            q.element[i] = rounded_to(Q{}, x[i], factor);
         }
-        *(vector<int8_t, LANE_ELEMENTS> *)(out + row * inputs + k) = q;
+        *(vector<Q, LANE_ELEMENTS> *)(out + row * inputs + k) = q;
     }
     if (lane == 0) {
-        scale[unit] = scale_of(largest);
+        scale[unit] = scale_of(Q{}, largest);
     }
 }
 
@@ -50,7 +51,10 @@ extern "C" int rounding_rows(struct device *device, const struct rounded *out, c
     assert(out->inputs % 16 == 0 && out->block % 16 == 0);
     assert(aligned_to(in, 16) && aligned_to(out->rows, 16));
     int64_t blocks = blocks_of(out->inputs, out->block);
-    return launch(rounding_kernel, (unsigned)blocks_of(rows * blocks, THREADS / WARP), THREADS, 0,
-                  device->stream, (int8_t *)out->rows, out->scale, (const bf16 *)in, rows,
-                  out->inputs, out->block, (int)blocks);
+    return with_8_bits(out->dtype, [&](auto type) {
+        using Q = decltype(type);
+        return launch(rounding_kernel<Q>, (unsigned)blocks_of(rows * blocks, THREADS / WARP),
+                      THREADS, 0, device->stream, (Q *)out->rows, out->scale, (const bf16 *)in,
+                      rows, out->inputs, out->block, (int)blocks);
+    });
 }

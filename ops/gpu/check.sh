@@ -20,7 +20,8 @@
 # --report puts the figures into FILE, between its two marks (ops/gpu/RESULTS.md); a figure that was not
 # measured is "compiled, not yet run" there. --commit: where there is no git to ask.
 # Tables for machines without a GPU, so that this script is tested too: cpu:0 and walled:0 (neither
-# needs nvcc; bench with --size small), emulated:0 and emulated:1 (of Hopper's kind; slow).
+# needs nvcc; bench with --size small), emulated:0, emulated:1 (of Hopper's kind) and
+# emulated:3 (of Ada's); slow.
 # Ends with one table and "N passed, N failed"; the exit status is 1 when one failed.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -56,7 +57,7 @@ case ${table%%:*} in
     cpu | walled) build=build-bare whole=build cuda=OFF ;;
     *) build=build-cuda-bare whole=build-cuda cuda=ON ;;
 esac
-operations="rows layout linear int8 norm_linear conv attention attention8"
+operations="rows layout linear int8 f8 norm_linear conv attention attention8"
 jobs=$(nproc)
 passed=0
 failed=0

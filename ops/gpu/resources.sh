@@ -16,7 +16,7 @@ report() {
         -cubin -o "$work/cubin" "kernels/cuda/$1.cu" 2>"$work/log" || { cat "$work/log" >&2; exit 1; }
     awk -v file="$1" -v arch="$2" '
         /Compiling entry function/ {
-            type = /kernelI4bf16/ ? "bf16" : /kernelI3f16/ ? "f16" : /kernelIf/ ? "f32" : "-"
+            type = /kernelI4bf16/ ? "bf16" : /kernelI3f16/ ? "f16" : /kernelIf/ ? "f32" : /kernelI2i8/ ? "i8" : /kernelI7f8_e4m3/ ? "f8" : "-"
             match($0, /_Z[0-9]+/)
             name = substr($0, RSTART + RLENGTH, substr($0, RSTART + 2, RLENGTH - 2))
             sub(/_kernel$/, "", name)

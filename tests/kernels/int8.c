@@ -42,7 +42,7 @@ static struct int8_case make(int64_t rows, int64_t outputs, int64_t inputs, doub
                                (int64_t[]){n, inputs});
         c.bias[i] = tensor_of(random_buffer(n, DTYPE_F32, 1), DTYPE_F32, 1, &n);
         void *data = buffer_of((size_t)(n * inputs));
-        float *scales = buffer_of((size_t)quantise_scales(n, inputs) * sizeof *scales);
+        float *scales = buffer_of((size_t)quantise_scales(n, inputs, DTYPE_I8) * sizeof *scales);
         quantise(&c.weight[i], data, scales, &c.exact[i], DTYPE_I8);
     }
     return c;

@@ -69,8 +69,8 @@ static struct norm_case make(const int64_t shape[3], enum dtype weights) {
     if (weights == DTYPE_I8 || weights == DTYPE_F8_E4M3) {
         const struct tensor exact = c.weight;
         quantise(&c.weight, buffer_of((size_t)(c.outputs * c.inputs)),
-                 buffer_of((size_t)quantise_scales(c.outputs, c.inputs) * sizeof(float)), &exact,
-                 weights);
+                 buffer_of((size_t)quantise_scales(c.outputs, c.inputs, weights) * sizeof(float)),
+                 &exact, weights);
     }
     float *x = random_buffer(c.rows * c.inputs, DTYPE_F32, 3);
     for (int64_t k = 0; k < c.inputs && c.rows > 2; k++) {

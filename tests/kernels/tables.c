@@ -42,11 +42,11 @@ static void device_says_what_it_is(void **state) {
 }
 
 /* The same model code on both tables: the same weights counted, the same arena used. */
-static size_t weights_and_arena(const struct ops *ops, const struct ops *like, enum dtype dtype,
-                                size_t *arena_bytes) {
+static size_t weights_and_arena(const struct ops *ops, const struct ops *like, int index,
+                                enum dtype dtype, size_t *arena_bytes) {
     struct device *device = NULL;
     struct error error = {0};
-    const struct device_config config = {.like = like};
+    const struct device_config config = {.like = like, .index = index};
     assert_int_equal(ops->device_open(&device, &config, &error), ERR_OK);
     struct arena arena;
     assert_int_equal(ops->arena_open(device, &arena, 1 << 24, &error), ERR_OK);
@@ -55,17 +55,19 @@ static size_t weights_and_arena(const struct ops *ops, const struct ops *like, e
     struct tensor filter = tensor_of(host, DTYPE_F32, 5, (int64_t[]){20, 7, 3, 3, 3});
     const struct tensor *weights[] = {&weight, &weight};
     struct conv_shape shape = {3, 3, 3, 1, 1, 1, 7, 20};
-    /* 256 inputs in int8: in blocks of 128, and in one that no GPU takes as it is. */
+    /* 256 inputs in int8: in blocks of 128, and in one that no GPU takes as it is; in f8. */
+    static const int columns[] = {128, 64, 256};
     float *scales = buffer_of(96 * 4 * sizeof *scales);
-    struct tensor blocks[2];
-    struct linear *int8[2] = {NULL, NULL};
-    for (int i = 0; i < 2; i++) {
-        blocks[i] = tensor_of(host, DTYPE_I8, 2, (int64_t[]){96, 256});
+    struct tensor blocks[3];
+    struct linear *narrow[3] = {NULL, NULL, NULL};
+    for (int i = 0; i < 3; i++) {
+        blocks[i] = tensor_of(host, i < 2 ? DTYPE_I8 : DTYPE_F8_E4M3, 2, (int64_t[]){96, 256});
         blocks[i].scale = scales;
         blocks[i].scale_rows = 1;
-        blocks[i].scale_columns = i == 0 ? 128 : 64;
-        assert_int_equal(ops->linear_create(device, &int8[i], &(const struct tensor *){&blocks[i]},
-                                            NULL, 1, dtype, &error),
+        blocks[i].scale_columns = columns[i];
+        assert_int_equal(ops->linear_create(device, &narrow[i],
+                                            &(const struct tensor *){&blocks[i]}, NULL, 1, dtype,
+                                            &error),
                          ERR_OK);
     }
     struct linear *linear = NULL;
@@ -82,8 +84,9 @@ static size_t weights_and_arena(const struct ops *ops, const struct ops *like, e
     size_t bytes = ops->weight_bytes(device) + ops->mapped_bytes(device);
     *arena_bytes = arena.used;
     ops->linear_close(device, &linear);
-    ops->linear_close(device, &int8[0]);
-    ops->linear_close(device, &int8[1]);
+    for (int i = 0; i < 3; i++) {
+        ops->linear_close(device, &narrow[i]);
+    }
     ops->conv_close(device, &conv);
     assert_int_equal(ops->weight_bytes(device), 0);
     arena_close(&arena);
@@ -91,11 +94,12 @@ static size_t weights_and_arena(const struct ops *ops, const struct ops *like, e
     return bytes;
 }
 
-static void expect_measured(const struct ops *ops) {
+static void expect_measured(const struct ops *ops, int index) {
     for (int t = DTYPE_F32; t <= DTYPE_BF16; t++) {
         size_t real_arena = 0, measured_arena = 0;
-        size_t real = weights_and_arena(ops, NULL, (enum dtype)t, &real_arena);
-        size_t measured = weights_and_arena(ops_measure(), ops, (enum dtype)t, &measured_arena);
+        size_t real = weights_and_arena(ops, NULL, index, (enum dtype)t, &real_arena);
+        size_t measured =
+            weights_and_arena(ops_measure(), ops, index, (enum dtype)t, &measured_arena);
         assert_true(real > 260 * 77 * dtype_bytes((enum dtype)t));
         assert_int_equal(real, measured);
         assert_int_equal(real_arena, measured_arena);
@@ -104,7 +108,7 @@ static void expect_measured(const struct ops *ops) {
 
 static void measuring_counts_what_the_cpu_holds(void **state) {
     (void)state;
-    expect_measured(ops_cpu());
+    expect_measured(ops_cpu(), 0);
 }
 
 /* The files of kernels/cuda on the emulated machine, where they are built. */
@@ -116,7 +120,10 @@ static void measuring_counts_what_a_gpu_holds(void **state) {
         skip();
     }
     assert_non_null(emulated);
-    expect_measured(emulated);
+    expect_measured(emulated, 0);
+    expect_measured(emulated, 1);
+    assert_false(emulated->multiplies_f8(0) || emulated->multiplies_f8(99));
+    assert_true(emulated->multiplies_f8(1) && emulated->multiplies_f8(3));
 }
 
 static void a_missing_backend_is_named(void **state) {

@@ -23,12 +23,12 @@ struct piece {
     struct tensor quantised;
 };
 
-static bool open_piece(struct piece *piece, int64_t inputs) {
+static bool open_piece(struct piece *piece, int64_t inputs, enum dtype dtype) {
     size_t elements = (size_t)(ROWS * inputs);
     *piece = (struct piece){
         .exact = malloc(elements * sizeof(float)),
         .back = malloc(elements * sizeof(float)),
-        .scale = malloc((size_t)quantise_scales(ROWS, inputs) * sizeof(float)),
+        .scale = malloc((size_t)quantise_scales(ROWS, inputs, dtype) * sizeof(float)),
         .data = malloc(elements),
     };
     return piece->exact != NULL && piece->back != NULL && piece->scale != NULL &&
@@ -68,13 +68,14 @@ static bool put(FILE *file, const struct safetensors_item *item, const struct te
     int64_t outputs = source->dim[0], inputs = source->dim[1];
     double difference = 0, size = 0;
     struct piece piece;
-    bool good = open_piece(&piece, inputs);
+    bool good = open_piece(&piece, inputs, options->dtype);
     if (!good)
         errno = ENOMEM;
     for (int64_t first = 0; first < outputs && good; first += ROWS) {
         int64_t rows = outputs - first < ROWS ? outputs - first : ROWS;
-        size_t bytes = scales ? (size_t)quantise_scales(rows, inputs) * sizeof(float)
-                              : (size_t)(rows * inputs);
+        size_t bytes = scales
+                           ? (size_t)quantise_scales(rows, inputs, options->dtype) * sizeof(float)
+                           : (size_t)(rows * inputs);
         quantise_rows(&piece, source, first, rows, options->dtype);
         if (!scales)
             add_errors(&difference, &size, &piece, rows * inputs);
@@ -103,6 +104,6 @@ void convert_quantise(struct safetensors_item *data, struct safetensors_item *sc
     data->shape.dtype = options->dtype;
     data->put = put_data;
     scales->shape.dtype = DTYPE_F32;
-    scales->shape.dim[1] = quantise_scales(outputs, inputs) / outputs;
+    scales->shape.dim[1] = quantise_scales(outputs, inputs, options->dtype) / outputs;
     scales->put = put_scales;
 }

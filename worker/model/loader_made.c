@@ -76,7 +76,7 @@ const struct tensor *loader_narrow(struct loader *loader, const struct tensor *t
     assert(tensor->rank == 2);
     if (dtype == DTYPE_BF16)
         return make_bf16(loader, tensor);
-    int64_t scales = quantise_scales(tensor->dim[0], tensor->dim[1]);
+    int64_t scales = quantise_scales(tensor->dim[0], tensor->dim[1], dtype);
     struct tensor *out = make(loader, (size_t)tensor_elements(tensor));
     float *scale = arena_array(runtime_made(loader->runtime), (size_t)scales, sizeof *scale);
     if (out == NULL || scale == NULL) {
@@ -93,6 +93,6 @@ const struct tensor *loader_narrow(struct loader *loader, const struct tensor *t
     out->dtype = dtype;
     out->scale = scale;
     out->scale_rows = 1;
-    out->scale_columns = QUANTISE_COLUMNS;
+    out->scale_columns = quantise_columns(tensor->dim[1], dtype);
     return out;
 }

@@ -134,7 +134,10 @@ static enum error_code open_parts(struct model *model, const char *folder,
     struct runtime *runtime = &model->runtime;
     struct holding holding = {0};
     struct model_options own = *options;
+    struct device_info device;
+    runtime->ops->device_info(runtime->device, &device);
     own.like = runtime->ops;
+    own.like_index = device.index;
     enum error_code code = measured_open(&measured, folder, &own, error);
     if (code != ERR_OK)
         return code;

@@ -93,7 +93,9 @@ struct model_options {
     enum dtype dtype; /* compute type: DTYPE_F32, DTYPE_BF16 */
     /* What the matrices of text encoder, image encoder and transformers are held in: BF16; I8 or
      * F8_E4M3, but those that a file keeps in 8 bits or fewer stay; 0 (F32): as the files have
-     * them. */
+     * them. Where the device has such products, what is multiplied with them is rounded to 8 bits
+     * too (ops.linear_create): a forward of a transformer is then within 2 % of bf16's with I8 and
+     * 5 % with F8_E4M3; otherwise only the weights are. */
     enum dtype weights;
     /* Bytes that weights and the work of a task may take together; 0: no limit. Weights that do not
      * fit and are used where they lie in their files (on the CPU: all of the large ones) are read
@@ -110,6 +112,7 @@ struct model_options {
     const struct model_info *info;
     /* Planning: the table whose memory is counted; NULL: the CPU's. model_open counts its own. */
     const struct ops *like;
+    int like_index;                 /* and which of its devices */
     const struct model_lora *loras; /* [lora_count], in the order in which they are added */
     int lora_count;
 };

@@ -21,7 +21,7 @@ enum error_code measured_open(struct measured *measured, const char *folder,
     arena_open_measuring(&measured->params);
     arena_open_measuring(&measured->made);
     arena_open_measuring(&measured->work);
-    const struct device_config config = {.like = options->like};
+    const struct device_config config = {.like = options->like, .index = options->like_index};
     enum error_code code = streamer_open(&measured->runtime.streamer, error);
     if (code == ERR_OK)
         code = measured->runtime.ops->device_open(&measured->runtime.device, &config, error);

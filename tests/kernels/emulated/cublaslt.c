@@ -1,5 +1,8 @@
 /* cuBLASLt for the emulated machine: what kernels/cuda/matmul.c calls, by plain loops over
- * column-major matrices as the library's manual has them.
+ * column-major matrices as the library's manual has them. It takes of f8 what the manual's tables
+ * say it does and no more: E4M3 of both, A transposed, whole units of 16 bytes, results in bf16 or
+ * f32 with a bias in bf16, from compute capability 8.9 on; a scale for each row and column on 9.0
+ * alone.
  *
  * Its algorithms: the first choice; a faster one that gives the same; the fastest, whose results
  * are others; one that fails. */
@@ -20,7 +23,9 @@ struct operation {
     cublasOperation_t trans_a;
     cublasLtEpilogue_t epilogue;
     const void *bias;
-    cudaDataType_t bias_type;
+    cudaDataType_t bias_type;           /* -1: the result's */
+    const float *a_scale, *b_scale;     /* NULL: 1 */
+    int32_t a_scale_mode, b_scale_mode; /* cublasLtMatmulMatrixScale_t */
 };
 
 struct layout {
@@ -59,7 +64,9 @@ static void *made(const void *value, size_t bytes, size_t opaque) {
 
 cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *out, cublasComputeType_t compute,
                                         cudaDataType_t scale) {
-    const struct operation none = {.trans_a = CUBLAS_OP_N, .epilogue = CUBLASLT_EPILOGUE_DEFAULT};
+    const struct operation none = {.trans_a = CUBLAS_OP_N,
+                                   .epilogue = CUBLASLT_EPILOGUE_DEFAULT,
+                                   .bias_type = (cudaDataType_t)-1};
     *out = made(&none, sizeof none, sizeof **out);
     return compute == CUBLAS_COMPUTE_32F && scale == CUDA_R_32F ? CUBLAS_STATUS_SUCCESS
                                                                 : CUBLAS_STATUS_INVALID_VALUE;
@@ -70,23 +77,36 @@ cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t operation) {
     return CUBLAS_STATUS_SUCCESS;
 }
 
+/* A value of another size is not the attribute's. */
+static cublasStatus_t assign(void *out, size_t wanted, const void *value, size_t bytes) {
+    if (bytes != wanted) {
+        return CUBLAS_STATUS_INVALID_VALUE;
+    }
+    memcpy(out, value, bytes);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
 cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc,
                                               cublasLtMatmulDescAttributes_t attribute,
                                               const void *value, size_t bytes) {
-    struct operation *operation = (struct operation *)(void *)desc;
+    struct operation *o = (struct operation *)(void *)desc;
     switch (attribute) {
     case CUBLASLT_MATMUL_DESC_TRANSA:
-        memcpy(&operation->trans_a, value, bytes);
-        return CUBLAS_STATUS_SUCCESS;
+        return assign(&o->trans_a, sizeof o->trans_a, value, bytes);
     case CUBLASLT_MATMUL_DESC_EPILOGUE:
-        memcpy(&operation->epilogue, value, bytes);
-        return CUBLAS_STATUS_SUCCESS;
+        return assign(&o->epilogue, sizeof o->epilogue, value, bytes);
     case CUBLASLT_MATMUL_DESC_BIAS_POINTER:
-        memcpy(&operation->bias, value, bytes);
-        return CUBLAS_STATUS_SUCCESS;
+        return assign(&o->bias, sizeof o->bias, value, bytes);
     case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE:
-        memcpy(&operation->bias_type, value, bytes);
-        return CUBLAS_STATUS_SUCCESS;
+        return assign(&o->bias_type, sizeof o->bias_type, value, bytes);
+    case CUBLASLT_MATMUL_DESC_A_SCALE_POINTER:
+        return assign(&o->a_scale, sizeof o->a_scale, value, bytes);
+    case CUBLASLT_MATMUL_DESC_B_SCALE_POINTER:
+        return assign(&o->b_scale, sizeof o->b_scale, value, bytes);
+    case CUBLASLT_MATMUL_DESC_A_SCALE_MODE:
+        return assign(&o->a_scale_mode, sizeof o->a_scale_mode, value, bytes);
+    case CUBLASLT_MATMUL_DESC_B_SCALE_MODE:
+        return assign(&o->b_scale_mode, sizeof o->b_scale_mode, value, bytes);
     default:
         return CUBLAS_STATUS_NOT_SUPPORTED;
     }
@@ -121,13 +141,38 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
     return CUBLAS_STATUS_SUCCESS;
 }
 
-/* What is promised about a product: matrices that meet, and an even depth, so that what is left
- * over is tested as well. */
-static bool suits(const struct operation *operation, const struct layout *a, const struct layout *b,
+static size_t bytes_of(cudaDataType_t type) {
+    return type == CUDA_R_32F ? 4 : type == CUDA_R_16BF ? 2 : 1;
+}
+
+static bool is_whole(const struct layout *x) {
+    return x->rows * bytes_of(x->type) % 16 == 0 &&
+           (uint64_t)x->stride * bytes_of(x->type) % 16 == 0;
+}
+
+static bool takes_f8(const struct operation *o, const struct layout *a, const struct layout *b,
+                     const struct layout *d) {
+    const bool biased = o->epilogue != CUBLASLT_EPILOGUE_DEFAULT;
+    const bool vectors = o->a_scale_mode == CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
+    return emulated_capability() >= 89 && a->type == CUDA_R_8F_E4M3 && b->type == CUDA_R_8F_E4M3 &&
+           (d->type == CUDA_R_16BF || d->type == CUDA_R_32F) && is_whole(a) && is_whole(b) &&
+           is_whole(d) && d->rows % 16 == 0 &&
+           (!biased || o->bias_type == CUDA_R_16BF ||
+            (o->bias_type == (cudaDataType_t)-1 && d->type == CUDA_R_16BF)) &&
+           o->a_scale_mode == o->b_scale_mode &&
+           (vectors ? emulated_capability() == 90 && o->a_scale != NULL && o->b_scale != NULL
+                    : o->a_scale_mode == CUBLASLT_MATMUL_MATRIX_SCALE_SCALAR_32F);
+}
+
+/* What is promised about a product: matrices that meet, and of bf16 an even depth, so that what is
+ * left over is tested as well. */
+static bool suits(const struct operation *o, const struct layout *a, const struct layout *b,
                   const struct layout *d) {
-    return operation->trans_a == CUBLAS_OP_T && a->type == CUDA_R_16BF && b->type == CUDA_R_16BF &&
-           a->rows == b->rows && a->columns == d->rows && b->columns == d->columns &&
-           a->rows % 2 == 0;
+    const bool wide = a->type == CUDA_R_16BF && b->type == CUDA_R_16BF && a->rows % 2 == 0 &&
+                      o->a_scale_mode == 0 && o->b_scale_mode == 0 && o->a_scale == NULL &&
+                      o->b_scale == NULL;
+    return o->trans_a == CUBLAS_OP_T && a->rows == b->rows && a->columns == d->rows &&
+           b->columns == d->columns && (wide || takes_f8(o, a, b, d));
 }
 
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle,
@@ -182,24 +227,50 @@ struct product {
     bool other, accumulate;
 };
 
+/* Of element (n,m) of D. */
+static double scale_of(const struct operation *o, uint64_t n, uint64_t m) {
+    const bool vectors = o->a_scale_mode == CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
+    return (o->a_scale != NULL ? (double)o->a_scale[vectors ? n : 0] : 1) *
+           (o->b_scale != NULL ? (double)o->b_scale[vectors ? m : 0] : 1);
+}
+
+/* Columns of a matrix as f32, without what lies between them; the caller's to free. */
+static float *wide(const void *data, const struct layout *x) {
+    const enum dtype type = x->type == CUDA_R_8F_E4M3 ? DTYPE_F8_E4M3 : DTYPE_BF16;
+    float *out = calloc(x->rows * x->columns, sizeof *out);
+    if (out == NULL) {
+        abort();
+    }
+    for (uint64_t i = 0; i < x->columns; i++) {
+        float_row(out + i * x->rows, data, type, (int64_t)i * x->stride, (int64_t)x->rows);
+    }
+    return out;
+}
+
+static double dot(const float *a, const float *b, uint64_t count) {
+    double sum = 0;
+    for (uint64_t k = 0; k < count; k++) {
+        sum += (double)a[k] * (double)b[k];
+    }
+    return sum;
+}
+
 static void multiply(void *context) {
     const struct product *p = context;
+    float *a = wide(p->a_data, &p->a), *b = wide(p->b_data, &p->b);
     for (uint64_t m = 0; m < p->d.columns; m++) {
         for (uint64_t n = 0; n < p->d.rows; n++) {
-            double sum = 0;
-            for (uint64_t k = 0; k < p->a.rows; k++) {
-                sum += (double)float_load(p->a_data, DTYPE_BF16,
-                                          (int64_t)(n * (uint64_t)p->a.stride + k)) *
-                       (double)float_load(p->b_data, DTYPE_BF16,
-                                          (int64_t)(m * (uint64_t)p->b.stride + k));
-            }
+            double sum = dot(a + n * p->a.rows, b + m * p->b.rows, p->a.rows);
             const enum dtype type = p->d.type == CUDA_R_32F ? DTYPE_F32 : DTYPE_BF16;
             const int64_t at = (int64_t)(m * (uint64_t)p->d.stride + n);
-            sum = finish(&p->operation, sum, n) * (p->other ? 1.5 : 1);
+            sum = finish(&p->operation, sum * scale_of(&p->operation, n, m), n) *
+                  (p->other ? 1.5 : 1);
             sum += p->accumulate ? (double)float_load(p->d_data, type, at) : 0;
             float_store(p->d_data, type, at, (float)sum);
         }
     }
+    free(a);
+    free(b);
 }
 
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t operation,
@@ -208,7 +279,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
                               const void *c_data, cublasLtMatrixLayout_t c, void *d_data,
                               cublasLtMatrixLayout_t d, const cublasLtMatmulAlgo_t *algorithm,
                               void *workspace, size_t workspace_bytes, cudaStream_t stream) {
-    (void)handle, (void)workspace, (void)workspace_bytes, (void)stream;
+    (void)handle, (void)workspace_bytes, (void)stream;
     struct product product = {.a_data = a_data, .b_data = b_data, .d_data = d_data};
     memcpy(&product.operation, operation, sizeof product.operation);
     memcpy(&product.a, a, sizeof product.a);
@@ -218,6 +289,14 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
     product.accumulate = *(const float *)beta == 1;
     bool adds = product.accumulate && c_data == d_data && c == d &&
                 product.operation.epilogue != CUBLASLT_EPILOGUE_GELU_BIAS;
+    const uintptr_t pointers = (uintptr_t)a_data | (uintptr_t)b_data | (uintptr_t)d_data |
+                               (uintptr_t)product.operation.a_scale |
+                               (uintptr_t)product.operation.b_scale;
+    if (!suits(&product.operation, &product.a, &product.b, &product.d) ||
+        (uintptr_t)workspace % 256 != 0 ||
+        (product.a.type == CUDA_R_8F_E4M3 && pointers % 16 != 0)) {
+        return CUBLAS_STATUS_INVALID_VALUE;
+    }
     if (*(const float *)alpha != 1 || (*(const float *)beta != 0 && !adds) ||
         algorithm->data[0] >= FAILING) {
         return CUBLAS_STATUS_NOT_SUPPORTED;

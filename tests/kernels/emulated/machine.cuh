@@ -111,6 +111,9 @@ struct f16 {
 struct i8 {
     int8_t bits;
 };
+struct f8_e4m3 {
+    uint8_t bits;
+};
 
 static inline float to_float(float x) {
     return x;
@@ -121,6 +124,9 @@ static inline float to_float(bf16 x) {
 static inline float to_float(f16 x) {
     return emulated_f16_to_float(x.bits);
 }
+static inline float to_float(f8_e4m3 x) {
+    return emulated_f8_to_float(x.bits);
+}
 static inline void from_float(float *out, float x) {
     *out = x;
 }
@@ -129,6 +135,9 @@ static inline void from_float(bf16 *out, float x) {
 }
 static inline void from_float(f16 *out, float x) {
     out->bits = emulated_f16_from_float(x);
+}
+static inline void from_float(f8_e4m3 *out, float x) {
+    out->bits = emulated_f8_from_float(x);
 }
 
 template <typename T> static inline uint32_t pack(T, float low, float high) {

@@ -36,11 +36,18 @@ uint8_t emulated_f8_from_float(float x) {
     return f8_e4m3_from_float(x > 448 ? 448 : x < -448 ? -448 : x);
 }
 
-/* Device 0 is of the kind of an A100, device 1 of an H100, device 2 like 0 with little memory. */
-#define DEVICES 3
+/* Device 0 is of the kind of an A100, device 1 of an H100, device 2 like 0 with little memory,
+ * device 3 of an L40S. */
+#define DEVICES 4
 
-static const size_t total[DEVICES] = {(size_t)1 << 30, (size_t)1 << 30, (size_t)128 << 20};
+static const size_t total[DEVICES] = {(size_t)1 << 30, (size_t)1 << 30, (size_t)128 << 20,
+                                      (size_t)1 << 30};
+static const int capability[DEVICES] = {80, 90, 80, 89};
 static int current;
+
+int emulated_capability(void) {
+    return capability[current];
+}
 
 cudaError_t cudaGetDeviceCount(int *count) {
     *count = DEVICES;
@@ -53,11 +60,20 @@ cudaError_t cudaSetDevice(int index) {
 }
 
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *out, int index) {
-    *out = (struct cudaDeviceProp){.major = index == 1 ? 9 : 8,
-                                   .minor = 0,
+    *out = (struct cudaDeviceProp){.major = capability[index] / 10,
+                                   .minor = capability[index] % 10,
                                    .multiProcessorCount = 3,
                                    .totalGlobalMem = total[index]};
     strcpy(out->name, "emulated GPU");
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetAttribute(int *out, enum cudaDeviceAttr attribute, int index) {
+    if (index < 0 || index >= DEVICES) {
+        return cudaErrorInvalidDevice;
+    }
+    *out = attribute == cudaDevAttrComputeCapabilityMajor ? capability[index] / 10
+                                                          : capability[index] % 10;
     return cudaSuccess;
 }
 

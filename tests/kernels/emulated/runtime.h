@@ -11,6 +11,8 @@ extern "C" {
 
 /* run(context), whose `bytes` are copied: now, or as a part of the graph. */
 void emulated_queue(void (*run)(void *context), const void *context, size_t bytes);
+/* Of the current device: 90 for 9.0. */
+int emulated_capability(void);
 /* Time passes, for events. */
 void emulated_clock_add(float milliseconds);
 

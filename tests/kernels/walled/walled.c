@@ -37,6 +37,11 @@ static enum error_code walled_probe(int index, struct error *error) {
                            WALLED_DEVICES);
 }
 
+static bool walled_multiplies_f8(int index) {
+    (void)index;
+    return false;
+}
+
 #ifdef WALLED_BROKEN
 static const bool broken = true;
 #else
@@ -79,6 +84,7 @@ static void walled_close(struct device **device) {
 
 static void walled_info(struct device *device, struct device_info *out) {
     ops_cpu()->device_info(device->cpu, out);
+    out->index = device->index;
     snprintf(out->name, sizeof out->name, "behind a wall, device %d", device->index);
     snprintf(out->class, sizeof out->class, "walled-%s",
              is_plain(device->index) ? "plain" : "best");
@@ -458,6 +464,7 @@ extern const struct ops vidloom_ops;
 const struct ops vidloom_ops = {
     .name = WALLED_NAME,
     .device_probe = walled_probe,
+    .multiplies_f8 = walled_multiplies_f8,
     .device_open = walled_open,
     .device_close = walled_close,
     .device_info = walled_info,

@@ -8,6 +8,12 @@
 
 #include "kernels/tensor.h"
 
+/* Weights of GPUs that give way (kernels/cuda/residence.c): of layers whose matrix has so many
+ * bytes, through so many buffers of the largest one's size: a feed-forward's two, and the one after
+ * it. */
+#define WEIGHTS_MOVE_LEAST   ((size_t)1 << 16)
+#define WEIGHTS_MOVE_BUFFERS 3
+
 enum activation { ACTIVATION_NONE, ACTIVATION_SILU, ACTIVATION_GELU_TANH, ACTIVATION_GELU_ERF };
 
 /* What happens to a linear layer's y = x·Wᵀ + b before it is written. */

@@ -86,6 +86,14 @@ static size_t measure_mapped_bytes(struct device *device) {
     return device->mapped_bytes;
 }
 
+static size_t measure_weight_bytes_least(struct device *device) {
+    size_t buffers = WEIGHTS_MOVE_BUFFERS * device->moving_most;
+    size_t there = buffers < device->moving_bytes ? buffers : device->moving_bytes;
+    return device->weight_bytes - device->moving_bytes + there;
+}
+
+static void measure_limit_weights(struct device *device, size_t bytes) {}
+
 /* -- what a GPU holds: rows of the compute type or of int8, biases in f32 and for bf16 in bf16 too
  * -- */
 
@@ -105,11 +113,12 @@ static int64_t gpu_int8_block(const struct linear *linear, const struct tensor *
     return suits ? block : 0;
 }
 
-/* `f8`: weights of F8_E4M3 stay so. */
-static size_t gpu_linear_bytes(const struct linear *linear, const struct tensor *const *weights,
-                               int count, bool f8) {
+/* In all, and of it the matrix. `f8`: weights of F8_E4M3 stay so. */
+static size_t gpu_linear_bytes(size_t *matrix, const struct linear *linear,
+                               const struct tensor *const *weights, int count, bool f8) {
     size_t outputs = (size_t)linear->outputs, inputs = (size_t)linear->inputs;
     int64_t block = gpu_int8_block(linear, weights, count);
+    *matrix = outputs * inputs * (block > 0 || f8 ? 1 : dtype_bytes(linear->dtype));
     if (block > 0) {
         size_t blocks = (size_t)((linear->inputs + block - 1) / block);
         return outputs * (inputs + (blocks + 1) * sizeof(float));
@@ -137,11 +146,22 @@ static enum error_code measure_linear_create(struct device *device, struct linea
         device->weight_bytes -= linear->bytes;
         device->mapped_bytes -= linear->mapped;
         linear->mapped = 0;
-        linear->bytes = gpu_linear_bytes(linear, weights, count,
+        linear->bytes = gpu_linear_bytes(&linear->moving, linear, weights, count,
                                          device->gpu_f8 && f8_suits(weights, count, dtype));
         device->weight_bytes += linear->bytes;
+        if (linear->moving < WEIGHTS_MOVE_LEAST) {
+            linear->moving = 0;
+        }
+        device->moving_bytes += linear->moving;
+        device->moving_most =
+            linear->moving > device->moving_most ? linear->moving : device->moving_most;
     }
     return code;
+}
+
+static void measure_linear_close(struct device *device, struct linear **linear) {
+    device->moving_bytes -= *linear != NULL ? (*linear)->moving : 0;
+    cpu_linear_close(device, linear);
 }
 
 static enum error_code measure_conv_create(struct device *device, struct conv **out,
@@ -244,6 +264,12 @@ static void measure_from_pixels(struct device *device, void *out, const uint8_t 
 static void measure_to_pixels(struct device *device, uint8_t *rgb, const void *x, int64_t count,
                               enum dtype dtype) {}
 
+static void measure_to_nv12(struct device *device, const struct nv12_args *args) {}
+
+static void *measure_context(struct device *device) {
+    return NULL;
+}
+
 static void measure_conv_close(struct device *device, struct conv **conv) {
     if (*conv != NULL) {
         device->weight_bytes -= (*conv)->bytes;
@@ -270,8 +296,10 @@ const struct ops *ops_measure(void) {
         .repeat = measure_repeat,
         .weight_bytes = measure_weight_bytes,
         .mapped_bytes = measure_mapped_bytes,
+        .weight_bytes_least = measure_weight_bytes_least,
+        .limit_weights = measure_limit_weights,
         .linear_create = measure_linear_create,
-        .linear_close = cpu_linear_close,
+        .linear_close = measure_linear_close,
         .conv_create = measure_conv_create,
         .conv_close = measure_conv_close,
         .linear = measure_linear,
@@ -301,6 +329,8 @@ const struct ops *ops_measure(void) {
         .unfold = measure_fold,
         .from_pixels = measure_from_pixels,
         .to_pixels = measure_to_pixels,
+        .to_nv12 = measure_to_nv12,
+        .context = measure_context,
     };
     return &table;
 }

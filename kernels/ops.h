@@ -38,6 +38,7 @@
 #include "base/arena.h"
 #include "base/error.h"
 #include "kernels/args.h"
+#include "kernels/nv12.h"
 #include "kernels/tensor.h"
 
 struct device; /* one device and everything a thread needs to drive it */
@@ -105,6 +106,12 @@ struct ops {
      * of host memory (of mapped files, as a rule) that they are read from in place. */
     size_t (*weight_bytes)(struct device *device);
     size_t (*mapped_bytes)(struct device *device);
+    /* What weight_bytes come to at least, when all that can has given way, with the memory that it
+     * then passes through. On a CPU nothing gives way: weight_bytes. */
+    size_t (*weight_bytes_least)(struct device *device);
+    /* From now on weights give way as they do to arenas so that they occupy at most so many bytes,
+     * or as few as they can; 0: as many as there is room for. */
+    void (*limit_weights)(struct device *device, size_t bytes);
 
     /* Do what queue(context) does, which queues operations of this device and nothing else: no
      * upload, download, status, embed, creating or closing. It returns whether it queued all of
@@ -245,8 +252,12 @@ struct ops {
                         enum dtype dtype);
     void (*to_pixels)(struct device *device, uint8_t *rgb, const void *x, int64_t count,
                       enum dtype dtype);
+    /* A picture to the planes that an encoder takes (kernels/nv12.h). Exact. */
+    void (*to_nv12)(struct device *device, const struct nv12_args *args);
 
     /* -- what is no operation ---------------------------------------------------------------- */
+    /* Of a CUDA device its CUcontext, for a library that reads the device's memory; else NULL. */
+    void *(*context)(struct device *device);
     bool joins; /* conv in bf16 wants conv_args.joined */
 };
 

@@ -157,8 +157,9 @@ struct device {
     uint8_t *scratch; /* threads * SCRATCH_BYTES */
     int64_t in_place; /* weights of a linear layer that is not copied, at least */
     size_t weight_bytes, mapped_bytes;
-    bool as_gpu; /* measuring: layers are counted as a GPU holds them */
-    bool gpu_f8; /* which multiplies f8 */
+    bool as_gpu;                      /* measuring: layers are counted as a GPU holds them */
+    bool gpu_f8;                      /* which multiplies f8 */
+    size_t moving_bytes, moving_most; /* of layers: what can give way, and the most of one */
     bool failed;
     struct error failure;
 };
@@ -172,6 +173,7 @@ struct linear {
     void *weight;            /* packed; NULL: used in place */
     float *bias;             /* [N]; zeros where there is none */
     size_t bytes, mapped;    /* ours, and the caller's where used in place */
+    size_t moving;           /* measuring as a GPU: of `bytes`, what can give way */
 };
 
 struct conv {
@@ -246,6 +248,7 @@ void cpu_fold(struct device *device, const struct fold_args *args);
 void cpu_unfold(struct device *device, const struct fold_args *args);
 void cpu_from_pixels(struct device *device, void *out, const uint8_t *rgb, int64_t count,
                      enum dtype dtype);
+void cpu_to_nv12(struct device *device, const struct nv12_args *args);
 void cpu_to_pixels(struct device *device, uint8_t *rgb, const void *x, int64_t count,
                    enum dtype dtype);
 

@@ -131,6 +131,13 @@ static size_t cpu_mapped_bytes(struct device *device) {
     return device->mapped_bytes;
 }
 
+/* Nothing gives way: large layers are read in place. */
+static void cpu_limit_weights(struct device *device, size_t bytes) {}
+
+static void *cpu_context(struct device *device) {
+    return NULL;
+}
+
 void *device_scratch(struct device *device, int worker) {
     return device->scratch + (size_t)worker * SCRATCH_BYTES;
 }
@@ -181,6 +188,8 @@ const struct ops *ops_cpu(void) {
         .repeat = cpu_repeat,
         .weight_bytes = cpu_weight_bytes,
         .mapped_bytes = cpu_mapped_bytes,
+        .weight_bytes_least = cpu_weight_bytes,
+        .limit_weights = cpu_limit_weights,
         .linear_create = cpu_linear_create,
         .linear_close = cpu_linear_close,
         .conv_create = cpu_conv_create,
@@ -212,6 +221,8 @@ const struct ops *ops_cpu(void) {
         .unfold = cpu_unfold,
         .from_pixels = cpu_from_pixels,
         .to_pixels = cpu_to_pixels,
+        .to_nv12 = cpu_to_nv12,
+        .context = cpu_context,
     };
     return &table;
 }

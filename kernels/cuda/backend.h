@@ -120,6 +120,12 @@ void residence_add(struct device *device, struct linear *linear);
 void residence_remove(struct device *device, struct linear *linear);
 /* cudaMalloc, for which weights give way. Waits when they do. */
 cudaError_t residence_malloc(struct device *device, void **out, size_t bytes);
+/* Weights give way until so many more bytes of them are within the limit, or all that can have. */
+void residence_make_room(struct device *device, size_t bytes);
+/* Bytes that weights may occupy from now on, with the buffers that they pass through; 0: any. */
+void residence_limit(struct device *device, size_t bytes);
+/* What they occupy at least. */
+size_t residence_least(const struct device *device);
 /* Whether any layer has ever moved: then what is queued differs from pass to pass. */
 bool residence_moved(const struct device *device);
 /* The weights on the card for what is queued until leave. */
@@ -290,6 +296,9 @@ void cuda_from_pixels(struct device *device, void *out, const uint8_t *rgb, int6
                       enum dtype dtype);
 void cuda_to_pixels(struct device *device, uint8_t *rgb, const void *x, int64_t count,
                     enum dtype dtype);
+struct nv12_args;
+void cuda_to_nv12(struct device *device, const struct nv12_args *args);
+void *cuda_context(struct device *device); /* context.c */
 
 #ifdef __cplusplus
 }

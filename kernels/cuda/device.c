@@ -327,6 +327,16 @@ static size_t cuda_weight_bytes(struct device *device) {
     return device->weight_bytes;
 }
 
+static size_t cuda_weight_bytes_least(struct device *device) {
+    return residence_least(device);
+}
+
+static void cuda_limit_weights(struct device *device, size_t bytes) {
+    if (device_ready(device)) {
+        residence_limit(device, bytes);
+    }
+}
+
 /* Weights are on the device: nothing is read in place. */
 static size_t cuda_mapped_bytes(struct device *device) {
     return 0;
@@ -336,6 +346,7 @@ void *weight_alloc(struct device *device, size_t bytes, struct error *error) {
     void *out = NULL;
     cudaError_t code = cudaSetDevice(device->index);
     if (code == cudaSuccess) {
+        residence_make_room(device, bytes);
         code = residence_malloc(device, &out, bytes);
     }
     if (code != cudaSuccess) {
@@ -424,6 +435,8 @@ const struct ops vidloom_ops = {
     .repeat = cuda_repeat,
     .weight_bytes = cuda_weight_bytes,
     .mapped_bytes = cuda_mapped_bytes,
+    .weight_bytes_least = cuda_weight_bytes_least,
+    .limit_weights = cuda_limit_weights,
     .linear_create = cuda_linear_create,
     .linear_close = cuda_linear_close,
     .conv_create = cuda_conv_create,
@@ -455,5 +468,7 @@ const struct ops vidloom_ops = {
     .unfold = cuda_unfold,
     .from_pixels = cuda_from_pixels,
     .to_pixels = cuda_to_pixels,
+    .to_nv12 = cuda_to_nv12,
+    .context = cuda_context,
     .joins = true,
 };

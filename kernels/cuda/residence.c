@@ -1,9 +1,9 @@
-/* Weights that give way. When the card's memory is too short for an arena or for more weights,
- * linear layers move to pinned memory of the host, one by one until there is room, spread evenly
- * over the order in which they were made. From then on they pass through a few buffers on the card:
- * the layer that is used next is on its way, on a stream of its own, while this one's product runs.
- * PCIe's 50 GB/s and a product of thousands of rows overlap: what is computed for half a second a
- * pass hides 25 GB.
+/* Weights that give way. When the card's memory is too short for an arena or for more weights, or
+ * weights occupy more than they are allowed, linear layers move to pinned memory of the host, one
+ * by one until there is room, spread evenly over the order in which they were made. From then on
+ * they pass through a few buffers on the card: the layer that is used next is on its way, on a
+ * stream of its own, while this one's product runs. PCIe's 50 GB/s and a product of thousands of
+ * rows overlap: what is computed for half a second a pass hides 25 GB.
  *
  * Which layer is next is learned: the one that followed the last time. A feed-forward goes through
  * its two layers again and again, a part of the rows at a time: such a return is not what follows.
@@ -14,8 +14,7 @@
 
 #include "kernels/cuda/backend.h"
 
-#define SLOTS       3                 /* a feed-forward's two, and the one after it */
-#define BYTES_LEAST ((size_t)1 << 16) /* of weights that are worth moving */
+#define SLOTS WEIGHTS_MOVE_BUFFERS
 
 struct slot {
     void *memory;
@@ -31,6 +30,7 @@ struct residence {
     cudaStream_t copies;
     struct slot slot[SLOTS];
     size_t slot_bytes, moved_bytes; /* of a slot; the largest that has moved */
+    size_t limit;                   /* of what weights and slots occupy; 0: none */
     struct linear *last;            /* that was not a return */
     uint64_t uses;
 };
@@ -130,7 +130,7 @@ bool residence_moved(const struct device *device) {
 /* -- moving ------------------------------------------------------------------------------------ */
 
 static bool may_move(const struct linear *linear) {
-    return linear->host == NULL && linear_weight_bytes(linear) >= BYTES_LEAST;
+    return linear->host == NULL && linear_weight_bytes(linear) >= WEIGHTS_MOVE_LEAST;
 }
 
 static struct linear *layer_at(const struct residence *residence, int index) {
@@ -221,6 +221,32 @@ cudaError_t residence_malloc(struct device *device, void **out, size_t bytes) {
         code = cudaMalloc(out, bytes);
     }
     return code;
+}
+
+void residence_make_room(struct device *device, size_t bytes) {
+    const struct residence *residence = device->residence;
+    while (residence->limit > 0 &&
+           device->weight_bytes + SLOTS * residence->slot_bytes + bytes > residence->limit &&
+           give_way(device)) {
+    }
+}
+
+void residence_limit(struct device *device, size_t bytes) {
+    device->residence->limit = bytes;
+    residence_make_room(device, 0);
+}
+
+size_t residence_least(const struct device *device) {
+    size_t here = 0, all = 0, most = 0;
+    for (const struct linear *l = device->residence->first; l != NULL; l = l->next) {
+        size_t bytes = linear_weight_bytes(l);
+        if (l->host != NULL || may_move(l)) {
+            here += l->host == NULL ? bytes : 0;
+            all += bytes;
+            most = bytes > most ? bytes : most;
+        }
+    }
+    return device->weight_bytes - here + (SLOTS * most < all ? SLOTS * most : all);
 }
 
 /* -- use --------------------------------------------------------------------------------------- */

@@ -1,5 +1,6 @@
 /* The host's side of the CUDA table, over the emulated machine: algorithms that are measured, steps
  * that are recorded. */
+#include <dlfcn.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -407,6 +408,96 @@ static void weights_give_way_to_weights(void **state) {
     stack_close(&usual, &usual_arena);
 }
 
+/* What the measuring table says of the same layers. */
+static size_t measured_least(const void *weights) {
+    struct device *device = NULL;
+    struct error error;
+    const struct device_config config = {.like = ops};
+    struct linear *layer[LAYERS] = {NULL};
+    assert_int_equal(ops_measure()->device_open(&device, &config, &error), ERR_OK);
+    for (int i = 0; i < LAYERS; i++) {
+        struct tensor weight = tensor_of(weights, DTYPE_BF16, 2, (int64_t[]){SIDE, SIDE});
+        assert_int_equal(ops_measure()->linear_create(device, &layer[i],
+                                                      (const struct tensor *[]){&weight}, NULL, 1,
+                                                      DTYPE_BF16, &error),
+                         ERR_OK);
+    }
+    size_t least = ops_measure()->weight_bytes_least(device);
+    for (int i = 0; i < LAYERS; i++) {
+        ops_measure()->linear_close(device, &layer[i]);
+    }
+    assert_int_equal(ops_measure()->weight_bytes_least(device), 0);
+    ops_measure()->device_close(&device);
+    return least;
+}
+
+/* Though the card has room. */
+static void weights_give_way_to_a_limit(void **state) {
+    (void)state;
+    const size_t layer = (size_t)SIDE * SIDE * 2;
+    struct stack usual, limited;
+    struct arena usual_arena, limited_arena;
+    uint16_t expected[SIDE], result[SIDE];
+    random_start(9);
+    const void *weights = random_buffer((int64_t)SIDE * (SIDE + LAYERS), DTYPE_BF16, 0.05);
+    const void *in = random_buffer(SIDE, DTYPE_BF16, 1);
+    stack_open(&usual, USUAL, &usual_arena, 1 << 16, weights);
+    stack_run(&usual, in, expected);
+    stack_open(&limited, USUAL, &limited_arena, 1 << 16, weights);
+    struct device *device = limited.device;
+    const size_t all = ops->weight_bytes(device), least = ops->weight_bytes_least(device);
+    assert_int_equal(all - least, (LAYERS - WEIGHTS_MOVE_BUFFERS) * layer);
+    assert_int_equal(least, measured_least(weights));
+    ops->limit_weights(device, all); /* nothing need go */
+    assert_int_equal(ops->weight_bytes(device), all);
+    ops->limit_weights(device, least + layer); /* the buffers count */
+    assert_int_equal(ops->weight_bytes(device), least + layer - WEIGHTS_MOVE_BUFFERS * layer);
+    assert_int_equal(ops->weight_bytes_least(device), least);
+    stack_run(&limited, in, result);
+    assert_memory_equal(expected, result, sizeof result);
+    ops->limit_weights(device, 1); /* as few as they can */
+    assert_int_equal(ops->weight_bytes(device), least - WEIGHTS_MOVE_BUFFERS * layer);
+    stack_run(&limited, in, result);
+    assert_memory_equal(expected, result, sizeof result);
+    stack_close(&limited, &limited_arena);
+    stack_close(&usual, &usual_arena);
+}
+
+/* A part of the emulated machine's library, which `load` has loaded. */
+static uint64_t copied_bytes(void) {
+    Dl_info info;
+    assert_true(dladdr(ops, &info) != 0);
+    void *library = dlopen(info.dli_fname, RTLD_NOW | RTLD_NOLOAD);
+    union {
+        void *pointer;
+        uint64_t (*function)(void);
+    } copied = {library != NULL ? dlsym(library, "emulated_copied") : NULL};
+    assert_non_null(copied.pointer);
+    uint64_t bytes = copied.function();
+    (void)dlclose(library);
+    return bytes;
+}
+
+/* Each layer comes once a pass, however often it is used in a row, and none in vain. */
+static void weights_come_once_a_pass(void **state) {
+    (void)state;
+    struct stack stack;
+    struct arena arena;
+    random_start(10);
+    const void *weights = random_buffer((int64_t)SIDE * (SIDE + LAYERS), DTYPE_BF16, 0.05);
+    const void *in = random_buffer(SIDE, DTYPE_BF16, 1);
+    stack_open(&stack, USUAL, &arena, 1 << 16, weights);
+    ops->limit_weights(stack.device, 1);
+    ops->upload(stack.device, stack.x, in, SIDE * 2);
+    (void)pass(&stack); /* learns the order */
+    uint64_t before = copied_bytes();
+    for (int i = 1; i <= 3; i++) {
+        (void)pass(&stack);
+        assert_int_equal(copied_bytes() - before, (uint64_t)i * LAYERS * SIDE * SIDE * 2);
+    }
+    stack_close(&stack, &arena);
+}
+
 /* -- memory of operations --------------------------------------------------------------------- */
 
 /* What a step and a decode are made of. */
@@ -515,6 +606,8 @@ int main(void) {
         cmocka_unit_test(a_download_keeps_what_was_there),
         cmocka_unit_test_teardown(weights_give_way_to_work, buffers_free),
         cmocka_unit_test_teardown(weights_give_way_to_weights, buffers_free),
+        cmocka_unit_test_teardown(weights_give_way_to_a_limit, buffers_free),
+        cmocka_unit_test_teardown(weights_come_once_a_pass, buffers_free),
         cmocka_unit_test_teardown(operations_take_no_memory, buffers_free),
     };
     return cmocka_run_group_tests(tests, load, NULL);

@@ -307,6 +307,75 @@ static void pixels_and_back(void **state) {
     }
 }
 
+static void run_to_nv12(const struct ops *ops, struct device *device, void *out, void *context) {
+    struct layout_case *c = context;
+    uint8_t *luma = out, *chroma = luma + c->height * c->row_stride;
+    const struct nv12_args args = {.out = {luma, chroma, c->row_stride, c->row_stride},
+                                   .rgb = given(c->x),
+                                   .height = c->height,
+                                   .width = c->width};
+    ops->zero(device, out, (size_t)(c->height * 3 / 2 * c->row_stride));
+    ops->to_nv12(device, &args);
+}
+
+/* The cubic of a = -0.6. */
+static double cubic(double x) {
+    x = fabs(x);
+    return x < 1 ? (1.4 * x - 2.4) * x * x + 1 : x < 2 ? ((-0.6 * x + 3) * x - 4.8) * x + 2.4 : 0;
+}
+
+/* Red, green and blue of a block of 2x2, by the cubic at half the distance; edges repeat. */
+static void block_mean(double mean[3], const uint8_t *rgb, const struct layout_case *c, int64_t y,
+                       int64_t x) {
+    mean[0] = mean[1] = mean[2] = 0;
+    for (int64_t down = -3; down <= 4; down++) {
+        for (int64_t right = -3; right <= 4; right++) {
+            int64_t row = 2 * y + down, column = 2 * x + right;
+            row = row < 0 ? 0 : row >= c->height ? c->height - 1 : row;
+            column = column < 0 ? 0 : column >= c->width ? c->width - 1 : column;
+            double weight = cubic((double)down / 2 - 0.25) * cubic((double)right / 2 - 0.25) / 4;
+            for (int i = 0; i < 3; i++) {
+                mean[i] += weight * rgb[(row * c->width + column) * 3 + i];
+            }
+        }
+    }
+}
+
+/* bt709 in limited range, in doubles. */
+static void to_planes(void **state) {
+    (void)state;
+    random_start(9);
+    for (int i = 0; i < 8; i++) {
+        struct layout_case c = {.height = i == 0 ? 2 : 2 * random_range(1, 20),
+                                .width = i == 0 ? 2 : 2 * random_range(1, 150)};
+        c.row_stride = c.width + 3 * i;
+        int64_t count = c.height * 3 / 2 * c.row_stride;
+        uint8_t *rgb = buffer_of((size_t)(c.height * c.width * 3));
+        double *expected = buffer_of((size_t)count * sizeof *expected);
+        for (int64_t p = 0; p < c.height * c.width * 3; p++) {
+            rgb[p] = (uint8_t)(i == 1 ? 255 * (random_unit() > 0) : 127.5 * (random_unit() + 1));
+        }
+        for (int64_t p = 0; p < c.height * c.width; p++) {
+            double y = 0.2126 * rgb[3 * p] + 0.7152 * rgb[3 * p + 1] + 0.0722 * rgb[3 * p + 2];
+            expected[p / c.width * c.row_stride + p % c.width] = 16 + 219 * y / 255;
+        }
+        for (int64_t p = 0; p < c.height / 2 * c.width / 2; p++) {
+            int64_t y = p / (c.width / 2), x = p % (c.width / 2);
+            double mean[3];
+            block_mean(mean, rgb, &c, y, x);
+            double luma = 0.2126 * mean[0] + 0.7152 * mean[1] + 0.0722 * mean[2];
+            double *chroma = expected + (c.height + y) * c.row_stride + 2 * x;
+            chroma[0] = fmin(fmax(128 + 224 * (mean[2] - luma) / 1.8556 / 255, 0), 255);
+            chroma[1] = fmin(fmax(128 + 224 * (mean[0] - luma) / 1.5748 / 255, 0), 255);
+        }
+        c.x = rgb;
+        /* Rounding to whole levels is 0.29 of about 130. */
+        check_against("to_nv12", run_to_nv12, &c, expected, count, DTYPE_U8, 4e-3);
+        check("to_nv12", run_to_nv12, &c, count, DTYPE_U8, 0);
+        buffers_free(NULL);
+    }
+}
+
 static void run_embed(const struct ops *ops, struct device *device, void *out, void *context) {
     struct layout_case *c = context;
     ops->embed(device, out, &c->table, c->ids, c->count);
@@ -366,6 +435,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test_teardown(upsample_and_interleave, buffers_free),
         cmocka_unit_test_teardown(fold_and_back, buffers_free),
         cmocka_unit_test_teardown(pixels_and_back, buffers_free),
+        cmocka_unit_test_teardown(to_planes, buffers_free),
         cmocka_unit_test_teardown(embed_rows, buffers_free),
         cmocka_unit_test_teardown(copy_and_zero, buffers_free),
     };

@@ -142,17 +142,23 @@ static enum error_code open_parts(struct model *model, const char *folder,
     if (code != ERR_OK)
         return code;
     size_t params = measured.params.peak, made = measured.made.peak;
-    size_t before = runtime_weights(runtime);
+    size_t planned = runtime_weights(&measured.runtime), before = runtime_weights(runtime);
     model->memory = options->memory;
+    model->giving = options->memory > 0 ? measured_giving(&measured) : 0;
+    model->others = runtime->ops->weight_bytes(runtime->device);
     code = measured_hold(&holding, &measured, options, 0, error);
     measured_close(&measured);
+    if (code == ERR_OK)
+        runtime->ops->limit_weights(
+            runtime->device, options->memory > 0 ? model->others + options->memory - params : 0);
     if (code == ERR_OK)
         code = runtime->ops->arena_open(runtime->device, &model->params, params, error);
     if (code == ERR_OK)
         code = arena_open(&model->made, made, error);
     if (code == ERR_OK)
         code = parts_open(&model->parts, runtime, folder, options, holding.alone, error);
-    model->fixed = runtime_weights(runtime) - before;
+    /* What has given way on the way is no longer counted. */
+    model->fixed = model->giving > 0 ? planned : runtime_weights(runtime) - before;
     if (code == ERR_OK)
         code = runtime->ops->status(runtime->device, error);
     return code;

@@ -54,8 +54,16 @@ size_t measured_fixed(const struct measured *measured) {
     return measured_weights(measured) - streamer_bytes(measured->runtime.streamer);
 }
 
+size_t measured_giving(const struct measured *measured) {
+    const struct runtime *runtime = &measured->runtime;
+    return runtime->ops->weight_bytes(runtime->device) -
+           runtime->ops->weight_bytes_least(runtime->device);
+}
+
+/* What gives way is rather that than closed: it comes back from the host's memory, not a file. */
 size_t measured_least(const struct measured *measured) {
-    return measured_fixed(measured) - measured_second_expert(measured) +
+    size_t giving = measured_giving(measured);
+    return measured_fixed(measured) - (giving > 0 ? giving : measured_second_expert(measured)) +
            streamer_least(measured->runtime.streamer);
 }
 
@@ -65,10 +73,11 @@ size_t measured_second_expert(const struct measured *measured) {
 }
 
 static enum error_code too_little(const struct measured *measured,
-                                  const struct model_options *options, size_t weights, size_t work,
+                                  const struct model_options *options, size_t work,
                                   struct error *error) {
     char least[32], held[32], worked[32], allowed[32];
-    bool second = measured_second_expert(measured) > 0;
+    size_t weights = measured_least(measured);
+    bool second = measured_second_expert(measured) > 0 && measured_giving(measured) == 0;
     (void)text_bytes(held, weights);
     (void)text_bytes(allowed, options->memory);
     if (work == 0)
@@ -95,6 +104,12 @@ enum error_code measured_hold(struct holding *out, const struct measured *measur
     *out = (struct holding){.bytes = all};
     if (memory == 0 || all + work <= memory)
         return ERR_OK;
+    if (measured_giving(measured) > 0) {
+        if (measured_least(measured) + work > memory)
+            return too_little(measured, options, work, error);
+        out->bytes = memory - work;
+        return ERR_OK;
+    }
     /* Both experts are read in every request: the one at the boundary, the other for the next. */
     size_t fixed = all - streams;
     if (fixed + streamed + work > memory) {
@@ -102,7 +117,7 @@ enum error_code measured_hold(struct holding *out, const struct measured *measur
         fixed -= second;
     }
     if (fixed + streamed + work > memory)
-        return too_little(measured, options, fixed + streamed, work, error);
+        return too_little(measured, options, work, error);
     out->streaming = fixed + streams + work > memory;
     if (out->streaming)
         out->bytes_pass = streamer_pass_bytes(measured->runtime.streamer, memory - fixed - work);
@@ -138,9 +153,9 @@ static bool part_experts(struct model *model) {
     return parted;
 }
 
-/* Bytes that stay whatever is streamed. */
+/* Bytes that stay whatever is streamed or gives way. */
 static size_t fixed_bytes(const struct model *model) {
-    return model->fixed + model->params.used;
+    return model->fixed - model->giving + model->params.used;
 }
 
 /* With the weights streamed where not all fit beside the work. */
@@ -152,12 +167,14 @@ static enum error_code measure_task(size_t *bytes, struct model *model, task_bod
     enum error_code code = measure_work(bytes, model, body, request, error);
     if (code != ERR_OK || model->memory == 0)
         return code;
-    model->runtime.streaming = fixed_bytes(model) + streams + *bytes > model->memory;
+    model->runtime.streaming =
+        model->giving == 0 && fixed_bytes(model) + streams + *bytes > model->memory;
     if (model->runtime.streaming)
         code = measure_work(bytes, model, body, request, error);
     if (code != ERR_OK || fixed_bytes(model) + least + *bytes <= model->memory)
         return code;
-    if (part_experts(model) && fixed_bytes(model) + least + *bytes <= model->memory)
+    if (model->giving == 0 && part_experts(model) &&
+        fixed_bytes(model) + least + *bytes <= model->memory)
         return ERR_OK;
     char needed[32], weights[32], allowed[32];
     return error_set(error, ERR_MEMORY,
@@ -170,6 +187,9 @@ static enum error_code measure_task(size_t *bytes, struct model *model, task_bod
 
 static enum error_code make_room(struct model *model, size_t bytes, struct error *error) {
     bool streaming = model->runtime.streaming;
+    if (model->memory > 0)
+        model->runtime.ops->limit_weights(model->runtime.device, model->others + model->memory -
+                                                                     model->params.used - bytes);
     if (bytes > model->work.capacity || (streaming && bytes < model->work.capacity)) {
         model->work_peak = model_work_peak(model);
         arena_close(&model->work);

@@ -19,6 +19,8 @@ struct model {
     size_t work_peak; /* over arenas that were since replaced, too */
     size_t memory;    /* for weights and work; 0: no limit */
     size_t fixed;     /* bytes of weights that are neither in streams nor in params */
+    size_t giving;    /* of them, on a GPU: what need not be there at once */
+    size_t others;    /* bytes of weights that were on the device before */
 };
 
 /* What the configuration says of the folder; all but the hash. */
@@ -35,9 +37,11 @@ MUST_CHECK enum error_code measured_open(struct measured *measured, const char *
                                          const struct model_options *options, struct error *error);
 void measured_close(struct measured *measured);
 size_t measured_weights(const struct measured *measured); /* bytes, parameters included */
-/* Of them those that are not in streams, and those of second experts; and all that must be in
- * memory at once with one expert at a time and the rest streamed. */
+/* Of them those that are not in streams, those that can give way on a GPU, and those of second
+ * experts; and all that must be in memory at once with one expert at a time and the rest streamed,
+ * or given way. */
 size_t measured_fixed(const struct measured *measured);
+size_t measured_giving(const struct measured *measured);
 size_t measured_second_expert(const struct measured *measured);
 size_t measured_least(const struct measured *measured);
 
@@ -103,8 +107,7 @@ struct decode_task {
     const float *latents;
     int latent_frames, width, height;
     int space_stride;
-    frame_sink sink;
-    void *user;
+    const struct frame_sink *sink; /* NULL: nobody wants them */
 };
 
 task_body text_body, denoise_body, decode_body;

@@ -82,6 +82,18 @@ cudaError_t cudaDriverGetVersion(int *out) {
     return cudaSuccess;
 }
 
+/* There is no driver. */
+cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **out, unsigned version,
+                                             unsigned long long flags,
+                                             enum cudaDriverEntryPointQueryResult *found) {
+    (void)name;
+    (void)version;
+    (void)flags;
+    *out = NULL;
+    *found = cudaDriverEntryPointSymbolNotFound;
+    return cudaSuccess;
+}
+
 cudaError_t cudaGetLastError(void) {
     return cudaSuccess;
 }
@@ -373,6 +385,12 @@ static void transfer(void *context) {
     }
 }
 
+static uint64_t copied;
+
+uint64_t emulated_copied(void) {
+    return copied;
+}
+
 cudaError_t cudaMemcpy2DAsync(void *out, size_t out_pitch, const void *in, size_t in_pitch,
                               size_t width, size_t height, enum cudaMemcpyKind kind,
                               cudaStream_t stream) {
@@ -385,6 +403,7 @@ cudaError_t cudaMemcpy2DAsync(void *out, size_t out_pitch, const void *in, size_
         *stream->end = node_make(transfer, &t, sizeof t);
         stream->end = &(*stream->end)->next;
         stream->queued++;
+        copied += width * height;
         return cudaSuccess;
     }
     emulated_queue(transfer, &t, sizeof t);

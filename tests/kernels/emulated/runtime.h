@@ -4,6 +4,7 @@
 #define VIDLOOM_TESTS_KERNELS_EMULATED_RUNTIME_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -13,6 +14,8 @@ extern "C" {
 void emulated_queue(void (*run)(void *context), const void *context, size_t bytes);
 /* Of the current device: 90 for 9.0. */
 int emulated_capability(void);
+/* Bytes that copies from the host have been queued for on streams of copies. */
+uint64_t emulated_copied(void);
 /* Time passes, for events. */
 void emulated_clock_add(float milliseconds);
 

@@ -222,6 +222,10 @@ static size_t walled_mapped_bytes(struct device *device) {
     return ops_cpu()->mapped_bytes(device->cpu);
 }
 
+static void walled_limit_weights(struct device *device, size_t bytes) {
+    ops_cpu()->limit_weights(device->cpu, bytes);
+}
+
 /* -- weights: the host's ---------------------------------------------------------------------- */
 
 static enum error_code walled_linear_create(struct device *device, struct linear **out,
@@ -459,6 +463,16 @@ static void walled_to_pixels(struct device *device, uint8_t *rgb, const void *x,
     leave(device);
 }
 
+static void walled_to_nv12(struct device *device, const struct nv12_args *args) {
+    ENTER(device, "to_nv12", args->out.luma, args->out.chroma, args->rgb);
+    ops_cpu()->to_nv12(device->cpu, args);
+    leave(device);
+}
+
+static void *walled_context(struct device *device) {
+    return NULL;
+}
+
 extern const struct ops vidloom_ops;
 
 const struct ops vidloom_ops = {
@@ -478,6 +492,8 @@ const struct ops vidloom_ops = {
     .repeat = walled_repeat,
     .weight_bytes = walled_weight_bytes,
     .mapped_bytes = walled_mapped_bytes,
+    .weight_bytes_least = walled_weight_bytes,
+    .limit_weights = walled_limit_weights,
     .linear_create = walled_linear_create,
     .linear_close = walled_linear_close,
     .conv_create = walled_conv_create,
@@ -509,5 +525,7 @@ const struct ops vidloom_ops = {
     .unfold = walled_unfold,
     .from_pixels = walled_from_pixels,
     .to_pixels = walled_to_pixels,
+    .to_nv12 = walled_to_nv12,
+    .context = walled_context,
     .joins = true,
 };

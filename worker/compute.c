@@ -209,7 +209,8 @@ static enum error_code open_parts(struct compute *compute, struct error *error) 
                                    .streaming = on_streaming,
                                    .user = compute};
     compute->context.gpu = strcmp(config->ops->name, "cuda") == 0;
-    compute->context.gpu_index = config->device.index;
+    compute->context.card = (struct media_card){.index = config->device.index,
+                                                .cuda = config->ops->context(compute->device)};
     code = models_open(&compute->context.models, &models, error);
     if (code == ERR_OK)
         code = arena_open(&compute->context.arena, TASK_ARENA_BYTES, error);

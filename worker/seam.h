@@ -17,6 +17,8 @@
 #include "base/arena.h"
 #include "base/error.h"
 
+#define SEAM_FRAMES 6 /* that are changed */
+
 struct seam {
     int16_t *step;  /* was - again, per value */
     uint8_t *frame; /* what seam_next gives */

@@ -65,8 +65,8 @@ struct stage_context {
     struct store *store;
     struct models *models;
     struct arena arena; /* for one task: reset before each */
-    bool gpu;           /* the device is a CUDA card */
-    int gpu_index;      /* which */
+    bool gpu;           /* the device is a CUDA card: */
+    struct media_card card;
 };
 
 /* Errors name what is wrong with which input or parameter. */

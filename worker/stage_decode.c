@@ -14,10 +14,28 @@ struct sink {
     size_t frame_bytes;
     int64_t frames, drop, keep, tail_frames;
     int64_t seen;
+    int64_t placed; /* frames that planes were asked for */
     struct measure measure;
     struct seam seam;
     const struct stage_task *task;
 };
+
+/* Whether a frame is encoded from where it was decoded: all but those that the seam changes. */
+static bool stays_on_card(const struct sink *sink, int64_t frame) {
+    int64_t first = sink->drop > 0 ? sink->drop + SEAM_FRAMES : 0;
+    return frame >= first && frame < sink->drop + sink->keep && segment_on_card(sink->writer);
+}
+
+static enum error_code sink_planes(void *user, struct nv12_planes *out, struct error *error) {
+    struct sink *sink = user;
+    *out = (struct nv12_planes){.luma = NULL};
+    return stays_on_card(sink, sink->placed++) ? segment_planes(sink->writer, out, error) : ERR_OK;
+}
+
+static enum error_code encode(const struct sink *sink, const uint8_t *rgb, struct error *error) {
+    return stays_on_card(sink, sink->seen) ? segment_add_planes(sink->writer, error)
+                                           : segment_add(sink->writer, rgb, error);
+}
 
 /* A decoded frame as it is shown. */
 static const uint8_t *shown(struct sink *sink, const uint8_t *rgb) {
@@ -37,7 +55,7 @@ static enum error_code sink_frames(void *user, const uint8_t *rgb, int count, st
     for (int i = 0; i < count; i++, sink->seen++, rgb += sink->frame_bytes) {
         const uint8_t *frame = shown(sink, rgb);
         if (sink->seen >= sink->drop && sink->seen < sink->drop + sink->keep) {
-            enum error_code code = segment_add(sink->writer, frame, error);
+            enum error_code code = encode(sink, frame, error);
             if (code != ERR_OK)
                 return code;
             measure_add(&sink->measure, frame);
@@ -54,7 +72,7 @@ static enum error_code sink_frames(void *user, const uint8_t *rgb, int count, st
 /* What a card encodes is the same bytes on cards of one class alone, which the CPU's is not. */
 static enum error_code choose_gpu(struct media_spec *spec, const struct stage_context *context,
                                   struct error *error) {
-    spec->gpu = context->gpu_index;
+    spec->card = &context->card;
     if (media_codec_on_gpu(spec->codec) && !context->gpu)
         return error_set(error, ERR_UNSUPPORTED,
                          "codec %s: this worker does not run on an NVIDIA card; start it with "
@@ -97,8 +115,13 @@ static enum error_code decode_segment(struct stage_context *context, struct mode
         store_abandon(context->store, staged);
         return code;
     }
+    const struct frame_sink frames = {
+        .frames = sink_frames,
+        .planes = segment_on_card(sink->writer) ? sink_planes : NULL,
+        .user = sink,
+    };
     code = model_decode(model, latents->data, (int)latents->dim[1], spec->width, spec->height,
-                        sink_frames, sink, error);
+                        &frames, error);
     if (code == ERR_OK && sink->seen != sink->frames)
         code = error_set(error, ERR_SHAPE, "the latents decode to %lld frames, the plan says %lld",
                          (long long)sink->seen, (long long)sink->frames);

@@ -39,7 +39,8 @@ enum error_code stage_keyframe(struct stage_context *context, const struct stage
     if (code == ERR_OK)
         code = stage_finite(latents, latents_count, "the keyframe's latents", error);
     if (code == ERR_OK)
-        code = model_decode(model, latents, 1, size.width, size.height, keep_frame, &frame, error);
+        code = model_decode(model, latents, 1, size.width, size.height,
+                            &(struct frame_sink){.frames = keep_frame, .user = &frame}, error);
     if (code == ERR_OK)
         code = stage_put_tensor(context, task, "frames", &frame, result, error);
     stage_denoise_close(&denoise);

@@ -52,6 +52,12 @@ MUST_CHECK enum error_code media_encoder_settings(AVCodecContext *encoder, AVDic
                                                   const struct media_spec *spec,
                                                   struct error *error);
 
+/* -- frames on a card (card.c) --------------------------------------------------------------- */
+bool media_has_cuda(void); /* this FFmpeg */
+/* A source of NV12 frames in the memory of a CUcontext, for av_hwframe_get_buffer and encoders. */
+MUST_CHECK enum error_code media_card_frames(AVBufferRef **out, void *cuda, int width, int height,
+                                             struct error *error);
+
 /* -- log and errors (libav.c) ---------------------------------------------------------------- */
 void media_enter(void); /* first thing in every function of media.h that calls FFmpeg */
 /* An FFmpeg error number to a code; the detail becomes "<formatted>: <FFmpeg's last line or the

@@ -4,6 +4,8 @@
  * before it; segments of one specification are joined without re-encoding. Encoders run with one
  * thread and no time stamps of their own, so equal frames give equal bytes.
  *
+ * What NVIDIA's cards encode may lie on the card already: see segment_planes.
+ *
  * YUV codecs get bt709 in limited range; FFV1 and PNG keep the RGB that they are given, exactly.
  * Nothing is printed; FFmpeg's own words go into the error's detail. A full disk is ERR_FULL, and
  * whatever fails leaves no file. Any thread; one writer by one thread at a time. */
@@ -15,6 +17,7 @@
 
 #include "base/buffer.h"
 #include "base/error.h"
+#include "kernels/nv12.h"
 
 enum media_codec {
     CODEC_H264,
@@ -40,6 +43,12 @@ enum media_container {
     CONTAINER_COUNT
 };
 
+/* The card of the nvenc codecs. */
+struct media_card {
+    int index;
+    void *cuda; /* its CUcontext (kernels/ops.h, context), where frames may lie on it; else NULL */
+};
+
 struct media_spec {
     enum media_codec codec;
     int width, height;
@@ -54,7 +63,7 @@ struct media_spec {
      *   h264_nvenc, hevc_nvenc   0..51 (CQ; 20; 0 is taken as 1)
      *   av1_nvenc                0..63 (CQ; 28; likewise) */
     int quality;
-    int gpu; /* of the nvenc codecs: which card encodes */
+    const struct media_card *card; /* outlives writers; NULL: the first, frames from the host */
 };
 
 const char *media_codec_name(enum media_codec codec); /* "h264" */
@@ -83,6 +92,16 @@ MUST_CHECK enum error_code segment_open(struct segment_writer **out, const char 
                                         const struct media_spec *spec, struct error *error);
 MUST_CHECK enum error_code segment_add(struct segment_writer *writer, const uint8_t *rgb,
                                        struct error *error); /* [H,W,3] u8 */
+/* Whether the writer takes frames that lie on the card: an nvenc codec, a card with its `cuda`, and
+ * an FFmpeg that has CUDA's memory. They are those that segment_add would make of equal pixels. */
+bool segment_on_card(const struct segment_writer *writer);
+/* Memory on the card for one more frame, to be filled by the caller. At most
+ * SEGMENT_PLANES_MAX are out. */
+#define SEGMENT_PLANES_MAX 64
+MUST_CHECK enum error_code segment_planes(struct segment_writer *writer, struct nv12_planes *out,
+                                          struct error *error);
+/* The next frame is in the first planes given that are out; nothing is still writing them. */
+MUST_CHECK enum error_code segment_add_planes(struct segment_writer *writer, struct error *error);
 /* Flush, write the trailer and close, whatever happened. Reports the first failure, one of
  * segment_add included, and then the file is removed; on success it is whole (and not synced).
  * *writer is NULL afterwards. A segment of no frames is ERR_USAGE. */

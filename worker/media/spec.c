@@ -37,13 +37,13 @@ static const struct codec_traits traits[CODEC_COUNT] = {
                       0, 63, 16},
     [CODEC_PNG] = {"png", "png", AV_CODEC_ID_PNG, AV_PIX_FMT_RGB24, AVCOL_SPC_RGB, AVCOL_RANGE_JPEG,
                    AVCOL_TRC_IEC61966_2_1, IN(FOLDER), 1, 1, -1, -1, 16},
-    [CODEC_H264_NVENC] = {"h264_nvenc", "h264_nvenc", AV_CODEC_ID_H264, AV_PIX_FMT_YUV420P,
+    [CODEC_H264_NVENC] = {"h264_nvenc", "h264_nvenc", AV_CODEC_ID_H264, AV_PIX_FMT_NV12,
                           AVCOL_SPC_BT709, AVCOL_RANGE_MPEG, AVCOL_TRC_BT709,
                           IN(MP4) | IN(MKV) | IN(MOV), 2, 2, 20, 51, 160, true},
-    [CODEC_HEVC_NVENC] = {"hevc_nvenc", "hevc_nvenc", AV_CODEC_ID_HEVC, AV_PIX_FMT_YUV420P,
+    [CODEC_HEVC_NVENC] = {"hevc_nvenc", "hevc_nvenc", AV_CODEC_ID_HEVC, AV_PIX_FMT_NV12,
                           AVCOL_SPC_BT709, AVCOL_RANGE_MPEG, AVCOL_TRC_BT709,
                           IN(MP4) | IN(MKV) | IN(MOV), 2, 2, 20, 51, 160, true},
-    [CODEC_AV1_NVENC] = {"av1_nvenc", "av1_nvenc", AV_CODEC_ID_AV1, AV_PIX_FMT_YUV420P,
+    [CODEC_AV1_NVENC] = {"av1_nvenc", "av1_nvenc", AV_CODEC_ID_AV1, AV_PIX_FMT_NV12,
                          AVCOL_SPC_BT709, AVCOL_RANGE_MPEG, AVCOL_TRC_BT709,
                          IN(MP4) | IN(MKV) | IN(WEBM), 2, 2, 28, 63, 192, true},
 };
@@ -204,7 +204,7 @@ static void describe_frames(AVCodecContext *encoder, const struct media_spec *sp
     encoder->color_trc = codec->transfer;
     encoder->colorspace = codec->matrix;
     encoder->color_range = codec->range;
-    if (codec->format == AV_PIX_FMT_YUV420P)
+    if (codec->format == AV_PIX_FMT_YUV420P || codec->format == AV_PIX_FMT_NV12)
         encoder->chroma_sample_location = AVCHROMA_LOC_LEFT;
     /* One thread: frames come one window at a time from a machine that is busy computing the
      * next, and some encoders give other bytes for another number of threads. */
@@ -291,7 +291,7 @@ static int add_options(AVCodecContext *encoder, AVDictionary **options,
     case CODEC_HEVC_NVENC:
     case CODEC_AV1_NVENC:
         encoder->bit_rate = 0;
-        failed |= av_dict_set_int(options, "gpu", spec->gpu, 0);
+        failed |= av_dict_set_int(options, "gpu", spec->card ? spec->card->index : 0, 0);
         failed |= av_dict_set_int(options, "cq", quality > 1 ? quality : 1, 0); /* 0: it chooses */
         break;
     case CODEC_COUNT:

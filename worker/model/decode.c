@@ -19,6 +19,24 @@ static uint8_t *staging_of(const struct chunks *chunks, int which) {
     return chunks->staging.base + (size_t)which * chunks->chunk_bytes;
 }
 
+/* Queue the frames of a chunk for where else they are wanted. */
+static enum error_code place_planes(const struct chunks *chunks, const uint8_t *rgb, int64_t frames,
+                                    struct error *error) {
+    struct runtime *runtime = chunks->runtime;
+    const struct decode_task *task = chunks->task;
+    struct nv12_args args = {.rgb = rgb, .height = task->height, .width = task->width};
+    if (task->sink->planes == NULL)
+        return ERR_OK;
+    for (int64_t i = 0; i < frames; i++, args.rgb += args.height * args.width * 3) {
+        enum error_code code = task->sink->planes(task->sink->user, &args.out, error);
+        if (code != ERR_OK)
+            return code;
+        if (args.out.luma != NULL)
+            runtime->ops->to_nv12(runtime->device, &args);
+    }
+    return ERR_OK;
+}
+
 /* Queue the next chunk and the download of its pixels. */
 static enum error_code begin(struct chunks *chunks, int which, struct error *error) {
     struct runtime *runtime = chunks->runtime;
@@ -43,8 +61,11 @@ static enum error_code begin(struct chunks *chunks, int which, struct error *err
         if (code != ERR_OK)
             return code;
     }
-    runtime->ops->download_begin(runtime->device, staging_of(chunks, which), rgb, (size_t)elements);
-    return ERR_OK;
+    enum error_code code = place_planes(chunks, rgb, frames, error);
+    if (code == ERR_OK)
+        runtime->ops->download_begin(runtime->device, staging_of(chunks, which), rgb,
+                                     (size_t)elements);
+    return code;
 }
 
 /* Wait for a chunk's pixels and hand them over. */
@@ -55,7 +76,9 @@ static enum error_code finish(struct chunks *chunks, int which, struct error *er
         return ERR_OK;
     const uint8_t *rgb = staging_of(chunks, which);
     enum error_code code = runtime->ops->download_end(runtime->device, rgb, error);
-    return code == ERR_OK ? task->sink(task->user, rgb, (int)chunks->frames[which], error) : code;
+    if (code != ERR_OK)
+        return code;
+    return task->sink->frames(task->sink->user, rgb, (int)chunks->frames[which], error);
 }
 
 enum error_code decode_body(struct parts *parts, struct runtime *runtime, void *argument,
@@ -80,7 +103,7 @@ enum error_code decode_body(struct parts *parts, struct runtime *runtime, void *
 }
 
 enum error_code model_decode(struct model *model, const float *latents, int latent_frames,
-                             int width, int height, frame_sink sink, void *user,
+                             int width, int height, const struct frame_sink *sink,
                              struct error *error) {
     const struct model_size size = {width, height, 1};
     if (model->parts.vae == NULL)
@@ -91,6 +114,6 @@ enum error_code model_decode(struct model *model, const float *latents, int late
     if (latent_frames < 1)
         return error_set(error, ERR_SHAPE, "%d latent frames; expected at least 1", latent_frames);
     struct decode_task task = {latents, latent_frames, width, height, model->info.space_stride,
-                               sink,    user};
+                               sink};
     return model_run(model, decode_body, &task, error);
 }

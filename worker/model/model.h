@@ -101,7 +101,8 @@ struct model_options {
      * fit and are used where they lie in their files (on the CPU: all of the large ones) are read
      * ahead of use, a block at a time, in every pass. Where they are copied, two experts that do
      * not fit together are held one at a time, and the other is read again at the boundary of every
-     * request. */
+     * request. On a GPU they give way to the host's memory instead, and come back when they are
+     * used (kernels/ops.h, limit_weights). */
     size_t memory;
     /* Called when a task begins that reads weights in every pass, and it is not as it was the last
      * time; may be NULL. */
@@ -222,13 +223,20 @@ struct step_list {
 const struct step_list *step_list_find(const char *name);
 const struct step_list *step_lists(void);
 
-/* Latents to frames, in order, a few at a time: sink gets [count,H,W,3] u8 (host, valid during the
- * call). Memory does not depend on `latent_frames`. A sink's error ends the decode and is
- * returned. */
-typedef enum error_code (*frame_sink)(void *user, const uint8_t *rgb, int count,
-                                      struct error *error);
+/* Where decoded frames go. An error that it returns ends the decode. */
+struct frame_sink {
+    /* The next frames: [count,H,W,3] u8, host, valid during the call. */
+    enum error_code (*frames)(void *user, const uint8_t *rgb, int count, struct error *error);
+    /* Asked for every frame, in order, some frames ahead of `frames`: where in the device's memory
+     * it is wanted too, for an encoder that takes it from there; out->luma NULL: nowhere. It is
+     * there when `frames` gets it. NULL: none is wanted. */
+    enum error_code (*planes)(void *user, struct nv12_planes *out, struct error *error);
+    void *user;
+};
+
+/* Latents to frames, in order, a few at a time. Memory does not depend on `latent_frames`. */
 MUST_CHECK enum error_code model_decode(struct model *model, const float *latents,
-                                        int latent_frames, int width, int height, frame_sink sink,
-                                        void *user, struct error *error);
+                                        int latent_frames, int width, int height,
+                                        const struct frame_sink *sink, struct error *error);
 
 #endif

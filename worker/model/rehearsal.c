@@ -100,13 +100,13 @@ static enum error_code count_pixels(void *user, const uint8_t *rgb, int count,
 
 enum error_code rehearsal_decode(struct rehearsal *r, struct error *error) {
     struct parts parts = {.vae = r->vae};
+    const struct frame_sink sink = {.frames = count_pixels, .user = r};
     struct decode_task task = {.latents = r->latents,
                                .latent_frames = (int)r->frames,
                                .width = 8 * (int)r->width,
                                .height = 8 * (int)r->height,
                                .space_stride = 8,
-                               .sink = count_pixels,
-                               .user = r};
+                               .sink = &sink};
     r->runtime.flops = 0;
     r->voxels = 0;
     int64_t before = clock_monotonic_ns();

@@ -1,6 +1,8 @@
 /* Names, and what is refused before anything is encoded. */
 #include "support.h"
 
+#include "worker/media/internal.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -177,11 +179,38 @@ static void test_cards(void **state) {
     unlink(path);
 }
 
+/* What cards encode has the colours of what the others do. */
+static void test_card_colours(void **state) {
+    enum { W = 64, H = 48 };
+    static uint8_t rgb[H * W * 3], card[H * W * 3 / 2], others[H * W * 3 / 2];
+    for (int i = 0; i < W * H * 3; i++)
+        rgb[i] = (uint8_t)(i % 7 == 0 ? i * 31 : i % 3 * 80 + i / 3 % W);
+    const struct nv12_args args = {{card, card + H * W, W, W}, rgb, H, W};
+    nv12_rows(&args, 0, H / 2);
+    struct SwsContext *scaler = sws_getContext(W, H, AV_PIX_FMT_RGB24, W, H, AV_PIX_FMT_YUV420P,
+                                               MEDIA_SCALE_FLAGS, NULL, NULL, NULL);
+    assert_non_null(scaler);
+    const int *matrix = sws_getCoefficients(SWS_CS_ITU709);
+    assert_true(sws_setColorspaceDetails(scaler, matrix, 1, matrix, 0, 0, 1 << 16, 1 << 16) >= 0);
+    uint8_t *const planes[] = {others, others + H * W, others + H * W * 5 / 4, NULL};
+    assert_int_equal(sws_scale(scaler, (const uint8_t *const[]){rgb, NULL, NULL, NULL},
+                               (const int[]){W * 3, 0, 0, 0}, 0, H, planes,
+                               (const int[]){W, W / 2, W / 2, 0}),
+                     H);
+    sws_freeContext(scaler);
+    for (int i = 0; i < W * H; i++)
+        assert_in_range(card[i] - others[i] + 1, 0, 2);
+    for (int i = 0; i < W * H / 4; i++)
+        for (int c = 0; c < 2; c++)
+            assert_in_range(card[H * W + 2 * i + c] - planes[1 + c][i] + 1, 0, 2);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_codec_names),     cmocka_unit_test(test_containers),
         cmocka_unit_test(test_container_names), cmocka_unit_test(test_pairs),
         cmocka_unit_test(test_refusals),        cmocka_unit_test(test_cards),
+        cmocka_unit_test(test_card_colours),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /* The door of models: a keyframe and windows end to end on random weights, planned memory,
  * progress, cancelling, and what is refused. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -94,13 +95,17 @@ static void make_film(struct fixture *f, struct film *first, struct film *second
     struct denoise_request request = request_of(f, 1);
     still = *first = *second = (struct film){.frames = 0};
     ok(model_keyframe(f->model, latents, &request, &error), &error);
-    ok(model_decode(f->model, latents, 1, WIDTH, HEIGHT, keep, &still, &error), &error);
+    ok(model_decode(f->model, latents, 1, WIDTH, HEIGHT,
+                    &(struct frame_sink){.frames = keep, .user = &still}, &error),
+       &error);
     assert_int_equal(still.frames, 1);
     request.size.frames = 17;
     ok(model_window(f->model, latents, &(struct window_source){.tail = still.rgb, .tail_frames = 1},
                     &request, &error),
        &error);
-    ok(model_decode(f->model, latents, 5, WIDTH, HEIGHT, keep, first, &error), &error);
+    ok(model_decode(f->model, latents, 5, WIDTH, HEIGHT,
+                    &(struct frame_sink){.frames = keep, .user = first}, &error),
+       &error);
     assert_int_equal(first->frames, 17);
     request.stream = 9;
     request.guidance = 1;
@@ -108,7 +113,9 @@ static void make_film(struct fixture *f, struct film *first, struct film *second
                     &(struct window_source){.tail = first->rgb + 12 * FRAME, .tail_frames = 5},
                     &request, &error),
        &error);
-    ok(model_decode(f->model, latents, 5, WIDTH, HEIGHT, keep, second, &error), &error);
+    ok(model_decode(f->model, latents, 5, WIDTH, HEIGHT,
+                    &(struct frame_sink){.frames = keep, .user = second}, &error),
+       &error);
     assert_int_equal(second->frames, 17);
 }
 
@@ -155,8 +162,10 @@ static void plan_is_peak(void **state) {
                             &request, &error),
                &error);
         else
-            ok(model_decode(model, latents, 9, WIDTH, HEIGHT, keep, &(struct film){.frames = 0},
-                            &error),
+            ok(model_decode(
+                   model, latents, 9, WIDTH, HEIGHT,
+                   &(struct frame_sink){.frames = keep, .user = &(struct film){.frames = 0}},
+                   &error),
                &error);
         print_message("planned %zu bytes of work, %zu of weights, %.3g flops\n", cost.work_bytes,
                       cost.weight_bytes, cost.flops);
@@ -359,7 +368,8 @@ static void cancel_within(void **state) {
     atomic_store(&stopped, false);
     products = 0;
     film = (struct film){.stop_after = 0};
-    assert_int_equal(model_decode(model, latents, 1, WIDTH, HEIGHT, keep, &film, &error),
+    assert_int_equal(model_decode(model, latents, 1, WIDTH, HEIGHT,
+                                  &(struct frame_sink){.frames = keep, .user = &film}, &error),
                      ERR_INTERRUPTED);
     assert_int_equal(products, 5);
     model_set_cancel(model, NULL);
@@ -373,12 +383,70 @@ static void a_sink_that_fails(void **state) {
     static struct film film;
     struct error error = {0};
     film = (struct film){.stop_after = 1};
-    assert_int_equal(model_decode(f->model, latents, 9, WIDTH, HEIGHT, keep, &film, &error),
+    assert_int_equal(model_decode(f->model, latents, 9, WIDTH, HEIGHT,
+                                  &(struct frame_sink){.frames = keep, .user = &film}, &error),
                      ERR_FULL);
     assert_string_equal(error.detail, "no room");
     film = (struct film){.stop_after = 0};
-    ok(model_decode(f->model, latents, 9, WIDTH, HEIGHT, keep, &film, &error), &error);
+    ok(model_decode(f->model, latents, 9, WIDTH, HEIGHT,
+                    &(struct frame_sink){.frames = keep, .user = &film}, &error),
+       &error);
     assert_int_equal(film.frames, 33);
+}
+
+/* Frames and, of two in three, their planes, which are there when the frames are. */
+struct twice {
+    struct film film;
+    uint8_t planes[64][FRAME / 2];
+    int asked, stop_after;
+};
+
+static bool is_wanted(int frame) {
+    return frame % 3 != 1;
+}
+
+static enum error_code place(void *user, struct nv12_planes *out, struct error *error) {
+    struct twice *twice = user;
+    uint8_t *luma = twice->planes[twice->asked];
+    *out = (struct nv12_planes){luma, luma + WIDTH * HEIGHT, WIDTH, WIDTH};
+    if (!is_wanted(twice->asked++))
+        out->luma = NULL;
+    if (twice->asked == twice->stop_after)
+        return error_set(error, ERR_FULL, "no planes");
+    return ERR_OK;
+}
+
+static enum error_code keep_twice(void *user, const uint8_t *rgb, int count, struct error *error) {
+    struct twice *twice = user;
+    static uint8_t expected[FRAME / 2];
+    assert_true(twice->film.frames + count <= twice->asked);
+    for (int i = 0; i < count; i++) {
+        const struct nv12_args args = {
+            {expected, expected + WIDTH * HEIGHT, WIDTH, WIDTH}, rgb + i * FRAME, HEIGHT, WIDTH};
+        int frame = twice->film.frames + i;
+        memset(expected, 0, sizeof expected);
+        if (is_wanted(frame))
+            nv12_rows(&args, 0, HEIGHT / 2);
+        assert_memory_equal(twice->planes[frame], expected, sizeof expected);
+    }
+    return keep(&twice->film, rgb, count, error);
+}
+
+static void frames_for_an_encoder(void **state) {
+    struct fixture *f = *state;
+    static float latents[9 * LATENT];
+    static struct twice twice;
+    struct error error = {0};
+    const struct frame_sink sink = {keep_twice, place, &twice};
+    for (size_t i = 0; i < sizeof latents / sizeof *latents; i++)
+        latents[i] = sinf((float)i * 0.37f);
+    ok(model_decode(f->model, latents, 9, WIDTH, HEIGHT, &sink, &error), &error);
+    assert_int_equal(twice.film.frames, 33);
+    assert_int_equal(twice.asked, 33);
+    twice = (struct twice){.stop_after = 9};
+    assert_int_equal(model_decode(f->model, latents, 9, WIDTH, HEIGHT, &sink, &error), ERR_FULL);
+    assert_string_equal(error.detail, "no planes");
+    assert_int_equal(twice.asked, 9);
 }
 
 static void refusals(void **state) {
@@ -417,7 +485,8 @@ static void refusals(void **state) {
     ok(model_keyframe(f->model, latents, &request, &error), &error);
     request.steps = 0;
     assert_int_equal(model_keyframe(f->model, latents, &request, &error), ERR_LIMIT);
-    assert_int_equal(model_decode(f->model, latents, 0, WIDTH, HEIGHT, keep, NULL, &error),
+    assert_int_equal(model_decode(f->model, latents, 0, WIDTH, HEIGHT,
+                                  &(struct frame_sink){.frames = keep, .user = NULL}, &error),
                      ERR_SHAPE);
     assert_int_equal(model_encode_text(f->model, latents, &request.steps, "\xff", &error),
                      ERR_FORMAT);
@@ -457,7 +526,7 @@ int main(void) {
         cmocka_unit_test(plan_is_peak),  cmocka_unit_test(decode_memory_is_bounded),
         cmocka_unit_test(window_rules),  cmocka_unit_test(progress_and_cancel),
         cmocka_unit_test(cancel_within), cmocka_unit_test(a_sink_that_fails),
-        cmocka_unit_test(refusals),
+        cmocka_unit_test(refusals),      cmocka_unit_test(frames_for_an_encoder),
     };
     return cmocka_run_group_tests(tests, open_fixture, close_fixture);
 }

@@ -12,10 +12,14 @@
 #define STAGE_EFFICIENCY 0.75
 /* Scaling, encoding and joining a frame: seconds a pixel. */
 #define ENCODE_S_PIXEL 3e-8
-/* Of the product that is timed: M = N = K. A small one leaves most of a GPU idle. */
-#define RATE_SIZE     512
+/* Of the product that is timed: M = N = K, doubled until it takes a share of the time that there is
+ * for it. A small one leaves most of a GPU idle, and a device that is slow, as an emulated one is,
+ * would be at a large one for hours. */
+#define RATE_SIZE     128
+#define RATE_SIZE_CPU 512 /* the most */
 #define RATE_SIZE_GPU 4096
 #define ATTEMPTS_READ 4096
+#define LIKE_MAX      256 /* earlier jobs of the same model and size that are looked at: the latest */
 
 /* -- memory and arithmetic -------------------------------------------------------------------- */
 
@@ -227,8 +231,11 @@ enum error_code estimate_job(struct estimate *out, const struct job *job,
 
 struct earlier {
     const struct job *job;
+    const char *class;
     char hash[HASH_HEX_BYTES];
-    uint64_t id; /* of the latest job like it; 0: none */
+    uint64_t like[LIKE_MAX]; /* jobs, as a ring */
+    int like_count;
+    uint64_t id; /* of the latest of them that ran on the class; 0: none */
     double seconds[PLAN_KIND_COUNT];
     int64_t count[PLAN_KIND_COUNT];
 };
@@ -244,15 +251,28 @@ static enum error_code see_job(void *user, const struct ledger_job *row, struct 
     const struct job_output *then = &job->videos[0].output;
     if (then->width == now->width && then->height == now->height &&
         job->videos[0].window.steps == earlier->job->videos[0].window.steps)
-        earlier->id = row->id;
+        earlier->like[earlier->like_count++ % LIKE_MAX] = row->id;
     job_close(&job);
+    return ERR_OK;
+}
+
+/* After all jobs. */
+static enum error_code see_video(void *user, const struct ledger_video *video,
+                                 struct error *error) {
+    struct earlier *earlier = user;
+    if (video->job <= earlier->id || strcmp(video->class, earlier->class) != 0)
+        return ERR_OK;
+    for (int i = 0; i < earlier->like_count && i < LIKE_MAX; i++)
+        if (earlier->like[i] == video->job)
+            earlier->id = video->job;
     return ERR_OK;
 }
 
 static enum error_code see_attempt(void *user, const struct ledger_attempt *attempt,
                                    struct error *error) {
     struct earlier *earlier = user;
-    if (attempt->code == ERR_OK && attempt->kind < PLAN_KIND_COUNT) {
+    if (attempt->code == ERR_OK && attempt->kind < PLAN_KIND_COUNT &&
+        strcmp(attempt->class, earlier->class) == 0) {
         earlier->seconds[attempt->kind] += attempt->seconds;
         earlier->count[attempt->kind]++;
     }
@@ -260,9 +280,10 @@ static enum error_code see_attempt(void *user, const struct ledger_attempt *atte
 }
 
 enum error_code estimate_from_ledger(struct estimate *estimate, const struct job *job,
-                                     struct ledger *ledger, struct error *error) {
-    struct earlier earlier = {.job = job};
-    struct ledger_visitor visitor = {.user = &earlier, .job = see_job};
+                                     struct ledger *ledger, const char *class,
+                                     struct error *error) {
+    struct earlier earlier = {.job = job, .class = class};
+    struct ledger_visitor visitor = {.user = &earlier, .job = see_job, .video = see_video};
     hash_hex(earlier.hash, &job->window.facts.hash);
     enum error_code code = ledger_load(ledger, &visitor, error);
     if (code != ERR_OK || earlier.id == 0)
@@ -285,27 +306,28 @@ enum error_code estimate_from_ledger(struct estimate *estimate, const struct job
 
 /* -- time from the arithmetic ----------------------------------------------------------------- */
 
+/* Seconds that one product takes, after the first, which makes code and plans. */
 static enum error_code time_linear(double *out, const struct ops *ops, struct device *device,
                                    const struct linear *linear, int64_t size, void *in,
                                    void *result, double seconds, struct error *error) {
     struct linear_epilogue epilogue = {.out_dtype = DTYPE_F32};
-    ops->linear(device, result, in, linear, size, &epilogue); /* warm: code is made, pages are */
+    ops->linear(device, result, in, linear, size, &epilogue);
     enum error_code code = ops->status(device, error);
     int64_t start = clock_monotonic_ns(), best = INT64_MAX, now = start;
-    while (code == ERR_OK && now - start < (int64_t)(seconds * 1e9)) {
+    while (code == ERR_OK && (best == INT64_MAX || now - start < (int64_t)(seconds * 1e9))) {
         int64_t before = clock_monotonic_ns();
         ops->linear(device, result, in, linear, size, &epilogue);
         code = ops->status(device, error);
         now = clock_monotonic_ns();
         best = now - before < best ? now - before : best;
     }
-    *out = 2.0 * (double)size * (double)size * (double)size / ((double)best / 1e9);
+    *out = (double)best / 1e9;
     return code;
 }
 
-enum error_code estimate_rate(double *out, const struct ops *ops, struct device *device,
-                              enum dtype dtype, double seconds, struct error *error) {
-    const int64_t size = ops == ops_cpu() ? RATE_SIZE : RATE_SIZE_GPU;
+static enum error_code time_size(double *out, const struct ops *ops, struct device *device,
+                                 enum dtype dtype, int64_t size, double seconds,
+                                 struct error *error) {
     const size_t elements = (size_t)(size * size);
     struct arena arena = {0};
     struct linear *linear = NULL;
@@ -331,18 +353,26 @@ enum error_code estimate_rate(double *out, const struct ops *ops, struct device 
     return code;
 }
 
+enum error_code estimate_rate(double *out, const struct ops *ops, struct device *device,
+                              enum dtype dtype, double seconds, struct error *error) {
+    const int64_t most = ops == ops_cpu() ? RATE_SIZE_CPU : RATE_SIZE_GPU;
+    for (int64_t size = RATE_SIZE;; size *= 2) {
+        double took = 0;
+        enum error_code code = time_size(&took, ops, device, dtype, size, seconds / 4, error);
+        if (code != ERR_OK)
+            return code;
+        *out = 2.0 * (double)size * (double)size * (double)size / took;
+        if (size == most || 8 * took > seconds)
+            return ERR_OK;
+    }
+}
+
 enum error_code estimate_from_arithmetic(struct estimate *estimate, const struct job *job,
                                          const struct estimate_worker *worker,
-                                         struct error *error) {
-    const struct ops *ops = worker->ops;
-    const struct device_config config = {.index = worker->index};
-    struct device *device;
+                                         struct device *device, struct error *error) {
     double flops = 0;
-    enum error_code code = ops->device_open(&device, &config, error);
-    if (code != ERR_OK)
-        return code;
-    code = estimate_rate(&estimate->flops_per_second, ops, device, worker->dtype, 0.03, error);
-    ops->device_close(&device);
+    enum error_code code =
+        estimate_rate(&estimate->flops_per_second, worker->ops, device, worker->dtype, 0.03, error);
     if (code != ERR_OK)
         return code;
     for (int i = 0; i < ESTIMATE_ROWS; i++)

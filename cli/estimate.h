@@ -63,19 +63,21 @@ MUST_CHECK enum error_code estimate_job(struct estimate *out, const struct job *
                                         const struct job_source *source,
                                         const struct estimate_worker *worker, struct error *error);
 
-/* Set the times from the latest job in the ledger that used the same model and size; leaves the
- * estimate alone when there is none. */
+/* Set the times from the latest job in the ledger that used the same model and size and ran on
+ * devices of this class (worker/device_class.h); leaves the estimate alone when there is none. */
 MUST_CHECK enum error_code estimate_from_ledger(struct estimate *estimate, const struct job *job,
-                                                struct ledger *ledger, struct error *error);
+                                                struct ledger *ledger, const char *class,
+                                                struct error *error);
 
-/* Set the times from the arithmetic, at the rate of a matrix product of the worker's device,
- * measured here and now. */
+/* Set the times from the arithmetic, at the rate of a matrix product of the worker's device, which
+ * is open, measured here and now. */
 MUST_CHECK enum error_code estimate_from_arithmetic(struct estimate *estimate,
                                                     const struct job *job,
                                                     const struct estimate_worker *worker,
-                                                    struct error *error);
+                                                    struct device *device, struct error *error);
 
-/* Floating point operations a second of one large matrix product, timed for about `seconds`. */
+/* Floating point operations a second of one matrix product, as large as can be timed well in about
+ * `seconds`. */
 MUST_CHECK enum error_code estimate_rate(double *out, const struct ops *ops, struct device *device,
                                          enum dtype dtype, double seconds, struct error *error);
 

@@ -11,6 +11,7 @@
 #include "cli/cli.h"
 #include "cli/estimate.h"
 #include "cli/job_source.h"
+#include "worker/device_class.h"
 
 #define ROWS_SHOWN 24
 /* Finding published videos by key needs the whole plan; beyond this many tasks the path decides. */
@@ -79,10 +80,10 @@ static enum error_code is_published(bool *out, const struct check *check, int vi
     return ERR_OK;
 }
 
-static enum error_code read_ledger(struct check *check, struct ledger *ledger,
+static enum error_code read_ledger(struct check *check, struct ledger *ledger, const char *class,
                                    struct error *error) {
     struct buffer texts = {0};
-    enum error_code code = estimate_from_ledger(&check->estimate, check->job, ledger, error);
+    enum error_code code = estimate_from_ledger(&check->estimate, check->job, ledger, class, error);
     for (int i = 0; i < check->job->video_count && code == ERR_OK; i++) {
         bool published = false;
         code = is_published(&published, check, i, ledger, &texts, error);
@@ -94,7 +95,7 @@ static enum error_code read_ledger(struct check *check, struct ledger *ledger,
 }
 
 /* A ledger that cannot be read does not make the job wrong: it is noted, and the rest is shown. */
-static void find_published(struct check *check) {
+static void find_published(struct check *check, const char *class) {
     char path[FILE_PATH_BYTES];
     struct stat status;
     struct ledger *ledger;
@@ -104,7 +105,7 @@ static void find_published(struct check *check) {
         return;
     enum error_code code = ledger_sqlite_open(&ledger, check->values->state, &error);
     if (code == ERR_OK) {
-        code = read_ledger(check, ledger, &error);
+        code = read_ledger(check, ledger, class, &error);
         ledger_close(&ledger);
     }
     if (code == ERR_BUSY)
@@ -238,7 +239,8 @@ static void put_sums(struct buffer *out, const struct check *check) {
                   text_duration(time, estimate->seconds), ratio,
                   estimate->measured ? "as an earlier job took" : "from the arithmetic");
     if (!estimate->measured)
-        buffer_printf(out, " at %.0f GFLOP/s", estimate->flops_per_second / 1e9);
+        buffer_printf(out, " at %.*f GFLOP/s", estimate->flops_per_second < 1e10 ? 1 : 0,
+                      estimate->flops_per_second / 1e9);
     buffer_add_text(out, ")\n");
     if (*check->ledger_note)
         buffer_printf(out, "done     %s\n", check->ledger_note);
@@ -340,6 +342,24 @@ static void put_json(struct buffer *out, const struct check *check) {
 
 /* -- the verb --------------------------------------------------------------------------------- */
 
+/* What the ledger has of it; and time, which depends on the device. */
+static enum error_code look_at_device(struct check *check, const struct estimate_worker *worker,
+                                      struct error *error) {
+    const struct ops *ops = worker->ops;
+    const struct device_config config = {.index = worker->index};
+    struct device *device;
+    struct device_info info;
+    enum error_code code = ops->device_open(&device, &config, error);
+    if (code != ERR_OK)
+        return code;
+    device_class_read(&info, ops, device, worker->dtype);
+    find_published(check, info.class);
+    if (!check->estimate.measured)
+        code = estimate_from_arithmetic(&check->estimate, check->job, worker, device, error);
+    ops->device_close(&device);
+    return code;
+}
+
 static enum error_code look(struct check *check, const char *path, struct cli *cli,
                             struct error *error) {
     char models[FILE_PATH_BYTES];
@@ -363,12 +383,7 @@ static enum error_code look(struct check *check, const char *path, struct cli *c
     if (code != ERR_OK)
         return code;
     code = read_loras(check, error);
-    if (code != ERR_OK)
-        return code;
-    find_published(check);
-    if (!check->estimate.measured)
-        code = estimate_from_arithmetic(&check->estimate, check->job, &worker, error);
-    return code;
+    return code == ERR_OK ? look_at_device(check, &worker, error) : code;
 }
 
 static int run(struct cli *cli, const struct invocation *invocation) {

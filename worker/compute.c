@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/text.h"
+#include "worker/device_class.h"
 
 /* Address space for one task's own buffers (latents, frames of a tail); pages are touched as used.
  */
@@ -185,22 +186,12 @@ static void *compute_main(void *user) {
 /* -- the network thread's side ------------------------------------------------------------------
  */
 
-/* The class is a promise of equal bytes, which other types of arithmetic do not give. */
-static void read_info(struct compute *compute) {
-    const struct compute_config *config = &compute->config;
-    struct device_info *info = &compute->info;
-    config->ops->device_info(compute->device, info);
-    size_t length = strlen(info->class);
-    if (config->dtype != DTYPE_BF16)
-        snprintf(info->class + length, sizeof info->class - length, "-f32");
-}
-
 static enum error_code open_parts(struct compute *compute, struct error *error) {
     const struct compute_config *config = &compute->config;
     enum error_code code = config->ops->device_open(&compute->device, &config->device, error);
     if (code != ERR_OK)
         return code;
-    read_info(compute);
+    device_class_read(&compute->info, config->ops, compute->device, config->dtype);
     struct models_config models = {.ops = config->ops,
                                    .device = compute->device,
                                    .folder = config->models,

@@ -56,7 +56,8 @@ MUST_CHECK enum error_code backend_log(struct log **out, struct cli *cli, int le
 
 #define MEMORY_HELP                                                                                \
     "The memory that each worker may take for weights and work, e.g. 6GiB. Weights that do not "   \
-    "fit are read from their files ahead of use, again in every pass. Without it: no limit."
+    "fit are read from their files ahead of use, again in every pass; a GPU's come from the "      \
+    "machine's memory. Without it: no limit."
 
 #define BACKEND_OPTIONS(values_type)                                                               \
     {.letter = 'm',                                                                                \

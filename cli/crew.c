@@ -5,7 +5,12 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "worker/compute.h"
+
 #define NAME_BYTES 128
+
+#define FRAME_KINDS (1u << WORK_DECODE | 1u << WORK_MUX)
+#define ALL_KINDS   ((1u << WORK_KIND_COUNT) - 1)
 
 struct hand {
     struct crew *crew;
@@ -13,6 +18,7 @@ struct hand {
     struct agent *agent;
     pthread_t thread;
     bool started;
+    bool divided; /* others do not take what this one does */
     char name[NAME_BYTES];
 };
 
@@ -44,7 +50,7 @@ static void *work(void *argument) {
     enum error_code code = agent_run(hand->agent, &error);
     bool last = atomic_fetch_sub(&hand->crew->left, 1) == 1;
     if (code != ERR_OK)
-        note_failure(hand, &error, last);
+        note_failure(hand, &error, last || hand->divided);
     return NULL;
 }
 
@@ -61,10 +67,21 @@ static int threads_of(const struct crew_config *config, int index) {
     return share > 0 ? share : 1;
 }
 
+/* Of several workers on a GPU the last makes frames and files, beside what the others denoise: with
+ * a stream of its own, and without a second transformer. */
+static unsigned kinds_of(const struct hand *hand, int place) {
+    const struct crew_config *config = &hand->crew->config;
+    if (!hand->divided)
+        return config->agent.kinds;
+    return place == config->each - 1 ? FRAME_KINDS : ALL_KINDS & ~FRAME_KINDS;
+}
+
 static enum error_code open_hand(struct crew *crew, const struct backend_device *device, bool alone,
                                  int on_cpu, struct error *error) {
     struct hand *hand = &crew->hands[crew->count];
     struct agent_config agent = crew->config.agent;
+    hand->divided =
+        crew->config.each > 1 && device->ops != ops_cpu() && crew->config.agent.kinds == 0;
     hand->crew = crew;
     hand->device = device;
     if (alone)
@@ -72,12 +89,16 @@ static enum error_code open_hand(struct crew *crew, const struct backend_device 
     else
         snprintf(hand->name, sizeof hand->name, "%s-%d", agent.name, crew->count + 1);
     agent.name = hand->name;
+    agent.kinds = kinds_of(hand, crew->count % crew->config.each);
     agent.ops = device->ops;
     agent.device.index = device->index;
     agent.device.threads = threads_of(&crew->config, on_cpu);
     enum error_code code = agent_open(&hand->agent, &agent, error);
     if (code != ERR_OK)
         return error_prefix(error, "%s: ", device->name);
+    if (hand->divided)
+        log_line(agent.log, LOG_INFO, "worker", "%s on %s takes %s", hand->name, device->name,
+                 agent.kinds == FRAME_KINDS ? "decode and mux" : "all but decode and mux");
     crew->count++;
     return ERR_OK;
 }

@@ -13,7 +13,9 @@ struct crew_config {
     struct agent_config agent; /* what all have in common; device.threads 0: the machine's cores,
                                   shared among those that compute on the CPU */
     const struct backend_devices *devices;
-    int each; /* workers on each device; 1 … CREW_MAX in all */
+    /* Workers on each device; 1 … CREW_MAX in all. Of several on a GPU the last decodes, encodes
+     * and joins, and the others do the rest, where agent.kinds is 0. */
+    int each;
     /* From a worker's thread, when the last that could work has failed; may be NULL. */
     void (*failed)(void *user, const struct error *error);
     void *user;

@@ -212,7 +212,8 @@ static const struct option options[] = {
      .max = CREW_MAX,
      .fallback = "1",
      .help = "Videos to work on at the same time, on each device. One uses all cores; more take "
-             "more memory. Files do not depend on it."},
+             "more memory. On a GPU the last of several decodes and encodes beside what the others "
+             "make. Files do not depend on it."},
     BACKEND_OPTIONS(struct run_values),
     {.letter = 'f',
      .name = "overwrite",

@@ -29,7 +29,7 @@ videos:
 YAML
 }
 
-for name in one both plain every four five; do
+for name in one both pair plain every four five; do
     job "$name"
 done
 ok "one device" "$vidloom" run --quiet --state state1 --device cuda:0 one.yaml
@@ -37,6 +37,9 @@ ok "two of its class" "$vidloom" run --log info --state state2 --device cuda:0,c
 says "both have joined" 'behind a wall, device 0'
 says "both have joined" 'behind a wall, device 1'
 ok "give the same bytes" same_videos one both
+ok "two on one device" "$vidloom" run --log info --workers 2 --state state7 --device cuda:0 pair.yaml
+says "share its work" 'local-2 on cuda:0 takes decode and mux'
+ok "and give the same bytes" same_videos one pair
 ok "a device of another class" "$vidloom" run --quiet --state state3 --device cuda:2 plain.yaml
 ok "auto takes every GPU" "$vidloom" run --log info --state state4 every.yaml
 says "the third as well" 'behind a wall, device 2'
@@ -59,6 +62,13 @@ ok "check names it" "$vidloom" check --device cuda:1 one.yaml
 says "check names it" 'for each worker on cuda:1'
 ok "inspect plans for it" "$vidloom" inspect --device cuda:0 "$tiny"
 says "inspect plans for it" 'device cuda'
+# Time is that of an earlier job on devices of the same class; elsewhere it is reckoned.
+reckoned() {
+    "$vidloom" check --json --state state1 --device "$1" one.yaml | grep -q "\"estimate_measured\": *$2"
+}
+ok "check knows the time on that device" reckoned cuda:0 true
+ok "and on one of its class" reckoned cuda:1 true
+ok "but not on one of another" reckoned cuda:2 false
 
 # One of two that fails leaves its work to the other.
 ok "a broken device" "$work/broken/vidloom" run --log info --state state6 four.yaml

@@ -342,11 +342,12 @@ static enum error_code find_lora(void *user, struct job_file *out, struct arena 
     return code == ERR_OK ? hash_of_file(&out->hash, path, error) : code;
 }
 
-static enum job_expert lora_expert(void *user, const char *spec) {
+static enum job_expert lora_expert(void *user, bool *unclear, const char *spec) {
     static const enum job_expert experts[] = {
         [LORA_HIGH] = JOB_EXPERT_HIGH, [LORA_LOW] = JOB_EXPERT_LOW, [LORA_BOTH] = JOB_EXPERT_BOTH};
     const struct model_lora lora = {.path = spec};
     (void)user;
+    *unclear = model_lora_is_unclear(&lora);
     return experts[model_lora_expert(&lora)];
 }
 
@@ -403,4 +404,25 @@ enum error_code job_source_open(struct job **out, struct job_source *source, con
         return code;
     source->text = text;
     return job_parse(out, path, text, source->length, &resolver, error);
+}
+
+static bool is_unclear(const struct job_model *model, const char *spec) {
+    for (int i = 0; i < model->lora_count; i++)
+        if (model->loras[i].unclear && strcmp(model->loras[i].spec, spec) == 0)
+            return true;
+    return false;
+}
+
+void job_source_warn(FILE *to, const struct job *job) {
+    const struct job_model *const models[] = {&job->keyframe, &job->window};
+    for (int i = 0; i < 2; i++)
+        for (int k = 0; k < models[i]->lora_count; k++) {
+            const struct job_lora *lora = &models[i]->loras[k];
+            if (!lora->unclear || (i == 1 && is_unclear(&job->keyframe, lora->spec)))
+                continue;
+            (void)fprintf(to,
+                          "warning: LoRA %s goes to both experts: its name does not say clearly "
+                          "which it is for; give it expert: high, low or both\n",
+                          lora->spec);
+        }
 }

@@ -3,6 +3,8 @@
 #ifndef VIDLOOM_CLI_JOB_SOURCE_H
 #define VIDLOOM_CLI_JOB_SOURCE_H
 
+#include <stdio.h>
+
 #include "base/arena.h"
 #include "base/error.h"
 #include "base/file.h"
@@ -48,6 +50,10 @@ MUST_CHECK enum error_code job_source_check_image(const char *path, struct error
 MUST_CHECK enum error_code job_source_open(struct job **out, struct job_source *source,
                                            const char *path, const char *models, const char *state,
                                            struct arena *arena, struct error *error);
+
+/* Tell of what is not wrong but may not be meant: a LoRA for both experts whose name has HIGH or
+ * LOW as a word. */
+void job_source_warn(FILE *to, const struct job *job);
 
 /* The resolver alone, for a coordinator: `source` with `models` set, otherwise zero or from
  * job_source_open; used in one thread at a time, and lives as long as the resolver is used. */

@@ -368,6 +368,7 @@ static enum error_code look(struct check *check, const char *path, struct cli *c
                                            check->values->state, &cli->arena, error);
     if (code != ERR_OK)
         return code;
+    job_source_warn(cli->err, check->job);
     code = backend_find(&check->devices, check->values->device, error);
     if (code != ERR_OK)
         return code;

@@ -69,6 +69,8 @@ static enum error_code check_job(struct run *run, struct error *error) {
     models_folder(run->models, run->values->backend.models);
     enum error_code code = job_source_open(&job, &run->source, run->path, run->models,
                                            run->values->state, &run->cli->arena, error);
+    if (code == ERR_OK && !run->values->follow.quiet)
+        job_source_warn(run->cli->err, job);
     if (code == ERR_OK)
         code = backend_find(&run->devices, run->values->backend.device, error);
     if (code == ERR_OK && run->values->backend.memory > 0)

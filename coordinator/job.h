@@ -188,8 +188,9 @@ struct job_resolver {
     enum error_code (*find_lora)(void *user, struct job_file *out, struct arena *arena,
                                  const char *spec, struct error *error);
     /* Which of two experts the LoRA is for by the name of its file, where the job does not say:
-     * settled once, so that a task's key has it. NULL where a job is only looked through. */
-    enum job_expert (*lora_expert)(void *user, const char *spec);
+     * settled once, so that a task's key has it. `*unclear`: as in struct job_lora. NULL where a
+     * job is only looked through. */
+    enum job_expert (*lora_expert)(void *user, bool *unclear, const char *spec);
     /* What the model can do. `spec` is as written: a name under models/, or a path. */
     enum error_code (*read_model)(void *user, struct model_facts *out, const char *spec,
                                   struct error *error);
@@ -215,6 +216,8 @@ struct job_lora {
     struct hash hash; /* of the file */
     double strength;  /* -10 … 10 */
     enum job_expert expert;
+    bool unclear; /* the file's name has HIGH or LOW as a word and yet means both: worth a warning.
+                     Not kept with a submitted job */
 };
 struct job_model {
     const char *spec; /* as written */

@@ -95,7 +95,8 @@ static enum error_code add_lora(struct reader *reader, struct job_model *model,
     if (model->facts.experts < 2)
         added->expert = JOB_EXPERT_BY_NAME;
     else if (added->expert == JOB_EXPERT_BY_NAME && reader->resolver->lora_expert)
-        added->expert = reader->resolver->lora_expert(reader->resolver->user, added->spec);
+        added->expert =
+            reader->resolver->lora_expert(reader->resolver->user, &added->unclear, added->spec);
     return ERR_OK;
 }
 
@@ -181,8 +182,8 @@ static enum error_code read_lora(struct reader *reader, const struct yaml *node)
     if (code)
         return error_prefix(reader->error, "%s:%d:%d: lora: ", spec.at.file, spec.at.line,
                             spec.at.column);
-    struct job_lora lora = {job_keep(reader, spec.text), found.hash, strength.number,
-                            JOB_EXPERT_BY_NAME};
+    struct job_lora lora = {
+        .spec = job_keep(reader, spec.text), .hash = found.hash, .strength = strength.number};
     if (!lora.spec)
         return job_no_memory(reader);
     code = read_expert(reader, &lora.expert, yaml_get(node, "expert"), stage.integer);

@@ -83,9 +83,9 @@ static enum error_code find_lora(void *user, struct job_file *out, struct arena 
     return outer->find_lora(outer->user, out, arena, spec, error);
 }
 
-static enum job_expert lora_expert(void *user, const char *spec) {
+static enum job_expert lora_expert(void *user, bool *unclear, const char *spec) {
     const struct job_resolver *outer = &((struct uploaded *)user)->server->config.resolver;
-    return outer->lora_expert ? outer->lora_expert(outer->user, spec) : JOB_EXPERT_BY_NAME;
+    return outer->lora_expert ? outer->lora_expert(outer->user, unclear, spec) : JOB_EXPERT_BY_NAME;
 }
 
 static enum error_code read_model(void *user, struct model_facts *out, const char *spec,

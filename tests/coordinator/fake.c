@@ -41,8 +41,9 @@ static enum error_code find_lora(void *user, struct job_file *out, struct arena 
     return ERR_OK;
 }
 
-static enum job_expert lora_expert(void *user, const char *spec) {
+static enum job_expert lora_expert(void *user, bool *unclear, const char *spec) {
     (void)user;
+    *unclear = !strncmp(spec, "low-", 4);
     return !strncmp(spec, "high-", 5) ? JOB_EXPERT_HIGH : JOB_EXPERT_BOTH;
 }
 

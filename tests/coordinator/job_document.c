@@ -68,12 +68,18 @@ static void test_document_experts(void **state) {
                                "  - {file: a.safetensors, expert: low}\n"
                                "  - {file: high-b.safetensors}\n"
                                "  - {file: c.safetensors, expert: both}\n"
+                               "  - {file: low-d.safetensors}\n"
+                               "  - {file: low-e.safetensors, expert: both}\n"
                                "videos: [{prompt: p, frames: 17, seed: 1}]\n");
     static const enum job_expert expected[] = {JOB_EXPERT_LOW, JOB_EXPERT_HIGH, JOB_EXPERT_BOTH};
     struct buffer text = {0};
     struct job *again = NULL;
     struct error error = {0};
     job_write(&text, job);
+    assert_false(job->window.loras[1].unclear);
+    assert_true(job->window.loras[3].unclear);
+    assert_false(job->keyframe.loras[3].unclear);
+    assert_false(job->window.loras[4].unclear);
     assert_int_equal(job_load(&again, text.data, text.length, &error), ERR_OK);
     for (int i = 0; i < 3; i++) {
         assert_int_equal(again->keyframe.loras[i].expert, JOB_EXPERT_BY_NAME);

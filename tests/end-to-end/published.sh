@@ -166,6 +166,17 @@ ok "check says which expert" goes_to half high
 sed 's/half/said/; s/strength/expert: low, strength/' half.yaml >said.yaml
 ok "and the one that the job names" goes_to said low
 ok "it runs" run said
+cp high_noise.safetensors low-poly.safetensors
+sed 's/half/poly/; s/high_noise/low-poly/' half.yaml >poly.yaml
+warns() { # NAME: the warning, once
+    test "$("$vidloom" check "$1.yaml" 2>&1 >/dev/null | grep -c 'warning: LoRA.*give it expert')" = 1
+}
+ok "of an unclear name check warns" warns poly
+run_warns() { "$vidloom" run --state poly.state poly.yaml 2>&1 | grep -q '^warning: LoRA ./low-poly'; }
+ok "and so does run" run_warns
+sed 's/strength/expert: both, strength/' poly.yaml >both.yaml
+not() { ! "$@"; }
+ok "not where the job says so" not warns both
 cat >pair.yaml <<YAML
 model: {keyframe: ./ti2v, window: ./i2v-a14b}
 output: {path: "pair/", codec: png, size: 64x64}

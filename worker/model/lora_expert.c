@@ -5,11 +5,43 @@
 
 #include "worker/model/model.h"
 
+#define SEPARATORS "_-. ()[]+,&"
+
+/* What is said of any such file, so that a HIGH before it is not of it: no "low poly". */
+static const char *const common[] = {
+    "lora",      "model",     "safetensors", "adapter",   "transformer", "expert",     "scaled",
+    "resized",   "pruned",    "merged",      "distilled", "distill",     "lightning",  "wan",
+    "final",     "ema",       "comfy",       "comfyui",   "kijai",       "checkpoint", "noise",
+    "converted", "quantized", "high",        "low",       NULL};
+/* The same where a number follows: "rank_64", not "low_rank_adapter". */
+static const char *const counted[] = {"rank", "dim", "alpha", "epoch", "step", "steps", NULL};
+
+static bool is_one_of(const char *const *words, const char *at, size_t length) {
+    for (; *words; words++)
+        if (strlen(*words) == length && strncasecmp(*words, at, length) == 0)
+            return true;
+    return false;
+}
+
 /* A word begins here: "…_low", "v2Low", not "slow". */
 static bool begins_word(const char *name, const char *at) {
     if (at == name || !isalpha((unsigned char)at[-1]))
         return true;
     return islower((unsigned char)at[-1]) && isupper((unsigned char)at[0]);
+}
+
+/* One ends before here: "HIGH_…", "LowV2", not "highway". */
+static bool ends_word(const char *end) {
+    if (!isalpha((unsigned char)*end))
+        return true;
+    return islower((unsigned char)end[-1]) && isupper((unsigned char)*end);
+}
+
+static bool is_capitals(const char *at, size_t length) {
+    for (size_t i = 0; i < length; i++)
+        if (!isupper((unsigned char)at[i]))
+            return false;
+    return true;
 }
 
 static bool says_noise(const char *name, const char *word) {
@@ -22,43 +54,52 @@ static bool says_noise(const char *name, const char *word) {
     return false;
 }
 
-static bool is_token(const char *at, size_t length, const char *word) {
-    return length == strlen(word) && strncasecmp(at, word, length) == 0;
+/* The word at `at` is about the file, not about what follows: that is a version, a type or a common
+ * word, or the word's capitals set it off. */
+static bool is_of_file(const char *at, size_t length) {
+    const char *next = at + length + strspn(at + length, SEPARATORS);
+    size_t next_length = strcspn(next, SEPARATORS);
+    const char *then = next + next_length + strspn(next + next_length, SEPARATORS);
+    if (strcspn(next, "0123456789") < next_length || is_one_of(common, next, next_length))
+        return true;
+    if (is_one_of(counted, next, next_length) && isdigit((unsigned char)*then))
+        return true;
+    return next_length == 0 || (is_capitals(at, length) && !is_capitals(next, next_length));
 }
 
-/* Up to the extension, nothing but versions, types, ranks and steps, which have a digit, and what
- * every such file could be called. */
-static bool only_versions(const char *at) {
-    const char *end = strrchr(at, '.');
-    end = end == NULL ? at + strlen(at) : end;
-    while (at < end) {
-        size_t length = strcspn(at, "_-. ");
-        size_t digit = strcspn(at, "0123456789");
-        if (length > 0 && digit >= length && !is_token(at, length, "lora") &&
-            !is_token(at, length, "model"))
-            return false;
-        at += length + 1;
-    }
-    return true;
-}
-
-static bool says_word(const char *name, const char *word) {
+/* `*holds` where the word is there at all. */
+static bool says_word(bool *holds, const char *name, const char *word) {
+    size_t length = strlen(word);
     for (const char *at = name; (at = strcasestr(at, word)) != NULL; at++) {
-        const char *after = at + strlen(word);
-        if (begins_word(name, at) && !isalpha((unsigned char)*after) && only_versions(after))
+        if (!begins_word(name, at) || !ends_word(at + length))
+            continue;
+        *holds = true;
+        if (is_of_file(at, length))
             return true;
     }
     return false;
 }
 
+/* LORA_BY_NAME: it has the words, but does not tell. */
+static enum lora_expert expert_by_name(const char *path) {
+    const char *slash = strrchr(path, '/'), *name = slash == NULL ? path : slash + 1;
+    bool high = says_noise(name, "high"), low = says_noise(name, "low"), holds = high || low;
+    if (!holds) {
+        high = says_word(&holds, name, "high");
+        low = says_word(&holds, name, "low");
+    }
+    if (high == low)
+        return holds ? LORA_BY_NAME : LORA_BOTH;
+    return high ? LORA_HIGH : LORA_LOW;
+}
+
 enum lora_expert model_lora_expert(const struct model_lora *lora) {
     if (lora->expert != LORA_BY_NAME)
         return lora->expert;
-    const char *slash = strrchr(lora->path, '/'), *name = slash == NULL ? lora->path : slash + 1;
-    bool high = says_noise(name, "high"), low = says_noise(name, "low");
-    if (!high && !low) {
-        high = says_word(name, "high");
-        low = says_word(name, "low");
-    }
-    return high == low ? LORA_BOTH : high ? LORA_HIGH : LORA_LOW;
+    enum lora_expert expert = expert_by_name(lora->path);
+    return expert == LORA_BY_NAME ? LORA_BOTH : expert;
+}
+
+bool model_lora_is_unclear(const struct model_lora *lora) {
+    return lora->expert == LORA_BY_NAME && expert_by_name(lora->path) == LORA_BY_NAME;
 }

@@ -74,8 +74,9 @@ MUST_CHECK enum error_code model_read_info(struct model_info *out, const char *f
                                            struct error *error);
 
 /* Which of two experts a LoRA is for. By its file's name: to the one that it says, else to both. It
- * says HighNoise, low_noise, high-noise and the like anywhere, or has the word HIGH or LOW last or
- * before nothing but versions and types: "…_HIGH_fp16", not "low-poly". */
+ * says HighNoise, low_noise, high-noise and the like anywhere; or it has the word HIGH or LOW last,
+ * in capitals of its own, or before a version, a type or what any file may be called:
+ * "…_HIGH_resized", "…_low_rank_64_fp16", not "low-poly". */
 enum lora_expert { LORA_BY_NAME, LORA_HIGH, LORA_LOW, LORA_BOTH };
 
 /* A LoRA file (lora.h) that is added to every transformer that is opened. */
@@ -87,6 +88,9 @@ struct model_lora {
 
 /* LORA_HIGH, LORA_LOW or LORA_BOTH: what `expert` or the name comes to. */
 enum lora_expert model_lora_expert(const struct model_lora *lora);
+
+/* That it goes to both although its name has HIGH or LOW as a word: somebody should say which. */
+bool model_lora_is_unclear(const struct model_lora *lora);
 
 struct model_options {
     int stages;       /* enum model_stage, or-ed; all that the folder has: -1 */

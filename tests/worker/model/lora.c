@@ -524,7 +524,7 @@ static void sums_that_are_none(void **state) {
 static void experts_by_name(void **state) {
     static const struct {
         const char *path;
-        enum lora_expert expert;
+        enum lora_expert expert; /* LORA_BY_NAME: both, with a warning */
     } files[] = {
         {"wan2.2_t2v_lightx2v_4steps_lora_v1.1_high_noise.safetensors", LORA_HIGH},
         {"low_noise_model.safetensors", LORA_LOW},
@@ -536,21 +536,42 @@ static void experts_by_name(void **state) {
         {"cats_low_lora_rank64.safetensors", LORA_LOW},
         {"cats-LOW.safetensors", LORA_LOW},
         {"low", LORA_LOW},
-        {"low-poly.safetensors", LORA_BOTH},
-        {"high_quality_faces.safetensors", LORA_BOTH},
+        {"Wan_2_2_I2V_A14B_HIGH_lightx2v_4step_lora_v1030_rank_64_bf16.safetensors", LORA_HIGH},
+        {"SVI_v2_PRO_Wan2.2-I2V-A14B_LOW_lora_rank_128_fp16.safetensors", LORA_LOW},
+        {"Wan22_PusaV1_lora_HIGH_resized_dynamic_avg_rank_98_bf16.safetensors", LORA_HIGH},
+        {"WAN22_LOW_LIGHTNING_V1.safetensors", LORA_LOW},
+        {"a_HIGH_rank_64.safetensors", LORA_HIGH},
+        {"a_low_rank_64.safetensors", LORA_LOW},
+        {"a_high_fp8_e4m3fn_scaled.safetensors", LORA_HIGH},
+        {"catsHighV2.safetensors", LORA_HIGH},
+        {"low-angle_HIGH_motion.safetensors", LORA_HIGH},
+        {"high-angle_low.safetensors", LORA_LOW},
+        {"low-poly.safetensors", LORA_BY_NAME},
+        {"HIGH_QUALITY.safetensors", LORA_BY_NAME},
+        {"LowPoly.safetensors", LORA_BY_NAME},
+        {"low_rank_adapter.safetensors", LORA_BY_NAME},
+        {"cats_high_low.safetensors", LORA_BY_NAME},
+        {"high_quality_faces.safetensors", LORA_BY_NAME},
+        {"slow_motion_v2.safetensors", LORA_BOTH},
+        {"HIGHWAY_v1.safetensors", LORA_BOTH},
+        {"highway-rank64.safetensors", LORA_BOTH},
+        {"lowrider_lora.safetensors", LORA_BOTH},
         {"SLOW_NOISE.safetensors", LORA_BOTH},
         {"slow.safetensors", LORA_BOTH},
         {"highlight-fp16.safetensors", LORA_BOTH},
-        {"high_noise_low_noise.safetensors", LORA_BOTH},
+        {"high_noise_low_noise.safetensors", LORA_BY_NAME},
         {"style.safetensors", LORA_BOTH},
         {"", LORA_BOTH},
     };
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         struct model_lora lora = {.path = files[i].path};
         print_message("%s\n", files[i].path);
-        assert_int_equal(model_lora_expert(&lora), files[i].expert);
+        bool unclear = files[i].expert == LORA_BY_NAME;
+        assert_int_equal(model_lora_expert(&lora), unclear ? LORA_BOTH : files[i].expert);
+        assert_int_equal(model_lora_is_unclear(&lora), unclear);
         lora.expert = LORA_HIGH; /* said is said */
         assert_int_equal(model_lora_expert(&lora), LORA_HIGH);
+        assert_false(model_lora_is_unclear(&lora));
     }
 }
 

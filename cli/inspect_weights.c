@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/text.h"
 #include "worker/model/components.h"
@@ -175,7 +176,20 @@ static const char *const components[] = {
 
 #define COMPONENTS (sizeof components / sizeof *components)
 
-void inspect_put_components(struct buffer *out, const char *folder) {
+/* The tokenizer's file, in the folder. */
+static const char *tokenizer_path(char path[FILE_PATH_BYTES], const char *folder,
+                                  const char *name) {
+    (void)snprintf(path, FILE_PATH_BYTES, "%.2048s/%s/%s", folder, component_tokenizer(folder),
+                   name);
+    return path;
+}
+
+static bool has_tokenizer_json(const char *folder) {
+    char path[FILE_PATH_BYTES];
+    return access(tokenizer_path(path, folder, "tokenizer.json"), F_OK) == 0;
+}
+
+void inspect_put_components(struct buffer *out, const char *folder, int pieces) {
     buffer_printf(out, "\n%-14s %-12s %-10s %s\n", "component", "format", "layout",
                   "tensors, model");
     for (size_t i = 0; i < COMPONENTS; i++) {
@@ -190,9 +204,12 @@ void inspect_put_components(struct buffer *out, const char *folder) {
                       s.model != NULL ? "; " : "", s.model != NULL ? s.model : "");
         weights_close(&weights);
     }
+    if (pieces > 0)
+        buffer_printf(out, "%-14s %-12s %-10s %d pieces\n", "tokenizer",
+                      has_tokenizer_json(folder) ? "json" : "spiece", "-", pieces);
 }
 
-void inspect_put_components_json(struct json_writer *writer, const char *folder) {
+void inspect_put_components_json(struct json_writer *writer, const char *folder, int pieces) {
     json_begin_array(writer, "components");
     for (size_t i = 0; i < COMPONENTS; i++) {
         struct weights *weights;
@@ -208,4 +225,13 @@ void inspect_put_components_json(struct json_writer *writer, const char *folder)
         weights_close(&weights);
     }
     json_end_array(writer);
+    if (pieces == 0)
+        return;
+    char path[FILE_PATH_BYTES];
+    json_begin_object(writer, "tokenizer");
+    json_put_text(writer, "file",
+                  tokenizer_path(path, folder,
+                                 has_tokenizer_json(folder) ? "tokenizer.json" : "spiece.model"));
+    json_put_int(writer, "pieces", pieces);
+    json_end_object(writer);
 }

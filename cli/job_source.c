@@ -164,11 +164,14 @@ static enum error_code read_model(void *user, struct model_facts *out, const cha
     }
     if (source->known_count == JOB_SOURCE_MODELS_MAX)
         return error_set(error, ERR_LIMIT, "more than %d models in one job", JOB_SOURCE_MODELS_MAX);
-    int at = source->known_count;
+    int at = source->known_count, pieces;
     snprintf(source->known[at].spec, sizeof source->known[at].spec, "%s", spec);
     enum error_code code = model_folder(source->known[at].folder, source->models, spec, error);
     if (code == ERR_OK)
         code = model_read_info(&source->known[at].info, source->known[at].folder, error);
+    if (code == ERR_OK)
+        code = model_check_tokenizer(&pieces, &source->known[at].info, source->known[at].folder,
+                                     error);
     if (code != ERR_OK)
         return code;
     facts_from_info(&source->known[at].facts, &source->known[at].info);

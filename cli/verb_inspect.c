@@ -113,7 +113,8 @@ static int most_side(const struct model_info *info) {
 }
 
 static void put_model(struct buffer *out, const char *folder, const struct model_info *info,
-                      const struct stage_row rows[4], const struct model_options *options) {
+                      const struct stage_row rows[4], int pieces,
+                      const struct model_options *options) {
     char hex[HASH_HEX_BYTES], weights[32], work[32];
     hash_hex(hex, &info->hash);
     buffer_printf(out, "folder      %s\nfamily      %s\n", folder, info->family);
@@ -139,14 +140,14 @@ static void put_model(struct buffer *out, const char *folder, const struct model
                       text_bytes(weights, rows[i].cost.weight_bytes),
                       text_bytes(work, rows[i].cost.work_bytes), rows[i].cost.flops / 1e9);
     }
-    inspect_put_components(out, folder);
+    inspect_put_components(out, folder, pieces);
     put_missing(out, folder);
     buffer_printf(out, "\nMemory as computed in %s at the size it was made for, device %s.\n",
                   options->dtype == DTYPE_F32 ? "f32" : "bf16", options->like->name);
 }
 
 static void put_model_json(struct buffer *out, const char *folder, const struct model_info *info,
-                           const struct stage_row rows[4]) {
+                           const struct stage_row rows[4], int pieces) {
     struct json_writer writer = {.buffer = out};
     char hex[HASH_HEX_BYTES];
     hash_hex(hex, &info->hash);
@@ -185,7 +186,7 @@ static void put_model_json(struct buffer *out, const char *folder, const struct 
         json_end_object(&writer);
     }
     json_end_array(&writer);
-    inspect_put_components_json(&writer, folder);
+    inspect_put_components_json(&writer, folder, pieces);
     put_missing_json(&writer, folder);
     json_end_object(&writer);
     buffer_add_text(out, "\n");
@@ -247,18 +248,20 @@ static int inspect_model(struct cli *cli, const struct inspect_values *values, c
     struct buffer text = {0};
     struct error error = {0};
     struct backend_devices devices;
+    int pieces;
     if (backend_find(&devices, values->device, &error) != ERR_OK)
         return cli_fail(cli, &error);
     const struct model_options options = {.dtype = values->dtype == 1 ? DTYPE_F32 : DTYPE_BF16,
                                           .like = devices.items[0].ops,
                                           .like_index = devices.items[0].index};
     if (model_read_info(&info, folder, &error) != ERR_OK ||
+        model_check_tokenizer(&pieces, &info, folder, &error) != ERR_OK ||
         plan_stages(rows, &info, folder, &options, &error) != ERR_OK)
         return inspect_part(cli, values, folder, &error);
     if (values->json)
-        put_model_json(&text, folder, &info, rows);
+        put_model_json(&text, folder, &info, rows, pieces);
     else
-        put_model(&text, folder, &info, rows, &options);
+        put_model(&text, folder, &info, rows, pieces, &options);
     return cli_put(cli, &text);
 }
 

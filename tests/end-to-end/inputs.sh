@@ -102,13 +102,30 @@ expect 2 "text.png" "$vidloom" check job.yaml
 job "{model: $tiny, videos: [{name: a, prompt: a, seconds: 1, image: folder}]}"
 expect 2 "folder" "$vidloom" check job.yaml
 
-# -- weights: cut short, header damaged, a shape that is not the architecture's
 damaged() {
     rm -rf damaged
     cp -r "$tiny" damaged
     chmod -R u+w damaged
     job "{model: ./damaged, $good_video}"
 }
+# -- a tokenizer that no run could open
+tokenizer() { # FRAGMENT
+    expect 2 "$1" "$vidloom" check job.yaml
+    expect 2 "$1" "$vidloom" inspect ./damaged
+}
+ok "inspect lists the tokenizer" "$vidloom" inspect "$tiny"
+says "and its pieces" ' pieces'
+damaged
+echo garbage >damaged/tokenizer/spiece.model
+tokenizer damaged/tokenizer/spiece.model
+damaged
+truncate -s 100 damaged/tokenizer/spiece.model
+tokenizer damaged/tokenizer/spiece.model
+damaged
+echo '{"model": {"type": "BPE"}}' >damaged/tokenizer/tokenizer.json
+tokenizer damaged/tokenizer/tokenizer.json
+
+# -- weights: cut short, header damaged, a shape that is not the architecture's
 weights=damaged/window/diffusion_pytorch_model.safetensors
 damaged
 truncate -s 1000 "$weights"

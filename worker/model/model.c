@@ -100,6 +100,23 @@ enum error_code model_read_info(struct model_info *out, const char *folder, stru
     return code;
 }
 
+enum error_code model_check_tokenizer(int *pieces, const struct model_info *info,
+                                      const char *folder, struct error *error) {
+    struct measured measured;
+    const struct model_options text = {.stages = STAGE_TEXT, .dtype = DTYPE_BF16};
+    *pieces = 0;
+    if ((info->stages & STAGE_TEXT) == 0)
+        return ERR_OK;
+    enum error_code code = measured_open(&measured, folder, &text, error);
+    if (code != ERR_OK)
+        return code;
+    code = parts_open_tokenizer(&measured.parts, folder, error);
+    if (code == ERR_OK && measured.parts.tokenizer != NULL)
+        *pieces = tokenizer_pieces(measured.parts.tokenizer);
+    measured_close(&measured);
+    return code;
+}
+
 const struct model_info *model_get_info(const struct model *model) {
     return &model->info;
 }

@@ -73,6 +73,13 @@ struct model_info {
 MUST_CHECK enum error_code model_read_info(struct model_info *out, const char *folder,
                                            struct error *error);
 
+/* Read the tokenizer of a folder that has a text encoder, as a model that is opened will.
+ * `*pieces`: how many it has; 0 where there is nothing to read, or nothing that reads it (a bare
+ * build). `info`: what model_read_info has said of the folder. Errors: ERR_FORMAT, ERR_LIMIT,
+ * ERR_UNSUPPORTED (none that we read), ERR_SHAPE (more pieces than the text encoder has). */
+MUST_CHECK enum error_code model_check_tokenizer(int *pieces, const struct model_info *info,
+                                                 const char *folder, struct error *error);
+
 /* Which of two experts a LoRA is for. By its file's name: to the one that it says, else to both. It
  * says HighNoise, low_noise, high-noise and the like anywhere; or it has the word HIGH or LOW last,
  * in capitals of its own, or before a version, a type or what any file may be called:

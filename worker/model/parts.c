@@ -34,6 +34,21 @@ static enum error_code open_file(struct weights **file, char path[FILE_PATH_BYTE
     return code == ERR_OK ? component_open(file, folder, name, error) : code;
 }
 
+enum error_code parts_open_tokenizer(struct parts *parts, const char *folder, struct error *error) {
+    char path[FILE_PATH_BYTES];
+    enum error_code code = file_join(path, folder, component_tokenizer(folder), error);
+    if (code != ERR_OK)
+        return code;
+    code = tokenizer_open_folder(&parts->tokenizer, path, error);
+    if (code == ERR_UNSUPPORTED) /* a bare build: texts come as rows */
+        code = tokenizer_pieces(NULL) == 0 ? ERR_OK : code;
+    if (code == ERR_OK && parts->tokenizer != NULL &&
+        tokenizer_pieces(parts->tokenizer) > parts->umt5_config.vocabulary)
+        code = error_set(error, ERR_SHAPE, "%s has %d pieces, but the text encoder only %d rows",
+                         path, tokenizer_pieces(parts->tokenizer), parts->umt5_config.vocabulary);
+    return code;
+}
+
 static enum error_code open_text(struct parts *parts, struct runtime *runtime, const char *folder,
                                  struct error *error) {
     char path[FILE_PATH_BYTES];
@@ -54,17 +69,7 @@ static enum error_code open_text(struct parts *parts, struct runtime *runtime, c
     if (!is_there(folder, json) && !is_there(folder, pieces))
         return error_set(error, ERR_MISSING, "%s/%s has neither tokenizer.json nor spiece.model",
                          folder, tokenizer);
-    code = file_join(path, folder, tokenizer, error);
-    if (code != ERR_OK || runtime->params->measuring)
-        return code;
-    code = tokenizer_open_folder(&parts->tokenizer, path, error);
-    if (code == ERR_UNSUPPORTED) /* a bare build: texts come as rows */
-        code = tokenizer_pieces(NULL) == 0 ? ERR_OK : code;
-    if (code == ERR_OK && parts->tokenizer != NULL &&
-        tokenizer_pieces(parts->tokenizer) > parts->umt5_config.vocabulary)
-        code = error_set(error, ERR_SHAPE, "%s has %d pieces, but the text encoder only %d rows",
-                         path, tokenizer_pieces(parts->tokenizer), parts->umt5_config.vocabulary);
-    return code;
+    return runtime->params->measuring ? ERR_OK : parts_open_tokenizer(parts, folder, error);
 }
 
 static enum error_code open_clip(struct parts *parts, struct runtime *runtime, const char *folder,

@@ -35,6 +35,10 @@ int parts_stages(const char *folder, const struct model_config *config);
 MUST_CHECK enum error_code parts_open(struct parts *parts, struct runtime *runtime,
                                       const char *folder, const struct model_options *options,
                                       bool alone, struct error *error);
+/* The tokenizer, which a measured opening leaves out: parts has the text encoder, and no tokenizer
+ * yet. ERR_SHAPE: it has more pieces than the text encoder. */
+MUST_CHECK enum error_code parts_open_tokenizer(struct parts *parts, const char *folder,
+                                                struct error *error);
 void parts_close(struct parts *parts, struct runtime *runtime);
 
 /* The weight files in the order in which they are hashed; NULL for one that is not open. Returns

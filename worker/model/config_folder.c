@@ -171,6 +171,18 @@ static bool has_file(const char *folder, const char *name) {
     return file_join(path, folder, name, NULL) == ERR_OK && access(path, F_OK) == 0;
 }
 
+/* The class of image-to-video pipelines is that of first-last-frame ones, too: the transformer's
+ * tensors tell, where they are there to ask. */
+static const char *image_type(const char *folder) {
+    struct weights *weights;
+    struct error ignored;
+    if (component_open(&weights, folder, "transformer", &ignored) != ERR_OK)
+        return "i2v";
+    const char *type = describe_transformer(weights);
+    weights_close(&weights);
+    return type != NULL && strcmp(type, "flf2v") == 0 ? "flf2v" : "i2v";
+}
+
 /* WanPipeline and WanImageToVideoPipeline: transformer/ and, of two experts, transformer_2/. */
 static void read_pipeline(struct fields *fields, struct model_config *out, const char *folder,
                           const char *class) {
@@ -187,10 +199,8 @@ static void read_pipeline(struct fields *fields, struct model_config *out, const
                                  "%s: there is a transformer_2, but no 'boundary_ratio' that says "
                                  "from when it is used: give that, or take the folder away",
                                  fields->path);
-    const struct published *known = find_published(prefix  ? "ti2v"
-                                                   : image ? "i2v"
-                                                           : "t2v",
-                                                   experts && !prefix);
+    const char *type = prefix ? "ti2v" : !image ? "t2v" : experts ? "i2v" : image_type(folder);
+    const struct published *known = find_published(type, experts && !prefix);
     take_published(out, known, "transformer", "transformer_2");
     out->image_encoder = image && has_file(folder, "image_encoder/config.json");
     float boundary = fields_float(fields, "boundary_ratio", (double)known->boundary, 0, 1);

@@ -32,6 +32,9 @@ static void is_recognised(const struct published *p, const char *folder) {
     assert_int_equal(info.size_multiple, p->in == 48 ? 32 : 16);
     assert_int_equal(info.latent_channels, p->out);
     assert_int_equal(info.sampler, SAMPLER_UNIPC);
+    assert_int_equal(info.steps, p->steps);
+    assert_int_equal(info.width, p->video_width);
+    assert_int_equal(info.height, p->video_height);
 }
 
 static struct model_cost plan(const char *folder, enum model_stage stage, int frames) {

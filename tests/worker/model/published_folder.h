@@ -17,6 +17,7 @@ struct published {
     unsigned rules; /* without WINDOW_RULE_MODEL */
     enum window_end end;
     bool from_text;
+    int steps, video_width, video_height; /* defaults */
 };
 
 extern const struct published published_models[]; /* the last has no name */

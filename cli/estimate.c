@@ -156,7 +156,7 @@ static enum error_code add_video(struct estimate *estimate, struct cost_table *t
         return code;
     const struct job_output *output = &video->output;
     const struct job_model *window = &job->window, *keyframe = &job->keyframe;
-    int frames = window->facts.from_text ? counts.last_frames : counts.window_frames;
+    int frames = counts.windows == 1 ? counts.last_frames : counts.window_frames;
     struct {
         enum estimate_row row;
         enum model_stage stage;

@@ -136,6 +136,7 @@ static void facts_from_info(struct model_facts *out, const struct model_info *in
         .fps = info->fps,
         .window_frames = info->window_frames,
         .window_step = info->time_stride,
+        .window_fits = !info->window_fixed,
         .end = (enum job_end)info->window_end,
         .from_text = from_text,
         .overlap_count = from_text ? 0 : info->overlap_count,

@@ -134,8 +134,8 @@ static void put_videos(struct buffer *out, const struct check *check) {
     const struct job *job = check->job;
     int rows = check->values->all || job->video_count <= ROWS_SHOWN ? job->video_count : ROWS_SHOWN;
     int width = name_width(job, rows);
-    buffer_printf(out, "%-*s  %8s %7s %7s  %-9s  to\n", width, "video", "seconds", "frames",
-                  "windows", "size");
+    buffer_printf(out, "%-*s  %8s %7s %7s %8s  %-9s  to\n", width, "video", "seconds", "frames",
+                  "windows", "computed", "size");
     for (int i = 0; i < rows; i++) {
         const struct job_video *video = &job->videos[i];
         struct plan_counts counts = {0};
@@ -144,8 +144,9 @@ static void put_videos(struct buffer *out, const struct check *check) {
         if (plan_count(&counts, job, video, &error) != ERR_OK)
             continue; /* estimate_job has counted them all before */
         snprintf(size, sizeof size, "%dx%d", video->output.width, video->output.height);
-        buffer_printf(out, "%-*s  %8.1f %7" PRId64 " %7d  %-9s  %s%s\n", width, video->name,
-                      seconds_of(video), video->frames, counts.windows, size, video->output.path,
+        buffer_printf(out, "%-*s  %8.1f %7" PRId64 " %7d %8" PRId64 "  %-9s  %s%s\n", width,
+                      video->name, seconds_of(video), video->frames, counts.windows,
+                      counts.computed, size, video->output.path,
                       check->published[i] ? " (done)" : "");
     }
     if (rows < job->video_count)
@@ -260,6 +261,7 @@ static void put_json_video(struct json_writer *writer, const struct check *check
     json_put_double(writer, "seconds", seconds_of(video));
     json_put_int(writer, "frames", video->frames);
     json_put_int(writer, "windows", counts.windows);
+    json_put_int(writer, "frames_computed", counts.computed);
     json_put_int(writer, "tasks", counts.tasks);
     json_put_int(writer, "width", video->output.width);
     json_put_int(writer, "height", video->output.height);
@@ -480,7 +482,8 @@ const struct verb verb_check = {
     .arguments_min = 1,
     .arguments_max = 1,
     .purpose = "Read a job file with everything that it names (prompt lists, images, models) and "
-               "show what 'vidloom run' would do: the videos, their windows and tasks, the memory "
+               "show what 'vidloom run' would do: the videos, their windows, the frames that these "
+               "compute and the tasks, the memory "
                "that each stage needs, about how long it will take on this machine, and what is "
                "done already. Nothing is generated and nothing is written.",
     .options = options,

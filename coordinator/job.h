@@ -144,6 +144,7 @@ struct model_facts {
     int small;
     int window_frames; /* frames a window yields */
     int window_step;   /* a window may have so many fewer, and fewer */
+    bool window_fits;  /* of a video that is shorter than a window the only one is as short, too */
     enum job_end end;
     bool from_text;  /* makes a video of one window from the text alone, and continues none */
     int overlaps[4]; /* numbers of tail frames a window can continue from */

@@ -10,7 +10,8 @@
 
 /* 1 had no weights, lora, windows and limits, and another thing called noise: as if not given.
  * 2 had no guidance_low, sigmas, attention and end pictures: as if not given.
- * 3 had, at first, no model of text alone and no LoRA's expert, which workers then find by name. */
+ * 3 had, at first, no model of text alone and no LoRA's expert, which workers then find by name.
+ * 4 had, at first, no windows as short as their video. */
 enum { DOCUMENT_FORMAT = 4 };
 
 /* -- writing ---------------------------------------------------------------------------------- */
@@ -100,6 +101,8 @@ static void put_model(struct json_writer *writer, const char *key, const struct 
     json_put_double(writer, "guidance_low", facts->guidance_low);
     json_put_int(writer, "window_step", facts->window_step);
     json_put_int(writer, "end", facts->end);
+    if (facts->window_fits)
+        json_put_bool(writer, "window_fits", true);
     if (facts->from_text)
         json_put_bool(writer, "from_text", true);
     json_put_int(writer, "windows", facts->windows);
@@ -457,7 +460,8 @@ static enum error_code load_model(struct loader *loader, struct job_model *out,
     facts->window_step = (int)json_int(node, "window_step", 1);
     facts->end = (enum job_end)json_int(node, "end", JOB_END_NONE);
     facts->from_text = json_bool(node, "from_text", false);
-    if (facts->from_text && facts->window_step < 1)
+    facts->window_fits = json_bool(node, "window_fits", false);
+    if ((facts->from_text || facts->window_fits) && facts->window_step < 1)
         return damaged(loader, "window_step");
     return load_overlaps(loader, facts, node);
 }

@@ -34,8 +34,10 @@ int64_t plan_last_window(int64_t frames, int window_frames, int overlap) {
     return frames - (plan_windows(frames, window_frames, overlap) - 1) * (window_frames - overlap);
 }
 
-/* The least number of frames, `frames` or more, that a window can have. */
-static int whole_window(int64_t frames, const struct model_facts *facts) {
+/* The least number of frames that a window of the whole video can have: at least one that is not
+ * given. */
+static int whole_window(const struct job_video *video, const struct model_facts *facts) {
+    int64_t frames = video->frames == 1 && !facts->from_text ? 2 : video->frames;
     int64_t step = facts->window_step, whole = (frames - 1 + step - 1) / step * step + 1;
     return (int)(whole < facts->window_frames ? whole : facts->window_frames);
 }
@@ -69,8 +71,9 @@ enum error_code plan_count(struct plan_counts *out, const struct job *job,
     out->last_frames = facts->window_frames;
     if (video->end)
         out->last_frames = (int)plan_last_window(video->frames, facts->window_frames, overlap);
-    else if (facts->from_text)
-        out->last_frames = whole_window(video->frames, facts);
+    else if (facts->from_text || (facts->window_fits && windows == 1))
+        out->last_frames = whole_window(video, facts);
+    out->computed = (windows - 1) * facts->window_frames + out->last_frames;
     out->frames = video->frames;
     out->keyframe = !video->image && !facts->from_text;
     out->steps = windows * video->window.steps + (out->keyframe ? video->keyframe.steps : 0);

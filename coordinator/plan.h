@@ -12,8 +12,10 @@
  * frames (0 for k = 0, else o) and encodes the next `keep`; only the last decode keeps fewer than
  * are there. Kept frames add up to F. With an end picture (`end_image`) the last window has no more
  * frames than the video needs, F - (n-1)(W-o), so that it ends in it. A model whose windows are of
- * text alone (model_facts.from_text) makes one, of the least number of frames that it can make and
- * that is F at least; F is at most W.
+ * text alone (model_facts.from_text) makes one, F being at most W. That one, and the only window of
+ * a video of F <= W by a model whose windows may be shorter (model_facts.window_fits), has the
+ * least number of frames that it can have and that is F at least. The last of several windows has
+ * W: in a shorter one things would move otherwise, and a longer video could not take it over.
  *
  * TEXT. A keyframe gets the scene (`prompt`) of the first shot. Window k gets "scene. motion" of
  * the shot in which its first new frame lies; without a motion, the scene. Equal texts are one
@@ -24,7 +26,8 @@
  * below *without* "model" and "model_hash" (so that a model may be moved), the input file's content
  * hash (zero bytes without), the number of dependencies, and each one's input name and key. So a
  * key changes with everything that can change the artifact, and with nothing else: not with names,
- * paths or the length of the video (except mux, whose tags name them). Raise PLAN_FORMAT whenever
+ * paths or the length of the video (except mux, whose tags name them, and a window that is as short
+ * as its video). Raise PLAN_FORMAT whenever
  * what a stage computes changes.
  *
  * PARAMETERS. Canonical JSON in one line: keys in the order given here, numbers as json_put_* write
@@ -161,8 +164,9 @@ struct plan_counts {
     int last_frames; /* of the last window */
     bool keyframe;   /* one is made */
     int64_t frames;
-    int64_t steps;  /* of samplers, all windows and the keyframe */
-    unsigned kinds; /* PLAN_KIND_BIT of every kind that occurs */
+    int64_t computed; /* frames of all windows together: those that are thrown away, too */
+    int64_t steps;    /* of samplers, all windows and the keyframe */
+    unsigned kinds;   /* PLAN_KIND_BIT of every kind that occurs */
 };
 
 /* The numbers alone: no hashing, no allocation but for texts. ERR_LIMIT when LIMIT_WINDOWS would be

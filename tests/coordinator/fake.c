@@ -76,6 +76,8 @@ static enum error_code read_model(void *user, struct model_facts *out, const cha
         out->from_text = true;
         out->overlap_count = 0;
         out->windows = 1u << JOB_WINDOWS_MODEL;
+    } else if (!strcmp(spec, "fits")) {
+        out->window_fits = true;
     } else if (!strcmp(spec, "i2v")) {
         out->abilities &= ~MODEL_CAN_KEYFRAME;
     } else if (!strcmp(spec, "single")) {

@@ -333,6 +333,43 @@ static void test_from_text(void **state) {
     }
 }
 
+/* The only window of a video, where its length is free: as short as the video lets it be, but the
+ * last of several and all where it is not free have their whole length. */
+static void test_short_videos(void **state) {
+    static const struct {
+        const char *model;
+        int frames, windows, last;
+    } lengths[] = {{"fits", 1, 1, 5},    {"fits", 2, 1, 5},   {"fits", 5, 1, 5},
+                   {"fits", 6, 1, 9},    {"fits", 16, 1, 17}, {"fits", 17, 1, 17},
+                   {"fits", 18, 2, 17},  {"fits", 30, 3, 17}, {"pocket", 5, 1, 17},
+                   {"pocket", 17, 1, 17}};
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        char yaml[160], expected[96];
+        struct plan_counts counts;
+        struct error error = {0};
+        snprintf(yaml, sizeof yaml, "model: %s\nvideos: [{prompt: a, motion: b, frames: %d}]",
+                 lengths[i].model, lengths[i].frames);
+        struct job *job = fake_job(yaml), *again = NULL;
+        struct buffer text = {0};
+        check_plan(job, 0);
+        struct plan *plan = open_plan(job, 0);
+        assert_int_equal(plan->window_count, lengths[i].windows);
+        int last = plan->chain + 2 * (lengths[i].windows - 1);
+        snprintf(expected, sizeof expected, "\"frames\":%d,\"tail\":", lengths[i].last);
+        assert_non_null(strstr(plan->tasks[last].parameters, expected));
+        snprintf(expected, sizeof expected, "\"frames\":%d,\"drop\":", lengths[i].last);
+        assert_non_null(strstr(plan->tasks[last + 1].parameters, expected));
+        job_write(&text, job); /* the coordinator plans from the document */
+        assert_int_equal(job_load(&again, text.data, text.length, &error), ERR_OK);
+        assert_int_equal(plan_count(&counts, again, &again->videos[0], &error), ERR_OK);
+        assert_int_equal(counts.computed, 17 * (lengths[i].windows - 1) + lengths[i].last);
+        buffer_close(&text);
+        plan_close(&plan);
+        job_close(&again);
+        job_close(&job);
+    }
+}
+
 /* Noise levels and the second expert's guidance are in the lease, and in the finished file. */
 static void test_levels(void **state) {
     struct job *job = fake_job("model: experts\nvideos: [{prompt: a, seconds: 1, guidance: 1, "
@@ -560,14 +597,23 @@ static void test_shots_in_provenance(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_frames),     cmocka_unit_test(test_plans),
-        cmocka_unit_test(test_texts),      cmocka_unit_test(test_end_image),
-        cmocka_unit_test(test_from_text),  cmocka_unit_test(test_levels),
-        cmocka_unit_test(test_keys),       cmocka_unit_test(test_golden),
-        cmocka_unit_test(test_parameters), cmocka_unit_test(test_redraw),
-        cmocka_unit_test(test_weights),    cmocka_unit_test(test_experts),
-        cmocka_unit_test(test_notes),      cmocka_unit_test(test_sharing),
-        cmocka_unit_test(test_speed),      cmocka_unit_test(test_shots_in_provenance),
+        cmocka_unit_test(test_frames),
+        cmocka_unit_test(test_plans),
+        cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_end_image),
+        cmocka_unit_test(test_from_text),
+        cmocka_unit_test(test_short_videos),
+        cmocka_unit_test(test_levels),
+        cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_golden),
+        cmocka_unit_test(test_parameters),
+        cmocka_unit_test(test_redraw),
+        cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_experts),
+        cmocka_unit_test(test_notes),
+        cmocka_unit_test(test_sharing),
+        cmocka_unit_test(test_speed),
+        cmocka_unit_test(test_shots_in_provenance),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

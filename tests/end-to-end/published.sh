@@ -141,9 +141,13 @@ YAML
 ok "inspect of experts" "$vidloom" inspect ./i2v-a14b
 says "where they change" 'experts     2: one for times from 900 up'
 between experts i2v-a14b "steps: 4, end_image: $last"
+computes() { # NAME FRAMES
+    "$vidloom" check --json "$1.yaml" | grep -q "\"frames_computed\":$2,"
+}
 between low i2v-a14b "steps: 4, end_image: $last, guidance_low: 1"
 ok "the second expert's guidance" differ experts low
 between open i2v-a14b "steps: 4"
+ok "a short video is a short window" computes open 13
 ok "the last picture makes a difference" differ experts open
 between flf flf2v "steps: 2, guidance: 1, end_image: $last"
 between other flf2v "steps: 2, guidance: 1, end_image: $first"

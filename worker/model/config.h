@@ -90,6 +90,7 @@ struct model_config {
     bool image_encoder;                      /* CLIP */
     enum window_condition condition;
     int width, height, fps, window_frames;
+    bool window_fixed; /* made for windows of that length alone: its index says so */
     int overlaps[4], overlap_count;
     int text_length;
     struct scheduler_config scheduler;

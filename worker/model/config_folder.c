@@ -295,6 +295,7 @@ static void read_windowed(struct fields *fields, struct model_config *out, const
     out->height = fields_int(fields, "height", FIELDS_REQUIRED, 16, 8192);
     out->fps = fields_int(fields, "fps", FIELDS_REQUIRED, 1, 240);
     out->window_frames = fields_int(fields, "window_frames", FIELDS_REQUIRED, 5, 1025);
+    out->window_fixed = true;
     fields_ints(fields, "window_overlaps", out->overlaps, &out->overlap_count, 4, 1, 1024);
     out->scheduler =
         (struct scheduler_config){.steps = 50, .shift = 1, .guidance = 5, .guidance_low = 5};

@@ -36,6 +36,7 @@ void model_fill_info(struct model_info *out, const struct parts *parts) {
         .height = config->height,
         .fps = config->fps,
         .window_frames = config->window_frames,
+        .window_fixed = config->window_fixed,
         .overlap_count = config->overlap_count,
         .window_rules = parts_window_rules(parts),
         .window_from_text = parts_window_from_text(parts),

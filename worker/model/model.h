@@ -46,13 +46,14 @@ struct model_info {
     char family[32];  /* "pocket", "wan2.1", "wan2.2" */
     struct hash hash; /* of every weight and configuration file that is used */
     int64_t parameters;
-    int stages;                     /* enum model_stage, or-ed: what the folder can do */
-    int latent_channels;            /* 16, 48 */
-    int time_stride, space_stride;  /* of the VAE: 4 and 8, 4 and 16 */
-    int size_multiple;              /* width and height must be multiples of this: 16, 32 */
-    int size_min, size_max;         /* pixels a side */
-    int width, height, fps;         /* the ones it was trained for */
-    int window_frames;              /* frames a window yields: 17; 4n+1 */
+    int stages;                    /* enum model_stage, or-ed: what the folder can do */
+    int latent_channels;           /* 16, 48 */
+    int time_stride, space_stride; /* of the VAE: 4 and 8, 4 and 16 */
+    int size_multiple;             /* width and height must be multiples of this: 16, 32 */
+    int size_min, size_max;        /* pixels a side */
+    int width, height, fps;        /* the ones it was trained for */
+    int window_frames;             /* frames a window yields: 17; 4n+1 */
+    bool window_fixed;             /* trained for that length alone; else any shorter one will do */
     int overlaps[4], overlap_count; /* numbers of tail frames it can continue from: 1, 5 */
     unsigned window_rules;          /* 1 << enum window_rule, or-ed; 0: no windows from frames */
     bool window_from_text;          /* a window can be made from the text alone */

@@ -430,6 +430,7 @@ static void missing_files(void **state) {
     assert_int_equal(model_read_info(&info, "/nowhere", &error), ERR_MISSING);
     assert_non_null(strstr(error.detail, "/nowhere"));
     ok(model_read_info(&info, folder, &error), &error);
+    assert_true(info.window_fixed);
 }
 
 /* All that is not there is listed at once, shards too. */

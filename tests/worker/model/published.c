@@ -33,6 +33,7 @@ static void is_recognised(const struct published *p, const char *folder) {
     assert_int_equal(info.latent_channels, p->out);
     assert_int_equal(info.sampler, SAMPLER_UNIPC);
     assert_int_equal(info.steps, p->steps);
+    assert_false(info.window_fixed);
     assert_int_equal(info.width, p->video_width);
     assert_int_equal(info.height, p->video_height);
 }

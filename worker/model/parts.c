@@ -37,13 +37,10 @@ static enum error_code open_file(struct weights **file, char path[FILE_PATH_BYTE
 enum error_code parts_open_tokenizer(struct parts *parts, const char *folder, struct error *error) {
     char path[FILE_PATH_BYTES];
     enum error_code code = file_join(path, folder, component_tokenizer(folder), error);
-    if (code != ERR_OK)
+    if (code != ERR_OK || !tokenizer_is_built()) /* without one, texts come as rows */
         return code;
     code = tokenizer_open_folder(&parts->tokenizer, path, error);
-    if (code == ERR_UNSUPPORTED) /* a bare build: texts come as rows */
-        code = tokenizer_pieces(NULL) == 0 ? ERR_OK : code;
-    if (code == ERR_OK && parts->tokenizer != NULL &&
-        tokenizer_pieces(parts->tokenizer) > parts->umt5_config.vocabulary)
+    if (code == ERR_OK && tokenizer_pieces(parts->tokenizer) > parts->umt5_config.vocabulary)
         code = error_set(error, ERR_SHAPE, "%s has %d pieces, but the text encoder only %d rows",
                          path, tokenizer_pieces(parts->tokenizer), parts->umt5_config.vocabulary);
     return code;

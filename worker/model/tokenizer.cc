@@ -67,6 +67,10 @@ extern "C" enum error_code tokenizer_open_memory(struct tokenizer **out, const v
     }
 }
 
+extern "C" bool tokenizer_is_built(void) {
+    return true;
+}
+
 extern "C" enum error_code tokenizer_open(struct tokenizer **out, const char *path,
                                           struct error *error) {
     *out = nullptr;

@@ -10,6 +10,7 @@
 #ifndef VIDLOOM_WORKER_MODEL_TOKENIZER_H
 #define VIDLOOM_WORKER_MODEL_TOKENIZER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,6 +25,9 @@ extern "C" {
 #define TOKENIZER_END       1 /* </s>, after every text */
 
 struct tokenizer;
+
+/* False in a build without SentencePiece. */
+bool tokenizer_is_built(void);
 
 /* Errors: ERR_FORMAT, ERR_LIMIT, ERR_UNSUPPORTED (no unigram model; other ids of <pad> and </s>),
  * ERR_MEMORY. `name` is for errors; one that ends with ".json" says that it is a tokenizer.json.

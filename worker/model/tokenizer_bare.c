@@ -6,6 +6,10 @@ enum error_code text_clean(struct buffer *out, const char *text, struct error *e
     return error_set(error, ERR_UNSUPPORTED, "this build cleans no texts");
 }
 
+bool tokenizer_is_built(void) {
+    return false;
+}
+
 enum error_code tokenizer_open_memory(struct tokenizer **out, const void *bytes, size_t length,
                                       const char *name, struct error *error) {
     *out = NULL;

@@ -178,9 +178,11 @@ static void read_video(struct client_video *out, uint64_t job, const vidloom_Vid
         .attempt = (int)in->attempt,
         .seconds = in->seconds,
         .seconds_left = in->seconds_left,
-        .drift = in->drift,
-        .seam = in->seam,
-        .redraws = (int)in->redraws,
+        .quality = {.drift = in->drift,
+                    .seam = in->seam,
+                    .drift_limit = in->drift_limit,
+                    .seam_limit = in->seam_limit,
+                    .redraws = (int)in->redraws},
     };
     copy_text(out->name, sizeof out->name, in->name);
     copy_text(out->path, sizeof out->path, in->path);

@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "cli/quality.h"
 #include "coordinator/job.h"
 #include "coordinator/ledger.h"
 #include "coordinator/limits.h"
@@ -95,8 +96,7 @@ struct client_video {
     char worker[LIMIT_WORKER_BYTES], class[LIMIT_CLASS_BYTES];
     double seconds;      /* of work so far */
     double seconds_left; /* -1: not known */
-    double drift, seam;  /* the greatest of its windows so far */
-    int redraws;         /* windows drawn again so far */
+    struct quality quality;
 };
 struct client_worker {
     char name[LIMIT_WORKER_BYTES], class[LIMIT_CLASS_BYTES];

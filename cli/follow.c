@@ -2,6 +2,7 @@
 #include "cli/follow.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -103,6 +104,7 @@ static bool on_video(void *user, const struct client_video *news) {
     video->steps = news->steps;
     video->seconds = news->length;
     video->took = news->seconds;
+    video->quality = news->quality;
     follow->known_count += !follow->known[news->video];
     follow->known[news->video] = true;
     return true;
@@ -163,20 +165,42 @@ static int widest_name(const struct follow *follow) {
     return width < 40 ? width : 40;
 }
 
-/* Where the files are, how long each is and took, and how that compares with real time. */
+/* Of the whole job: the greatest, and the sum of redraws. It has no limits of its own; *past is
+ * what any video is past. */
+static struct quality sum_quality(const struct follow *follow, unsigned *past) {
+    struct quality sum = {0};
+    *past = 0;
+    for (int i = 0; i < follow->known_count; i++) {
+        const struct quality *quality = &follow->videos[i].quality;
+        sum.drift = fmax(sum.drift, quality->drift);
+        sum.seam = fmax(sum.seam, quality->seam);
+        sum.redraws += quality->redraws;
+        *past |= quality_past(quality);
+    }
+    return sum;
+}
+
+/* Where the files are, how long each is and took, how that compares with real time, and what the
+ * windows were measured to be. */
 static void put_table(struct buffer *out, struct follow *follow) {
     int width = widest_name(follow);
     double seconds = 0, took = 0;
     char length[32], work[32], speed[48];
-    buffer_printf(out, "%-*s  %10s  %10s  %-19s  %s\n", width, "video", "length", "took",
-                  "than real time", "file");
+    unsigned past;
+    bool redraws = sum_quality(follow, &past).redraws > 0;
+    buffer_printf(out, "%-*s  %10s  %10s  %-19s  ", width, "video", "length", "took",
+                  "than real time");
+    quality_put_head(out, redraws);
+    buffer_add_text(out, "file\n");
     for (int i = 0; i < follow->known_count; i++) {
         const struct progress_video *video = &follow->videos[i];
         bool done = video->phase == PHASE_DONE;
         pace(speed, video->seconds, done ? video->took : 0);
-        buffer_printf(out, "%-*s  %10s  %10s  %-19s  %s\n", width, video->name,
+        buffer_printf(out, "%-*s  %10s  %10s  %-19s  ", width, video->name,
                       text_duration(length, video->seconds), text_duration(work, video->took),
-                      speed, done ? video->path : progress_phase_name(video->phase));
+                      speed);
+        quality_put_cells(out, &video->quality, redraws);
+        buffer_printf(out, "%s\n", done ? video->path : progress_phase_name(video->phase));
         follow->made += done && !video->before;
         seconds += done ? video->seconds : 0;
         took += done ? video->took : 0;
@@ -201,8 +225,21 @@ static void put_job_json(struct buffer *out, const struct follow *follow) {
     json_put_int(&writer, "done", job->by_state[VIDEO_DONE]);
     json_put_int(&writer, "failed", job->by_state[VIDEO_FAILED]);
     json_put_double(&writer, "elapsed_s", (double)(clock_monotonic_ns() - follow->started) / 1e9);
+    unsigned past;
+    struct quality quality = sum_quality(follow, &past);
+    quality_put_json(&writer, &quality, past);
     json_end_object(&writer);
     buffer_add_text(out, "\n");
+}
+
+/* The videos are there all the same, so this does not change the exit status. */
+static void say_past_limits(struct cli *cli, const struct follow *follow) {
+    struct buffer text = {0};
+    for (int i = 0; i < follow->known_count; i++)
+        quality_warn(&text, follow->videos[i].name, &follow->videos[i].quality);
+    if (text.length)
+        fputs(text.data, cli->err);
+    buffer_close(&text);
 }
 
 static const char *first_error(const struct follow *follow) {
@@ -225,6 +262,8 @@ static int say_end(struct cli *cli, struct follow *follow) {
     else if (follow->request->form != PROGRESS_QUIET)
         put_table(&text, follow);
     int status = cli_put(cli, &text);
+    if (follow->request->form != PROGRESS_QUIET)
+        say_past_limits(cli, follow);
     if (status != 0 || job->state == JOB_DONE)
         return status;
     if (job->state == JOB_CANCELED)

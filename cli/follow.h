@@ -20,9 +20,10 @@ struct follow_request {
     const struct error *failure;
 };
 
-/* Show progress until the job has ended, then the table of files (cli->out). Gives the exit
- * status, and has said why when it is not 0: 1 a video failed or the job was canceled; 3 the
- * coordinator was lost; 130 interrupted. */
+/* Show progress until the job has ended, then the table of files (cli->out) and a warning for each
+ * video that is past its limits (cli->err), which is no failure. Gives the exit status, and has
+ * said why when it is not 0: 1 a video failed or the job was canceled; 3 the coordinator was lost;
+ * 130 interrupted. */
 int follow_job(struct cli *cli, const struct follow_request *request);
 
 /* Options of every verb that shows progress; their values begin with this. */

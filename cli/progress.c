@@ -346,6 +346,7 @@ static void put_video(struct json_writer *writer, const struct progress_video *v
     json_put_double(writer, "fraction", progress_fraction(video));
     json_put_double(writer, "seconds", video->seconds);
     json_put_double(writer, "took_s", video->took);
+    quality_put_json(writer, &video->quality, quality_past(&video->quality));
     if (video->path && *video->path)
         json_put_text(writer, "path", video->path);
     if (video->error && *video->error)

@@ -12,6 +12,7 @@
 
 #include "base/buffer.h"
 #include "base/error.h"
+#include "cli/quality.h"
 
 enum progress_phase {
     PHASE_WAITING,
@@ -31,6 +32,7 @@ struct progress_video {
     int step, steps;           /* of the window or keyframe being denoised; steps 0: no steps */
     double seconds;            /* length of the video, s */
     double took;               /* work it took so far, s; for the speed of a finished one */
+    struct quality quality;    /* of what is there of it */
     bool before;               /* it had ended when this program began to follow */
     const char *path;          /* where it is published; NULL or "": not yet */
     const char *error;         /* why it failed; NULL or "": it did not */

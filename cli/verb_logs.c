@@ -173,7 +173,8 @@ const struct verb verb_logs = {
     .arguments = "[JOB]",
     .arguments_max = 1,
     .purpose = "Show what happened, oldest first: jobs and videos that began, ended and failed, "
-               "tasks that were tried again. Times are UTC.",
+               "tasks that were tried again, windows past the job's limits of drift and seam and "
+               "what became of them. Times are UTC.",
     .options = options,
     .option_count = sizeof options / sizeof *options,
     .values_bytes = sizeof(struct logs_values),

@@ -250,12 +250,19 @@ const struct verb verb_run = {
     .arguments = "JOB.yaml",
     .arguments_min = 1,
     .arguments_max = 1,
-    .purpose = "Make every video of a job on this machine, with no server and no set-up. Each "
-               "appears at its place whole, as soon as it is done; at the end a table says where "
-               "they are and how long each took.\n\nInterrupted by Ctrl-C, a kill or a power cut, "
-               "the same command goes on where it was; done already, it has nothing to do. The "
-               "first Ctrl-C stops in good order, the second at once. Equal jobs give equal files, "
-               "byte for byte, on one kind of device.",
+    .purpose =
+        "Make every video of a job on this machine, with no server and no set-up. Each "
+        "appears at its place whole, as soon as it is done; at the end a table says where "
+        "they are, how long each took, and two measures from 0 to 1, the greatest of a "
+        "video's windows. Drift is how far a window's frames have gone from the video's "
+        "first in colours, brightness and sharpness: a video that fades, darkens or blurs "
+        "on its way has much. Seam is by how much the picture jumps where one window goes "
+        "over into the next, above what changes between frames anyway. A warning names each "
+        "video that is past the job's limits of them after all redraws; it is there all the "
+        "same, and the exit status stays 0.\n\nInterrupted by Ctrl-C, a kill or a power cut, "
+        "the same command goes on where it was; done already, it has nothing to do. The "
+        "first Ctrl-C stops in good order, the second at once. Equal jobs give equal files, "
+        "byte for byte, on one kind of device.",
     .options = options,
     .option_count = sizeof options / sizeof *options,
     .values_bytes = sizeof(struct run_values),

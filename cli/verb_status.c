@@ -13,7 +13,7 @@ struct status_values {
 };
 
 struct report {
-    struct buffer text;
+    struct buffer text, warnings; /* those are shown below the rows */
     bool json;
     int rows;
 };
@@ -92,9 +92,7 @@ static void put_video_json(struct buffer *out, const struct client_video *video)
     json_put_text(&writer, "class", video->class);
     json_put_double(&writer, "took_s", video->seconds);
     json_put_double(&writer, "left_s", video->seconds_left);
-    json_put_double(&writer, "drift", video->drift);
-    json_put_double(&writer, "seam", video->seam);
-    json_put_int(&writer, "redraws", video->redraws);
+    quality_put_json(&writer, &video->quality, quality_past(&video->quality));
     if (video->code != ERR_OK) {
         json_put_text(&writer, "code", error_name(video->code));
         json_put_text(&writer, "error", video->detail);
@@ -110,16 +108,21 @@ static bool put_video(void *user, const struct client_video *video) {
         put_video_json(&report->text, video);
         return true;
     }
-    if (report->rows++ == 0)
-        buffer_printf(&report->text, "\n%-20s  %-10s  %9s  %-12s  %10s  %5s  %5s  %5s  %-12s  %s\n",
-                      "video", "state", "windows", "at", "took", "drift", "seam", "again", "worker",
-                      "file or error");
-    buffer_printf(&report->text,
-                  "%-20s  %-10s  %4d/%-4d  %-12s  %10s  %5.3f  %5.3f  %5d  %-12s  %s\n",
-                  video->name, video_state_name(video->state), video->windows_done, video->windows,
-                  remote_task(task, video->kind, video->index), text_duration(took, video->seconds),
-                  video->drift, video->seam, video->redraws, *video->worker ? video->worker : "-",
+    struct buffer *out = &report->text;
+    if (report->rows++ == 0) {
+        buffer_printf(out, "\n%-20s  %-10s  %9s  %-12s  %10s  ", "video", "state", "windows", "at",
+                      "took");
+        quality_put_head(out, true);
+        buffer_printf(out, "%-12s  %s\n", "worker", "file or error");
+    }
+    buffer_printf(out, "%-20s  %-10s  %4d/%-4d  %-12s  %10s  ", video->name,
+                  video_state_name(video->state), video->windows_done, video->windows,
+                  remote_task(task, video->kind, video->index),
+                  text_duration(took, video->seconds));
+    quality_put_cells(out, &video->quality, true);
+    buffer_printf(out, "%-12s  %s\n", *video->worker ? video->worker : "-",
                   video->state == VIDEO_FAILED ? video->detail : video->path);
+    quality_warn(&report->warnings, video->name, &video->quality);
     return true;
 }
 
@@ -142,7 +145,10 @@ static enum error_code report_one(struct report *report, struct client *client, 
         return code;
     put_job(report, &job);
     report->rows = 0;
-    return client_videos(client, job.id, put_video, report, error);
+    code = client_videos(client, job.id, put_video, report, error);
+    if (report->warnings.length)
+        buffer_add(&report->text, report->warnings.data, report->warnings.length);
+    return code;
 }
 
 static int watch(struct cli *cli, const struct status_values *values, struct client *client,
@@ -184,6 +190,7 @@ static int run(struct cli *cli, const struct invocation *invocation) {
     else
         status = cli_put(cli, &report.text);
     buffer_close(&report.text);
+    buffer_close(&report.warnings);
     client_close(&client);
     return status;
 }
@@ -211,8 +218,11 @@ const struct verb verb_status = {
     .summary = "show jobs, or the videos of one",
     .arguments = "[JOB]",
     .arguments_max = 1,
-    .purpose = "Show every job that the coordinator knows; with JOB, a number or a name, that job "
-               "and its videos.",
+    .purpose =
+        "Show every job that the coordinator knows; with JOB, a number or a name, that job "
+        "and its videos, with the drift and the seam of the windows so far ('vidloom help run' "
+        "says what they are), how often one was drawn again, and a warning where a limit "
+        "stayed broken.",
     .options = options,
     .option_count = sizeof options / sizeof *options,
     .values_bytes = sizeof(struct status_values),

@@ -216,7 +216,7 @@ static void put_video(struct json_writer *writer, struct tables *tables,
     json_put_text(writer, "noise", job_noise_name(video->noise));
     json_put_text(writer, "windows", job_windows_name(video->windows));
     json_put_int(writer, "overlap", video->overlap);
-    if (video->limits.redraws)
+    if (video->limits.drift > 0 || video->limits.seam > 0)
         put_limits(writer, &video->limits);
     put_sampling(writer, tables, "keyframe", &video->keyframe);
     put_sampling(writer, tables, "window", &video->window);

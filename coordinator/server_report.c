@@ -95,6 +95,8 @@ static void fill_video(vidloom_Video *out, const struct job *job, int index,
         .drift = status->drift,
         .seam = status->seam,
         .redraws = (uint32_t)status->redraws,
+        .drift_limit = video->limits.drift,
+        .seam_limit = video->limits.seam,
     };
     message_set_text(out->name, sizeof out->name, video->name);
     message_set_text(out->path, sizeof out->path, video->output.path);

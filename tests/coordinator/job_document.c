@@ -19,7 +19,8 @@ static void test_document(void **state) {
         "published}}\n"
         "  - {name: c, prompt: p, image: i.png, end_image: e.png, frames: 17, sigmas: [0.9, 0.3]}\n"
         "  - {name: b, prompt: p, image: i.png, shots: [{seconds: 1}, {seconds: 2, motion: m}],"
-        " output: {path: b.mov, codec: prores, overwrite: true, fps: 12.5}}\n");
+        " output: {path: b.mov, codec: prores, overwrite: true, fps: 12.5}, limits: {seam: "
+        "0.125}}\n");
     struct buffer first = {0}, second = {0};
     job_write(&first, job);
     struct job *again = NULL;
@@ -44,6 +45,7 @@ static void test_document(void **state) {
     assert_int_equal(again->videos[0].noise, JOB_NOISE_TORCH);
     assert_int_equal(again->videos[0].overlap, 1);
     assert_true(again->videos[0].limits.drift == 0.25 && again->videos[0].limits.redraws == 3);
+    assert_true(again->videos[4].limits.seam == 0.125 && again->videos[4].limits.redraws == 0);
     assert_int_equal(again->window.lora_count, 1);
     assert_true(again->window.loras[0].strength == 0.5);
     job_close(&again);

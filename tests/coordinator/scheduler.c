@@ -309,7 +309,19 @@ static long long parameter(const char *key) {
     return strtoll(at + strlen(key), NULL, 10);
 }
 
+/* The event that tells of measures past the limits, among the actions; "" when there is none. */
+static const char *told_past(const struct bench *bench) {
+    for (size_t i = 0; i < bench->actions.count; i++) {
+        const struct scheduler_action *action = &bench->actions.items[i];
+        if (action->kind == ACTION_RECORD && action->record.kind == LEDGER_EVENT &&
+            strstr(action->record.event.text, "past the limits"))
+            return action->record.event.text;
+    }
+    return "";
+}
+
 /* Text and keyframe, then the given draws of the first window; then the lease that follows them. */
+static char told_last[512]; /* of the last draw */
 static void draw_windows(struct bench *bench, struct lease *lease, const double *drifts,
                          int count) {
     submit(bench,
@@ -331,6 +343,7 @@ static void draw_windows(struct bench *bench, struct lease *lease, const double 
         assert_int_equal(lease->kind, PLAN_DECODE);
         bench->drift = drifts[i];
         finish(bench, lease, ERR_OK);
+        snprintf(told_last, sizeof told_last, "%s", told_past(bench));
     }
     assert_int_equal(take(bench, lease), 1);
 }
@@ -348,11 +361,14 @@ static void test_redraws(void **state) {
     assert_true(scheduler_video_status(bench.scheduler, 1, 0, &status));
     assert_int_equal(status.redraws, 1);
     assert_true(status.drift == 0.1);
+    assert_string_equal(told_last, "");
     bench_close(&bench);
     /* Past it every time: the second was the best. This ledger remembers nothing, so it is made
      * again, and not judged again. */
     bench_open(&bench);
     draw_windows(&bench, &lease, (const double[]){0.5, 0.25, 0.25}, 3);
+    assert_non_null(strstr(told_last, "window 0: drift 0.2500"));
+    assert_non_null(strstr(told_last, "after 2 redraws: draw 2, the least past them, is taken"));
     assert_int_equal(lease.kind, PLAN_WINDOW);
     assert_int_equal(lease.index, 0);
     assert_true(parameter("\"stream\":") == ((long long)1 << 32 | 1));

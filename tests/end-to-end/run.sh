@@ -48,6 +48,29 @@ ok "a foreign file stays" grep -q precious foreign/one.mp4
 ok "unless asked" "$vidloom" run --quiet --state state4 --overwrite foreign.yaml
 ok "then it is replaced" same foreign/one.mp4 first/one.mp4
 
+# What windows were measured to be, and a limit that no redraw keeps.
+cat >limits.yaml <<YAML
+job: limits
+model: $tiny
+output: {path: "limits/{video}.mp4", size: 64x48}
+defaults: {steps: 1, limits: {drift: 0.0001, redraws: 1}}
+videos:
+  - {name: past, prompt: a red balloon, motion: it rises, seconds: 2}
+  - {name: free, prompt: a red balloon, seconds: 1, limits: {drift: 1}}
+YAML
+told() {
+    grep -qF -- "$1" limits.out
+}
+ok "a limit that stays broken fails nothing" sh -c \
+    "'$vidloom' run --state state5 limits.yaml >limits.out 2>&1"
+ok "the table has the measures" told 'drift   seam  redraws  file'
+ok "the video and its limit are named" told 'warning: past: drift 0.'
+ok "with the redraws" told 'is past the limit of 0.0001 after '
+ok "one video is warned of" sh -c 'grep -c ^warning: limits.out | grep -qx 1'
+ok "JSON has them" sh -c "'$vidloom' run --state state5 --json limits.yaml >limits.json"
+ok "of the video and of the job" sh -c \
+    'grep -c "\"redraws\":[1-9].*\"past_limits\":\[\"drift\"\]" limits.json | grep -qx 2'
+
 # Memory does not grow with the length of the video.
 peak() {
     "$vidloom" bench --only video --model "$tiny" --seconds "$1" --json |

@@ -35,6 +35,36 @@ static void say_error(void *user, const char *name, double error) {
     buffer_close(&shown);
 }
 
+static bool is_there(const char *folder, const char *name, const char *end) {
+    char path[FILE_PATH_BYTES], whole[256];
+    (void)snprintf(whole, sizeof whole, "%s%s", name, end);
+    return file_join(path, folder, whole, NULL) == ERR_OK && access(path, F_OK) == 0;
+}
+
+/* The command has our own names alone in it: there is nothing to quote. blocks: the text encoder's
+ * matrices are int8 or fp8. */
+static void say_pth(const struct cli *cli, const char *out, bool blocks) {
+    for (const char *const *name = convert_pth_names; *name; name++) {
+        if (!is_there(out, *name, ".safetensors") &&
+            !is_there(out, *name, ".safetensors.index.json"))
+            continue;
+        (void)fprintf(cli->err, "%s.safetensors: the reference implementation opens %s.pth", *name,
+                      *name);
+        if (strstr(*name, "clip"))
+            (void)fprintf(cli->err, ", and with a text tower, which is not here: take the "
+                                    "published one\n");
+        else if (blocks && strstr(*name, "t5"))
+            (void)fprintf(cli->err, ", and no int8 or fp8 in blocks\n");
+        else
+            (void)fprintf(cli->err,
+                          "; to make it, in that folder:\n  python3 -c \"import glob, torch, "
+                          "safetensors.torch as s; torch.save({k: v for f in "
+                          "glob.glob('%s*.safetensors') for k, v in s.load_file(f).items()}, "
+                          "'%s.pth')\"\n",
+                          *name, *name);
+    }
+}
+
 /* Who takes the folder to another program must know. */
 static void say_beside(const struct cli *cli, const char *out) {
     char path[FILE_PATH_BYTES];
@@ -63,8 +93,10 @@ static int run(struct cli *cli, const struct invocation *invocation) {
     enum error_code code = S_ISDIR(status.st_mode) ? convert_folder(out, in, &options, &error)
                                                    : convert_file(out, in, &options, &error);
     if (code == ERR_OK && S_ISDIR(status.st_mode) && options.layout == CONVERT_ORIGINAL &&
-        !values->quiet)
+        !values->quiet) {
+        say_pth(cli, out, options.dtype == DTYPE_I8 || options.dtype == DTYPE_F8_E4M3);
         say_beside(cli, out);
+    }
     return code == ERR_OK ? 0 : cli_fail(cli, &error);
 }
 
@@ -114,8 +146,10 @@ const struct verb verb_convert = {
                "component as safetensors, its configuration, tokenizer and scheduler. Of one "
                "weight file: a new file. Files of more than 10 GB are cut into shards with an "
                "index.\n\nOUT appears whole or not at all and must not be there before. The "
-               "original layout's .pth files keep their names but become safetensors; what it has "
-               "no place for (another schedule or boundary, the statistics of latents) goes into "
+               "original layout's .pth files keep their names but become safetensors, which the "
+               "reference implementation does not open: how to make them .pth again is said at "
+               "the end; what the layout has no place for (another schedule or boundary, the "
+               "statistics of latents) goes into "
                "scheduler/ and config.json files beside them, which vidloom reads and the "
                "reference implementation does not.",
     .options = options,

@@ -22,7 +22,12 @@
 #define STEM          "diffusion_pytorch_model"
 #define ORIGINAL_TEXT "models_t5_umt5-xxl-enc-bf16"
 #define ORIGINAL_CLIP "models_clip_open-clip-xlm-roberta-large-vit-huge-14"
+#define ORIGINAL_VAE  "Wan2.1_VAE"
+#define ORIGINAL_VAE2 "Wan2.2_VAE"
 #define LENGTH_STEM   64
+
+const char *const convert_pth_names[] = {ORIGINAL_TEXT, ORIGINAL_CLIP, ORIGINAL_VAE, ORIGINAL_VAE2,
+                                         NULL};
 
 /* -- one component's files ------------------------------------------------------------------- */
 
@@ -357,7 +362,7 @@ static enum error_code convert_component(const struct conversion *c, const char 
         code = error_set(c->error, ERR_UNSUPPORTED, "%s: tensors of no known component",
                          weights_path(weights));
     if (code == ERR_OK && original == NULL)
-        original = component == NAMES_VAE_RESIDUAL ? "Wan2.2_VAE" : "Wan2.1_VAE";
+        original = component == NAMES_VAE_RESIDUAL ? ORIGINAL_VAE2 : ORIGINAL_VAE;
     if (code == ERR_OK)
         code = file_join(target, c->out, diffusers ? name : ".", c->error);
     if (code == ERR_OK)

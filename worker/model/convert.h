@@ -30,6 +30,10 @@ struct convert_options {
     void *user;
 };
 
+/* Where the original layout has NAME.pth: convert_folder writes NAME.safetensors, or shards of it.
+ * Ends with NULL. */
+extern const char *const convert_pth_names[];
+
 /* A model's folder, in any layout, to a new folder `out`: weights with their configuration,
  * tokenizer and scheduler. What the original layout has no place for goes along as the diffusers
  * layout keeps it (scheduler/, config.json of text encoder, image encoder and VAE, a boundary_ratio

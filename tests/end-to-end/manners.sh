@@ -11,16 +11,20 @@ clients=tcp://127.0.0.1:$port
 # The command to go on with is the one that was given, quoted.
 printf 'model: %s\noutput: {path: "out/{video}.mp4", size: 64x48}\nvideos: [{name: long, prompt: a, %s}]\n' \
     "$tiny" "seconds: 600, steps: 2" >"my job.yaml"
-"$vidloom" run --quiet --state "my state" --workers 2 "my job.yaml" 2>stopped.err &
+"$vidloom" run --quiet --log info --state "my state" --workers 2 "my job.yaml" 2>stopped.err &
 child=$!
 children="$children $child"
-sleep 1
+tries=0
+until grep -q "job=1 state=running" stopped.err || [ "$tries" -eq 600 ]; do
+    tries=$((tries + 1))
+    sleep 0.1
+done
 kill -TERM "$child"
 status=0
 wait "$child" || status=$?
 ok "a signal gives 130" test "$status" -eq 130
 ok "and the whole command" grep -qxF \
-    "to go on from there: $vidloom run --quiet --state 'my state' --workers 2 'my job.yaml'" stopped.err
+    "to go on from there: $vidloom run --quiet --log info --state 'my state' --workers 2 'my job.yaml'" stopped.err
 
 # What was ignored when it began stays ignored, as nohup wants it.
 (

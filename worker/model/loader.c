@@ -166,6 +166,7 @@ const float *loader_vector(struct loader *loader, const char *name, int64_t coun
         wrong_shape(loader, full, tensor, expected);
         return NULL;
     }
+    const struct tensor *base = tensor;
     tensor = merged(loader, tensor, DTYPE_F32);
     if (tensor == NULL)
         return NULL;
@@ -177,20 +178,35 @@ const float *loader_vector(struct loader *loader, const char *name, int64_t coun
         out = params_floats(loader->runtime, host, count);
     }
     free(host);
+    if (tensor != base)
+        lora_release(loader->file, base);
     if (out == NULL)
         loader->code =
             error_set(loader->error, ERR_MEMORY, "no memory for '%s%s'", loader->prefix, name);
     return out;
 }
 
+/* What was merged stays only where the layer uses it: biases are always copied. */
+static void settle(struct loader *loader, const struct tensor *const *weights,
+                   const struct tensor *const *biases, int count, bool in_place) {
+    for (int i = 0; i < count && loader->file != NULL; i++) {
+        if (in_place)
+            lora_keep(loader->file, weights[i]);
+        else if (weights[i] != NULL)
+            lora_release(loader->file, weights[i]);
+        if (biases[i] != NULL)
+            lora_release(loader->file, biases[i]);
+    }
+}
+
 /* A linear layer of the device's, and into the stream what of it is used in the file. */
-static void create_linear(struct loader *loader, struct linear **out,
+static bool create_linear(struct loader *loader, struct linear **out,
                           const struct tensor *const *weights, const struct tensor *const *biases,
                           int count, enum dtype dtype) {
     const struct ops *ops = loader->runtime->ops;
     struct device *device = loader->runtime->device;
     if (loader->code != ERR_OK)
-        return;
+        return false;
     size_t before = ops->mapped_bytes(device);
     loader->code = ops->linear_create(device, out, weights, biases, count, dtype, loader->error);
     bool in_place = loader->code == ERR_OK && ops->mapped_bytes(device) > before;
@@ -198,40 +214,44 @@ static void create_linear(struct loader *loader, struct linear **out,
         if (loader->code == ERR_OK && weights_are_mapped(loader->file, weights[i]->data))
             loader->code = stream_add(loader->stream, loader->block, weights[i]->data,
                                       tensor_bytes(weights[i]), loader->error);
+    return in_place;
 }
 
 void loader_linear(struct loader *loader, struct layer *layer, const char *const *names, int count,
                    int64_t in, int64_t out, bool bias, enum dtype dtype) {
     const struct tensor *weights[STACK_MAX] = {0}, *biases[STACK_MAX] = {0};
+    const struct tensor *bases[2][STACK_MAX] = {0}; /* in the file */
     char name[WEIGHTS_NAME_MAX];
     enum dtype narrow = dtype == loader->runtime->dtype ? loader->runtime->narrow : DTYPE_F32;
     enum dtype sum = narrow == DTYPE_F32 ? dtype : narrow == DTYPE_BF16 ? narrow : DTYPE_F32;
     assert(count <= STACK_MAX);
     for (int i = 0; i < count; i++) {
         make_name(loader, name, "%s.weight", names[i]);
-        const struct tensor *base = loader_tensor(loader, name, 2, (const int64_t[]){out, in});
-        const struct tensor *wide = merged(loader, base, sum);
+        bases[0][i] = loader_tensor(loader, name, 2, (const int64_t[]){out, in});
+        const struct tensor *wide = merged(loader, bases[0][i], sum);
         weights[i] = narrow != DTYPE_F32 ? loader_narrow(loader, wide, narrow) : wide;
         if (weights[i] != wide) /* what was merged has been copied */
-            lora_release(loader->file, base);
+            lora_release(loader->file, bases[0][i]);
         make_name(loader, name, "%s.bias", names[i]);
         if (bias)
-            biases[i] =
-                merged(loader, loader_tensor(loader, name, 1, (const int64_t[]){out}), DTYPE_F32);
+            bases[1][i] = loader_tensor(loader, name, 1, (const int64_t[]){out});
+        biases[i] = merged(loader, bases[1][i], DTYPE_F32);
     }
     *layer = (struct layer){.in = in, .out = out * count};
-    create_linear(loader, &layer->linear, weights, biases, count, dtype);
+    bool in_place = create_linear(loader, &layer->linear, weights, biases, count, dtype);
+    settle(loader, bases[0], bases[1], count, in_place);
 }
 
 void loader_patch(struct loader *loader, struct layer *layer, const char *name, int rank,
                   const int64_t *dim, bool bias, enum dtype dtype) {
     char full[WEIGHTS_NAME_MAX];
     make_name(loader, full, "%s.weight", name);
-    const struct tensor *weight = merged(loader, plain_tensor(loader, full, rank, dim), dtype);
-    const struct tensor *offset = NULL;
+    const struct tensor *base = plain_tensor(loader, full, rank, dim), *base_offset = NULL;
+    const struct tensor *weight = merged(loader, base, dtype);
     make_name(loader, full, "%s.bias", name);
     if (bias)
-        offset = merged(loader, loader_tensor(loader, full, 1, dim), DTYPE_F32);
+        base_offset = loader_tensor(loader, full, 1, dim);
+    const struct tensor *offset = merged(loader, base_offset, DTYPE_F32);
     *layer = (struct layer){.in = 1, .out = dim[0]};
     for (int i = 1; i < rank; i++)
         layer->in *= dim[i];
@@ -241,7 +261,8 @@ void loader_patch(struct loader *loader, struct layer *layer, const char *name, 
     flat.rank = 2;
     flat.dim[1] = layer->in;
     const struct tensor *weights[] = {&flat}, *biases[] = {offset};
-    create_linear(loader, &layer->linear, weights, biases, 1, dtype);
+    bool in_place = create_linear(loader, &layer->linear, weights, biases, 1, dtype);
+    settle(loader, &base, &base_offset, 1, in_place);
 }
 
 void loader_filter(struct loader *loader, struct filter *filter, const char *name,

@@ -57,6 +57,7 @@ struct touched {
     struct addend *addends; /* the last file's first */
     struct tensor merged;   /* data NULL: not yet */
     bool owned;             /* merged.data is */
+    bool loose;             /* no layer uses it yet */
 };
 
 /* All in the weights' arena, but for the files and what is merged. */
@@ -67,9 +68,49 @@ struct lora {
     struct touched *touched;        /* [count] */
     char (*name)[WEIGHTS_NAME_MAX]; /* [count]: as the original layout has it */
     size_t bytes;
+    size_t loose, passing; /* bytes of what is loose; the most with what merging took besides */
 };
 
+static int64_t rows_of(const struct tensor *tensor) {
+    return tensor->rank == 0 ? 1 : tensor->dim[0];
+}
+
+static int64_t columns_of(const struct tensor *tensor) {
+    int64_t rows = rows_of(tensor);
+    return rows == 0 ? 0 : tensor_elements(tensor) / rows;
+}
+
+/* What open_merge takes and merge_rows touches at most; a layer has its factor once more, in its
+ * own order. */
+static size_t merge_bytes(const struct addend *addends, int64_t columns) {
+    int64_t ranks = 0, most = 0, differences = 0;
+    for (const struct addend *a = addends; a != NULL; a = a->next) {
+        int64_t rank = a->part[DOWN] == NULL ? 0 : rows_of(a->part[DOWN]);
+        ranks += rank;
+        most = rank > most ? rank : most;
+        for (int kind = DIFF; kind < KINDS; kind++)
+            differences |= a->part[kind] != NULL;
+    }
+    int64_t scratch = most + (differences ? columns : 0);
+    int64_t floats = (2 * ranks + 1) * columns + MERGE_ROWS * (2 * columns + most + scratch);
+    return (size_t)floats * sizeof(float) + 2 * ARENA_ALIGN;
+}
+
+static void keep(struct lora *lora, struct touched *touched) {
+    lora->loose -= touched->loose ? tensor_bytes(&touched->merged) : 0;
+    touched->loose = false;
+}
+
+static void note_passing(struct lora *lora, size_t bytes) {
+    lora->passing = bytes > lora->passing ? bytes : lora->passing;
+}
+
+/* What is loose when one of them goes were all there when the last was merged. */
 static void release(struct lora *lora, struct touched *touched) {
+    if (touched->loose)
+        note_passing(lora,
+                     lora->loose + merge_bytes(touched->addends, columns_of(&touched->merged)));
+    keep(lora, touched);
     if (touched->owned) {
         free((void *)(uintptr_t)touched->merged.data);
         lora->bytes -= tensor_bytes(&touched->merged);
@@ -79,10 +120,10 @@ static void release(struct lora *lora, struct touched *touched) {
 }
 
 void lora_close(struct lora *lora) {
-    for (int i = 0; lora != NULL && i < lora->files; i++)
-        weights_close(&lora->file[i]);
     for (size_t i = 0; lora != NULL && i < lora->count; i++)
         release(lora, &lora->touched[i]);
+    for (int i = 0; lora != NULL && i < lora->files; i++)
+        weights_close(&lora->file[i]);
 }
 
 static enum error_code create(struct weights *weights, struct error *error) {
@@ -217,15 +258,6 @@ static enum error_code take_tensor(struct weights *weights, int file, float stre
     return ERR_OK;
 }
 
-static int64_t rows_of(const struct tensor *tensor) {
-    return tensor->rank == 0 ? 1 : tensor->dim[0];
-}
-
-static int64_t columns_of(const struct tensor *tensor) {
-    int64_t rows = rows_of(tensor);
-    return rows == 0 ? 0 : tensor_elements(tensor) / rows;
-}
-
 /* The parts of what one file adds to one tensor fit it and each other. */
 static enum error_code check_addend(const struct weights *weights, size_t index, const char *path,
                                     struct error *error) {
@@ -358,6 +390,10 @@ size_t lora_bytes(const struct weights *weights) {
     return weights->lora == NULL ? 0 : weights->lora->bytes;
 }
 
+size_t lora_passing(const struct weights *weights) {
+    return weights == NULL || weights->lora == NULL ? 0 : weights->lora->passing;
+}
+
 /* -- merging --------------------------------------------------------------------------------- */
 
 /* strength·alpha/r·down, transposed: the weights [in,r] of a product that gives rows of the sum. */
@@ -371,8 +407,8 @@ struct factor {
 
 struct merge {
     struct runtime *runtime;
-    struct weights *const *files; /* of the addends */
-    const char *path, *name;      /* of the weights, for errors */
+    const struct weights *weights; /* of the sum */
+    const char *name;              /* of the base in them, for errors */
     const struct tensor *base;
     const struct addend *addends;
     struct factor *factors;
@@ -388,25 +424,26 @@ static enum error_code open_factor(struct merge *m, const struct addend *addend)
     int64_t rank = rows_of(down);
     size_t elements = (size_t)tensor_elements(down);
     struct factor *factor = calloc(1, sizeof *factor);
-    float *rows = malloc(elements * sizeof *rows);
+    float *row = malloc((size_t)m->columns * sizeof *row);
     if (factor != NULL) {
         *factor = (struct factor){.up = addend->part[UP], .rank = rank, .next = m->factors};
         factor->down = malloc(elements * sizeof *factor->down);
         m->factors = factor;
     }
-    if (factor == NULL || rows == NULL || factor->down == NULL) {
-        free(rows);
+    if (factor == NULL || row == NULL || factor->down == NULL) {
+        free(row);
         return error_set(m->error, ERR_MEMORY, "no memory to merge a LoRA");
     }
     float alpha = (float)rank;
     if (addend->part[ALPHA] != NULL)
         numbers_to_float(&alpha, addend->part[ALPHA], 0, 1);
     float scale = addend->strength * (alpha / (float)rank);
-    numbers_to_float(rows, down, 0, (int64_t)elements);
-    for (int64_t r = 0; r < rank; r++)
+    for (int64_t r = 0; r < rank; r++) {
+        numbers_to_float(row, down, r * m->columns, m->columns);
         for (int64_t i = 0; i < m->columns; i++)
-            factor->down[i * rank + r] = scale * rows[r * m->columns + i];
-    free(rows);
+            factor->down[i * rank + r] = scale * row[i];
+    }
+    free(row);
     m->rank_max = rank > m->rank_max ? rank : m->rank_max;
     const struct tensor matrix = {
         .data = factor->down, .dtype = DTYPE_F32, .rank = 2, .dim = {m->columns, rank}};
@@ -488,13 +525,13 @@ static enum error_code check_sum(struct merge *m, int64_t first, int64_t rows) {
         return ERR_OK;
     numbers_to_float(m->scratch, m->base, at, count);
     if (find_broken(m->scratch, count) <= broken)
-        return error_set(m->error, ERR_FORMAT,
-                         "%s: element %lld of '%.128s' is %g: the weights are damaged", m->path,
-                         (long long)(at + broken), m->name, (double)m->scratch[broken]);
+        return error_set(
+            m->error, ERR_FORMAT, "%s: element %lld of '%.128s' is %g: the weights are damaged",
+            m->weights->path, (long long)(at + broken), m->name, (double)m->scratch[broken]);
     return error_set(m->error, ERR_FORMAT,
                      "%s%s: added with strength %g, element %lld of '%.128s' becomes %g: the LoRA "
                      "is damaged, or too strong",
-                     weights_path(m->files[m->addends->file]),
+                     weights_path(m->weights->lora->file[m->addends->file]),
                      m->addends->next == NULL ? "" : ", or a LoRA before it",
                      (double)m->addends->strength, (long long)(at + broken), m->name,
                      (double)m->host[broken]);
@@ -507,6 +544,10 @@ static enum error_code merge(void *out, enum dtype dtype, struct merge *m) {
         int64_t take = rows - first < MERGE_ROWS ? rows - first : MERGE_ROWS;
         merge_rows(m, first, take);
         code = check_sum(m, first, take);
+        /* The pages that were read are not used again: the sum is. */
+        weights_give_back(m->weights);
+        for (int i = 0; i < m->weights->lora->files; i++)
+            weights_give_back(m->weights->lora->file[i]);
         for (int64_t i = 0; i < take * m->columns; i++)
             float_store(out, dtype, first * m->columns + i, m->host[i]);
     }
@@ -519,6 +560,12 @@ static enum error_code merge(void *out, enum dtype dtype, struct merge *m) {
 static size_t index_of(const struct weights *weights, const struct tensor *tensor) {
     const char *entry = (const char *)tensor - offsetof(struct weights_entry, tensor);
     return (size_t)((const struct weights_entry *)entry - weights->entry);
+}
+
+void lora_keep(const struct weights *weights, const struct tensor *tensor) {
+    struct lora *lora = weights != NULL ? weights->lora : NULL;
+    if (lora != NULL && tensor != NULL)
+        keep(lora, &lora->touched[index_of(weights, tensor)]);
 }
 
 void lora_release(const struct weights *weights, const struct tensor *tensor) {
@@ -550,6 +597,9 @@ enum error_code lora_merge(const struct tensor **out, const struct weights *weig
     touched->merged.scale = NULL;
     size_t bytes = tensor_bytes(&touched->merged);
     lora->bytes += bytes;
+    touched->loose = true;
+    lora->loose += bytes;
+    note_passing(lora, merge_bytes(touched->addends, columns_of(tensor)));
     touched->merged.data = runtime->params->measuring ? &elsewhere : NULL;
     if (runtime->params->measuring)
         return ERR_OK;
@@ -557,8 +607,7 @@ enum error_code lora_merge(const struct tensor **out, const struct weights *weig
     if (sum == NULL)
         return error_set(error, ERR_MEMORY, "no memory to merge LoRAs: %zu bytes", bytes);
     struct merge m = {.runtime = runtime,
-                      .files = lora->file,
-                      .path = weights->path,
+                      .weights = weights,
                       .name = lora->name[index],
                       .base = tensor,
                       .addends = touched->addends,

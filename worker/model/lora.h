@@ -50,6 +50,12 @@ size_t lora_bytes(const struct weights *weights);
 MUST_CHECK enum error_code lora_merge(const struct tensor **out, const struct weights *weights,
                                       const struct tensor *tensor, struct runtime *runtime,
                                       enum dtype dtype, struct error *error);
+/* Merging takes memory for a while, and so does what it makes where a layer copies it and it is
+ * released. A layer that uses it where it lies says so by lora_keep: then it is of the weights. The
+ * most bytes that were taken for a while at once; counted on a measuring runtime, too. `weights`
+ * NULL is fine. */
+size_t lora_passing(const struct weights *weights);
+void lora_keep(const struct weights *weights, const struct tensor *tensor);
 /* Give back what merging made of `tensor`; of every tensor where it is NULL. No layer may use it
  * any more; merged again, it is made again. `weights` NULL is fine. */
 void lora_release(const struct weights *weights, const struct tensor *tensor);

@@ -165,6 +165,7 @@ static enum error_code open_parts(struct model *model, const char *folder,
     model->giving = options->memory > 0 ? measured_giving(&measured) : 0;
     model->others = runtime->ops->weight_bytes(runtime->device);
     code = measured_hold(&holding, &measured, options, 0, error);
+    model->passing = parts_passing(&measured.parts);
     measured_close(&measured);
     if (code == ERR_OK)
         runtime->ops->limit_weights(

@@ -160,7 +160,7 @@ MUST_CHECK enum error_code model_measure(size_t *out, const char *folder,
                                          const struct model_options *options, struct error *error);
 
 /* Bytes and arithmetic that one task will take beside the weights, by running its code on the
- * measuring table. */
+ * measuring table; or that opening takes while LoRAs are merged, where that is more. */
 struct model_cost {
     size_t weight_bytes, work_bytes;
     size_t weight_bytes_least; /* in memory at once, if they are streamed as far as they can be */

@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "worker/model/components.h"
+#include "worker/model/lora.h"
 
 #define PARTS_FILES_MIN 4 /* of parts_files, also where a folder has less */
 
@@ -266,6 +267,16 @@ int parts_files(const struct weights *out[PARTS_FILES_MAX], const struct parts *
     while (count > PARTS_FILES_MIN && files[count - 1] == NULL)
         count--;
     return count;
+}
+
+size_t parts_passing(const struct parts *parts) {
+    size_t most = 0;
+    for (int i = 0; i < 2 * CONFIG_EXPERTS_MAX; i++) {
+        const struct denoiser *denoiser = &parts->denoisers[i / CONFIG_EXPERTS_MAX];
+        size_t passing = lora_passing(denoiser->expert[i % CONFIG_EXPERTS_MAX].file);
+        most = passing > most ? passing : most;
+    }
+    return most;
 }
 
 bool parts_window_from_text(const struct parts *parts) {

@@ -46,6 +46,10 @@ void parts_close(struct parts *parts, struct runtime *runtime);
 #define PARTS_FILES_MAX 7
 int parts_files(const struct weights *out[PARTS_FILES_MAX], const struct parts *parts);
 
+/* The most bytes that merging LoRAs takes for a while (lora.h): at opening, and, of experts that
+ * are held one at a time, in every request. */
+size_t parts_passing(const struct parts *parts);
+
 /* What a denoiser makes windows from. */
 bool parts_window_from_text(const struct parts *parts);
 unsigned parts_window_rules(const struct parts *parts); /* 1 << enum window_rule */

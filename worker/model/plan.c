@@ -105,7 +105,7 @@ enum error_code model_plan(struct model_cost *out, const char *folder, enum mode
         .held_bytes = holding.bytes,
         .read_bytes =
             holding.bytes_reread + holding.bytes_pass * (size_t)(forwards > 0 ? forwards : 1),
-        .work_bytes = measured.work.peak,
+        .work_bytes = holding.work,
         .flops = measured.runtime.flops,
         .flops_forward = measured.runtime.flops_step / passes,
         .forwards = forwards,

@@ -101,7 +101,9 @@ enum error_code measured_hold(struct holding *out, const struct measured *measur
     size_t all = measured_weights(measured), second = measured_second_expert(measured);
     size_t streams = streamer_bytes(measured->runtime.streamer);
     size_t streamed = streamer_least(measured->runtime.streamer), memory = options->memory;
-    *out = (struct holding){.bytes = all};
+    size_t passing = parts_passing(&measured->parts), task = work;
+    work = task > passing ? task : passing;
+    *out = (struct holding){.bytes = all, .work = work};
     if (memory == 0 || all + work <= memory)
         return ERR_OK;
     if (measured_giving(measured) > 0) {
@@ -113,7 +115,8 @@ enum error_code measured_hold(struct holding *out, const struct measured *measur
     /* Both experts are read in every request: the one at the boundary, the other for the next. */
     size_t fixed = all - streams;
     if (fixed + streamed + work > memory) {
-        *out = (struct holding){.alone = true, .bytes_reread = 2 * second};
+        work = second > 0 ? task + passing : work; /* merged again beside the task's */
+        *out = (struct holding){.alone = true, .bytes_reread = 2 * second, .work = work};
         fixed -= second;
     }
     if (fixed + streamed + work > memory)
@@ -153,9 +156,11 @@ static bool part_experts(struct model *model) {
     return parted;
 }
 
-/* Bytes that stay whatever is streamed or gives way. */
+/* Bytes that stay whatever is streamed or gives way, or come beside a task's work when experts are
+ * exchanged. */
 static size_t fixed_bytes(const struct model *model) {
-    return model->fixed - model->giving + model->params.used;
+    bool alone = model->parts.denoisers[0].alone || model->parts.denoisers[1].alone;
+    return model->fixed - model->giving + model->params.used + (alone ? model->passing : 0);
 }
 
 /* With the weights streamed where not all fit beside the work. */

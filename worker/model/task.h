@@ -21,6 +21,7 @@ struct model {
     size_t fixed;     /* bytes of weights that are neither in streams nor in params */
     size_t giving;    /* of them, on a GPU: what need not be there at once */
     size_t others;    /* bytes of weights that were on the device before */
+    size_t passing;   /* that merging LoRAs takes for a while */
 };
 
 /* What the configuration says of the folder; all but the hash. */
@@ -49,11 +50,13 @@ size_t measured_least(const struct measured *measured);
 struct holding {
     bool alone;          /* of two experts, one at a time */
     bool streaming;      /* not all streams fit */
+    size_t work;         /* bytes beside them, of a task or while LoRAs are merged */
     size_t bytes;        /* at once */
     size_t bytes_reread; /* for one task */
     size_t bytes_pass;   /* for every pass of it besides */
 };
-/* Beside so much work. ERR_MEMORY: in no way; says what they take. */
+/* Beside so much work, with what merging takes: at opening before it, of one expert at a time
+ * beside it. ERR_MEMORY: in no way; says what they take. */
 MUST_CHECK enum error_code measured_hold(struct holding *out, const struct measured *measured,
                                          const struct model_options *options, size_t work,
                                          struct error *error);

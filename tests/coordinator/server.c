@@ -29,6 +29,16 @@ static const char demo[] = "job: demo\n" HEADER "videos:\n"
 static const char single[] = "job: single\n" HEADER "videos:\n"
                              "  - {name: one, prompt: a red ball}\n";
 
+static void open_world(struct world *world) {
+    world_make(world, false);
+    world_serve(world);
+}
+
+static void close_world(struct world *world) {
+    world_stop(world);
+    world_destroy(world);
+}
+
 static void rest(int milliseconds) {
     struct timespec time = {milliseconds / 1000, milliseconds % 1000 * (long)CLOCK_MS};
     nanosleep(&time, NULL);
@@ -156,8 +166,7 @@ static void files_are_uploaded(void **state) {
     assert_int_equal(client_submit(world.client, &submitted, &again, &error), ERR_MISSING);
     assert_non_null(strstr(error.detail, "again.yaml:"));
     fake_stop(&worker);
-    world_stop(&world);
-    world_destroy(&world);
+    close_world(&world);
 }
 
 /* -- kills ------------------------------------------------------------------------------------ */
@@ -193,8 +202,7 @@ static void killed_and_resumed(void **state) {
 static void part_of_dead_epoch_is_removed(void **state) {
     struct world world;
     struct fake worker = {.hold_kind = PLAN_MUX};
-    world_make(&world, false);
-    world_serve(&world);
+    open_world(&world);
     fake_start(&worker, &world, "a");
     uint64_t job = world_submit(&world, single);
     wait_for(&worker.holding);
@@ -210,8 +218,7 @@ static void part_of_dead_epoch_is_removed(void **state) {
     fake_start(&other, &world, "b");
     assert_int_equal(world_follow(&world, job), JOB_DONE);
     fake_stop(&other);
-    world_stop(&world);
-    world_destroy(&world);
+    close_world(&world);
 }
 
 static void late_result_is_refused(void **state) {
@@ -244,8 +251,7 @@ static void foreign_file_is_kept(void **state) {
     struct fake worker = {.hold_kind = PLAN_MUX};
     struct error error;
     struct client_submitted submitted;
-    world_make(&world, false);
-    world_serve(&world);
+    open_world(&world);
     world_write(&world, "out/single-one.mkv", "mine");
     const struct client_submission submission = {.path = world_write(&world, "j.yaml", single)};
     assert_int_equal(client_submit(world.client, &submitted, &submission, &error), ERR_DENIED);
@@ -264,8 +270,7 @@ static void foreign_file_is_kept(void **state) {
     assert_int_equal(world_follow(&world, job), JOB_DONE);
     check_published(&world, single);
     fake_stop(&worker);
-    world_stop(&world);
-    world_destroy(&world);
+    close_world(&world);
 }
 
 static void refuse_job(struct world *world, const char *yaml, enum error_code code,
@@ -292,16 +297,14 @@ static void client_and_server_agree(void **state) {
     struct world world;
     struct error error;
     struct client_submitted submitted;
-    world_make(&world, false);
-    world_serve(&world);
+    open_world(&world);
     world_submit(&world, shots); /* 8 frames a second, which the client does not know */
     world_write(&world, "i.png", "text");
     const struct client_submission submission = {.path = world_write(&world, "i.yaml", image),
                                                  .check_image = no_picture};
     assert_int_equal(client_submit(world.client, &submitted, &submission, &error), ERR_FORMAT);
     assert_non_null(strstr(error.detail, "i.yaml:6:33: image: "));
-    world_stop(&world);
-    world_destroy(&world);
+    close_world(&world);
 }
 
 /* Paths that name one place, and places that no output may go to: told at submission. */
@@ -314,8 +317,7 @@ static void places_of_outputs(void **state) {
                                    "overwrite: true}}\n";
     struct world world;
     char yaml[1024], link[FILE_PATH_BYTES];
-    world_make(&world, false);
-    world_serve(&world);
+    open_world(&world);
     snprintf(yaml, sizeof yaml, two, world.folder, "out");
     refuse_job(&world, yaml, ERR_USAGE, "bad.yaml:7:41: path: videos \"a\" and \"b\" would both");
     world_write(&world, "out/other", "");
@@ -329,8 +331,7 @@ static void places_of_outputs(void **state) {
     snprintf(yaml, sizeof yaml, pictures, "photos/");
     refuse_job(&world, yaml, ERR_DENIED, "bad.yaml:6:41: path: ");
     assert_true(world_has(&world, "photos/holiday.jpg"));
-    world_stop(&world);
-    world_destroy(&world);
+    close_world(&world);
 }
 
 /* What has become of a published file is looked at before any work. */
@@ -339,8 +340,7 @@ static void foreign_file_in_own_place(void **state) {
                                   "  - {name: one, prompt: a green ball}\n";
     struct world world;
     struct fake worker = {.hold_kind = -1};
-    world_make(&world, false);
-    world_serve(&world);
+    open_world(&world);
     fake_start(&worker, &world, "a");
     assert_int_equal(world_follow(&world, world_submit(&world, single)), JOB_DONE);
     unlink(world_write(&world, "out/single-one.mkv", "somebody else's"));
@@ -351,8 +351,7 @@ static void foreign_file_in_own_place(void **state) {
     world_write(&world, "out/single-one.mkv/notes", "mine");
     refuse_job(&world, single, ERR_DENIED, "a folder");
     fake_stop(&worker);
-    world_stop(&world);
-    world_destroy(&world);
+    close_world(&world);
 }
 
 /* A changed job may replace what this ledger has published, and only that. */
@@ -361,8 +360,7 @@ static void changed_job_replaces_its_own(void **state) {
                                   "  - {name: one, prompt: a green ball}\n";
     struct world world;
     struct fake worker = {.hold_kind = -1};
-    world_make(&world, false);
-    world_serve(&world);
+    open_world(&world);
     fake_start(&worker, &world, "a");
     uint64_t first = world_submit(&world, single);
     assert_int_equal(world_follow(&world, first), JOB_DONE);
@@ -371,35 +369,30 @@ static void changed_job_replaces_its_own(void **state) {
     assert_int_equal(world_follow(&world, second), JOB_DONE);
     check_published(&world, changed);
     fake_stop(&worker);
-    world_stop(&world);
-    world_destroy(&world);
+    close_world(&world);
 }
 
 static void removed_file_is_made_again(void **state) {
     struct world world;
     struct fake worker = {.hold_kind = -1};
-    world_make(&world, false);
-    world_serve(&world);
+    open_world(&world);
     fake_start(&worker, &world, "a");
     assert_int_equal(world_follow(&world, world_submit(&world, demo)), JOB_DONE);
     unlink(world_write(&world, "out/demo-two.mkv", ""));
     assert_int_equal(world_follow(&world, world_submit(&world, demo)), JOB_DONE);
     check_published(&world, demo);
     fake_stop(&worker);
-    world_stop(&world);
-    world_destroy(&world);
+    close_world(&world);
 }
 
 static void one_server_a_state_folder(void **state) {
     struct world world;
     struct server *second = NULL;
     struct error error;
-    world_make(&world, false);
-    world_serve(&world);
+    open_world(&world);
     assert_int_equal(server_open(&second, &world.config, &error), ERR_BUSY);
     assert_null(second);
-    world_stop(&world);
-    world_destroy(&world);
+    close_world(&world);
 }
 
 /* -- control ---------------------------------------------------------------------------------- */
@@ -409,8 +402,7 @@ static void controls(void **state) {
     struct fake worker = {.hold_kind = -1};
     struct error error;
     struct client_job found;
-    world_make(&world, false);
-    world_serve(&world);
+    open_world(&world);
     uint64_t job = world_submit(&world, demo);
     check_ok(client_control(world.client, job, CONTROL_PAUSE, &error), &error);
     assert_int_equal(state_of(&world, job), JOB_PAUSED);
@@ -431,8 +423,7 @@ static void controls(void **state) {
     assert_int_equal(client_drain(world.client, "nobody", false, &error), ERR_MISSING);
     check_ok(client_drain(world.client, "a", false, &error), &error);
     fake_stop(&worker);
-    world_stop(&world);
-    world_destroy(&world);
+    close_world(&world);
 }
 
 /* Paused or failed jobs go on when their document is submitted again. */
@@ -440,8 +431,7 @@ static void submitting_again_revives(void **state) {
     struct world world;
     struct fake worker = {.hold_kind = -1, .fail = ERR_FORMAT};
     struct error error;
-    world_make(&world, false);
-    world_serve(&world);
+    open_world(&world);
     fake_start(&worker, &world, "a");
     uint64_t job = world_submit(&world, single);
     assert_int_equal(world_follow(&world, job), JOB_FAILED);
@@ -453,8 +443,7 @@ static void submitting_again_revives(void **state) {
     fake_start(&better, &world, "b");
     assert_int_equal(world_follow(&world, job), JOB_DONE);
     fake_stop(&better);
-    world_stop(&world);
-    world_destroy(&world);
+    close_world(&world);
 }
 
 static void colliding_jobs(void **state) {
@@ -463,8 +452,7 @@ static void colliding_jobs(void **state) {
     struct world world;
     struct error error;
     struct client_submitted submitted;
-    world_make(&world, false);
-    world_serve(&world);
+    open_world(&world);
     uint64_t first = world_submit(&world, single);
     const struct client_submission submission = {.path = world_write(&world, "c.yaml", changed)};
     assert_int_equal(client_submit(world.client, &submitted, &submission, &error), ERR_BUSY);
@@ -474,8 +462,7 @@ static void colliding_jobs(void **state) {
     uint64_t second = world_submit(&world, changed);
     assert_true(second != first);
     assert_int_equal(state_of(&world, first), JOB_CANCELED);
-    world_stop(&world);
-    world_destroy(&world);
+    close_world(&world);
 }
 
 static void no_coordinator(void **state) {
@@ -543,8 +530,7 @@ static void many_videos(void **state) {
     buffer_add_text(&yaml, "job: many\n" HEADER "videos:\n");
     for (int i = 0; i < 10000; i++)
         buffer_printf(&yaml, "  - {name: v%d, prompt: ball number %d}\n", i, i);
-    world_make(&world, false);
-    world_serve(&world);
+    open_world(&world);
     int64_t start = clock_monotonic_ns();
     uint64_t job = world_submit(&world, yaml.data);
     int64_t submitted = clock_monotonic_ns();

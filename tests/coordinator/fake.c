@@ -47,9 +47,8 @@ static enum job_expert lora_expert(void *user, bool *unclear, const char *spec) 
     return !strncmp(spec, "high-", 5) ? JOB_EXPERT_HIGH : JOB_EXPERT_BOTH;
 }
 
-static enum error_code read_model(void *user, struct model_facts *out, const char *spec,
-                                  struct error *error) {
-    *out = (struct model_facts){.family = "pocket",
+struct model_facts fake_pocket(const char *spec) {
+    struct model_facts facts = {.family = "pocket",
                                 .abilities = MODEL_CAN_TEXT | MODEL_CAN_KEYFRAME |
                                              MODEL_CAN_WINDOW | MODEL_CAN_VAE,
                                 .size_multiple = 16,
@@ -69,7 +68,13 @@ static enum error_code read_model(void *user, struct model_facts *out, const cha
                                 .guidance = 1,
                                 .shift = 3,
                                 .experts = 1};
-    hash_of(&out->hash, spec, strlen(spec));
+    hash_of(&facts.hash, spec, strlen(spec));
+    return facts;
+}
+
+static enum error_code read_model(void *user, struct model_facts *out, const char *spec,
+                                  struct error *error) {
+    *out = fake_pocket(spec);
     if (!strcmp(spec, "picture")) {
         out->abilities &= ~MODEL_CAN_WINDOW;
     } else if (!strcmp(spec, "t2v")) {

@@ -15,6 +15,8 @@ struct fake {
  * keyframe), "single" (no overlap), "wan" (larger). Images: any name that ends with .png but
  * missing.png. */
 struct job_resolver fake_resolver(struct fake *fake);
+/* "pocket", which the other models are like, with the hash of another name. */
+struct model_facts fake_pocket(const char *spec);
 /* Parses or fails the test. */
 struct job *fake_job(const char *yaml);
 /* Fails the test where the two differ. */

@@ -2,25 +2,11 @@
 
 #include <string.h>
 
+#include "tests/coordinator/fake.h"
+
 static enum error_code sim_model(void *user, struct model_facts *out, const char *spec,
                                  struct error *error) {
-    *out = (struct model_facts){.family = "pocket",
-                                .abilities = MODEL_CAN_TEXT | MODEL_CAN_KEYFRAME |
-                                             MODEL_CAN_WINDOW | MODEL_CAN_VAE,
-                                .size_multiple = 16,
-                                .size_min = 64,
-                                .size_max = 512,
-                                .width = 160,
-                                .height = 96,
-                                .fps = 16,
-                                .window_frames = 17,
-                                .overlaps = {1, 5},
-                                .overlap_count = 2,
-                                .sampler = JOB_SAMPLER_EULER,
-                                .steps = 4,
-                                .guidance = 1,
-                                .shift = 3};
-    hash_of(&out->hash, spec, strlen(spec));
+    *out = fake_pocket(spec);
     return ERR_OK;
 }
 

@@ -1,4 +1,5 @@
-/* Time. Library code never calls these: the edge of a program does, and passes `now` down. */
+/* Time, in nanoseconds. Any thread. What decides never calls these: the edge of a program does, and
+ * passes `now` down. */
 #ifndef VIDLOOM_BASE_CLOCK_H
 #define VIDLOOM_BASE_CLOCK_H
 

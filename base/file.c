@@ -82,7 +82,8 @@ static enum error_code parent_of(char out[FILE_PATH_BYTES], const char *path, st
     while (length > 1 && path[length - 1] == '/')
         length--;
     if (length >= FILE_PATH_BYTES)
-        return error_set(error, ERR_LIMIT, "a path of more than %d bytes", FILE_PATH_BYTES - 1);
+        return error_set(error, ERR_LIMIT, "a path of %zu bytes, at most %d are taken: %.100s…",
+                         length, FILE_PATH_BYTES - 1, path);
     if (length == 0) {
         memcpy(out, ".", 2);
     } else {
@@ -163,7 +164,8 @@ enum error_code file_make_folders(const char *path, struct error *error) {
     char step[FILE_PATH_BYTES];
     size_t length = strlen(path);
     if (length >= sizeof step)
-        return error_set(error, ERR_LIMIT, "a path of more than %d bytes", FILE_PATH_BYTES - 1);
+        return error_set(error, ERR_LIMIT, "a path of %zu bytes, at most %d are taken: %.100s…",
+                         length, FILE_PATH_BYTES - 1, path);
     memcpy(step, path, length + 1);
     for (size_t at = 1; at <= length; at++) {
         if (step[at] != '/' && step[at] != '\0')

@@ -22,7 +22,7 @@ MUST_CHECK enum error_code file_read(char **out, size_t *length, struct arena *a
 MUST_CHECK enum error_code file_write(const char *path, const void *bytes, size_t length,
                                       bool durable, struct error *error);
 
-/* fsync an open descriptor's folder entry / a path's parent folder. */
+/* fsync the folder that `path` is in, so that its entry there lasts. */
 MUST_CHECK enum error_code file_sync_parent(const char *path, struct error *error);
 
 /* mkdir -p, mode 0777 & ~umask. */

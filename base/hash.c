@@ -5,11 +5,12 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sodium.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "base/file.h"
 
 _Static_assert(sizeof(struct hash_state) >= sizeof(crypto_generichash_state),
                "hash_state holds libsodium's state");
@@ -105,12 +106,11 @@ static enum error_code hash_of_folder(struct hash *out, uint64_t *bytes, const c
     hash_start(&state);
     *bytes = 0;
     for (int i = 0; i < count; i++) {
-        char file[4096];
+        char file[FILE_PATH_BYTES];
         struct stat status;
         struct hash hash;
-        int length = snprintf(file, sizeof file, "%s/%s", path, entries[i]->d_name);
-        if (code == ERR_OK && (length < 0 || (size_t)length >= sizeof file))
-            code = error_set(error, ERR_LIMIT, "a path in %s is too long", path);
+        if (code == ERR_OK)
+            code = file_join(file, path, entries[i]->d_name, error);
         if (code == ERR_OK && (lstat(file, &status) != 0 || !S_ISREG(status.st_mode)))
             code = error_set(error, ERR_UNSUPPORTED, "%s is not a file", file);
         if (code == ERR_OK)

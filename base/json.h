@@ -2,7 +2,9 @@
  * prompt lists, and the writer of every --json report.
  *
  * Our own because a weight header must be read on a bare GPU machine that has no library, and
- * because duplicate keys, depth and sizes must be refused. Fuzzed by tests/fuzz/json.c. */
+ * because duplicate keys, depth and sizes must be refused. Fuzzed by tests/fuzz/json.c.
+ *
+ * Any thread; an arena or a buffer by one thread at a time. */
 #ifndef VIDLOOM_BASE_JSON_H
 #define VIDLOOM_BASE_JSON_H
 
@@ -30,8 +32,9 @@ struct json {
 };
 
 /* Parse all of text[0..length). Depth at most 32; duplicate keys, invalid UTF-8, trailing bytes
- * refused. Nodes and strings are in `arena`. The error gives line:column.
- * Errors: ERR_FORMAT, ERR_LIMIT (arena full). */
+ * refused, as are numbers of more than 128 characters or past a double. Nodes and strings are in
+ * `arena`; only a number's text stays in `text`. The error gives line:column.
+ * Errors: ERR_FORMAT, ERR_LIMIT (depth; arena full); then the arena is as before. */
 MUST_CHECK enum error_code json_parse(const struct json **out, struct arena *arena,
                                       const char *text, size_t length, struct error *error);
 

@@ -1,6 +1,5 @@
 /* One line an event: time, level, subject, key=value. Programs log; modules return errors.
- * Any thread; a line is one write,
- * whatever the stream's buffering. */
+ * Any thread; a line is one write, whatever the stream's buffering. */
 #ifndef VIDLOOM_BASE_LOG_H
 #define VIDLOOM_BASE_LOG_H
 

@@ -1,5 +1,5 @@
 /* Counter-based random numbers (Philox4x32-10): element i of (seed, stream) is always the same
- * number, whoever asks for it, in whatever order and on however many threads.
+ * number, whoever asks for it, in whatever order and on however many threads. Nothing is kept.
  * Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011. */
 #ifndef VIDLOOM_BASE_RANDOM_H
 #define VIDLOOM_BASE_RANDOM_H

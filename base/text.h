@@ -1,4 +1,5 @@
-/* Text from outside: validity, and help with spelling. */
+/* Text from outside: validity, help with spelling, numbers, and sizes for people. Any thread; texts
+ * end with a NUL where no length is given. */
 #ifndef VIDLOOM_BASE_TEXT_H
 #define VIDLOOM_BASE_TEXT_H
 

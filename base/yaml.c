@@ -210,14 +210,19 @@ static enum error_code read_node(const struct reader *reader, struct yaml *out,
     return read_children(reader, out, depth + 1);
 }
 
-static enum error_code read_document(const struct reader *reader, struct yaml *root) {
+static enum error_code skip_event(const struct reader *reader) {
     yaml_event_t event;
     enum error_code code = next_event(reader, &event);
-    if (code != ERR_OK)
-        return code;
-    yaml_event_delete(&event); /* the start of the stream */
+    if (code == ERR_OK)
+        yaml_event_delete(&event);
+    return code;
+}
 
-    code = next_event(reader, &event);
+static enum error_code read_document(const struct reader *reader, struct yaml *root) {
+    yaml_event_t event;
+    enum error_code code = skip_event(reader); /* the start of the stream */
+    if (code == ERR_OK)
+        code = next_event(reader, &event);
     if (code != ERR_OK)
         return code;
     if (event.type != YAML_DOCUMENT_START_EVENT)
@@ -226,23 +231,16 @@ static enum error_code read_document(const struct reader *reader, struct yaml *r
              event.data.document_start.tag_directives.end)
         code = fail(reader, ERR_FORMAT, event.start_mark, "%TAG directives are not allowed");
     yaml_event_delete(&event);
-    if (code != ERR_OK)
-        return code;
-
-    code = next_event(reader, &event);
+    if (code == ERR_OK)
+        code = next_event(reader, &event);
     if (code != ERR_OK)
         return code;
     code = read_node(reader, root, &event, 0);
     yaml_event_delete(&event);
-    if (code != ERR_OK)
-        return code;
-
-    code = next_event(reader, &event);
-    if (code != ERR_OK)
-        return code;
-    yaml_event_delete(&event); /* the end of the document */
-
-    code = next_event(reader, &event);
+    if (code == ERR_OK)
+        code = skip_event(reader); /* the end of the document */
+    if (code == ERR_OK)
+        code = next_event(reader, &event);
     if (code != ERR_OK)
         return code;
     if (event.type != YAML_STREAM_END_EVENT)

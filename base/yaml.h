@@ -1,6 +1,7 @@
 /* YAML by libyaml's event interface, with everything dangerous refused: aliases, anchors, tags,
  * several documents, duplicate keys, non-scalar keys, more than 32 levels, more than
- * YAML_BYTES_MAX bytes. The one reader of job and configuration files. Fuzzed. */
+ * YAML_BYTES_MAX bytes. The one reader of job and configuration files. Fuzzed. Any thread, an arena
+ * by one thread at a time. */
 #ifndef VIDLOOM_BASE_YAML_H
 #define VIDLOOM_BASE_YAML_H
 
@@ -25,11 +26,13 @@ struct yaml {
     const struct yaml *child, *next;
 };
 
-/* `name` is used in errors ("job.yaml:3:7: …"). Errors: ERR_FORMAT, ERR_LIMIT. */
+/* `name` is used in errors ("job.yaml:3:7: …"). Nodes and their texts are in `arena`; `text` is not
+ * kept. Errors: ERR_FORMAT, ERR_LIMIT (arena full), ERR_MEMORY; then the arena is as before. */
 MUST_CHECK enum error_code yaml_parse(const struct yaml **out, struct arena *arena,
                                       const char *name, const char *text, size_t length,
                                       struct error *error);
 
+/* NULL: absent, or no mapping. */
 const struct yaml *yaml_get(const struct yaml *mapping, const char *key);
 
 #endif

@@ -79,8 +79,16 @@ static enum error_code look_into(struct content *out, const char *path, struct e
     DIR *folder = opendir(path);
     if (!folder)
         return error_set_errno(error, errno, "cannot look into the folder %.512s", path);
-    for (struct dirent *entry = readdir(folder); entry; entry = readdir(folder)) {
+    enum error_code code = ERR_OK;
+    for (;;) {
         struct stat status;
+        errno = 0;
+        const struct dirent *entry = readdir(folder);
+        if (!entry) {
+            if (errno) /* what was not seen may be anybody's */
+                code = error_set_errno(error, errno, "cannot list the folder %.512s", path);
+            break;
+        }
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
             continue;
         bool file = fstatat(dirfd(folder), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
@@ -92,7 +100,7 @@ static enum error_code look_into(struct content *out, const char *path, struct e
             memcpy(out->foreign, entry->d_name, strlen(entry->d_name) + 1);
     }
     closedir(folder);
-    return ERR_OK;
+    return code;
 }
 
 enum error_code output_may_replace(const char *path, bool folder, struct error *error) {

@@ -24,10 +24,17 @@ enum error_code scheduler_open(struct scheduler **out, const struct scheduler_co
     mine->deaths_max = mine->deaths_max ? mine->deaths_max : 3;
     self->output_root = strdup(config->output_root ? config->output_root : "");
     mine->output_root = NULL;
-    if (!self->output_root || config->leader >= UINT64_C(1) << 31) {
-        enum error_code code = self->output_root ? ERR_LIMIT : ERR_MEMORY;
+    if (!self->output_root) {
         scheduler_close(&self);
-        return error_set(error, code, "the ledger was opened too often, or there is no memory");
+        return error_set(error, ERR_MEMORY, "no memory for the scheduler");
+    }
+    if (config->leader >= UINT64_C(1) << 31) {
+        scheduler_close(&self);
+        return error_set(
+            error, ERR_LIMIT,
+            "the ledger was opened %llu times, the most is 2^31 - 1: start a new one in "
+            "another state folder",
+            (unsigned long long)config->leader);
     }
     *out = self;
     return ERR_OK;

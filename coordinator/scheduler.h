@@ -36,7 +36,7 @@
  * record (intended), then ACTION_PUBLISH, then scheduler_published makes it done. After a restart
  * intended ones are asked for again, so ACTION_PUBLISH must be done in this way:
  *   - `staged` is there: sync it, rename it to the final name (over a file that is there only if
- *     `overwrite`, or if the ledger's row says `replaces`; else ERR_USAGE), sync the folder:
+ *     `overwrite`, or if the ledger's row says `replaces`; else ERR_USAGE), sync the folder;
  * ERR_OK;
  *   - else the final file is there with the size and hash named: ERR_OK;
  *   - else ERR_MISSING: the file is muxed again.
@@ -269,8 +269,7 @@ struct job_status {
     int videos, by_state[VIDEO_STATE_COUNT];
     int64_t windows, windows_done; /* of all videos; published ones count whole */
     int64_t frames, frames_done;
-    double
-        seconds_left; /* from measured times and the workers that work on it; -1: not known yet */
+    double seconds_left; /* from measured times and the workers at it; -1: not known yet */
 };
 struct video_status {
     enum video_state state;

@@ -23,7 +23,7 @@
 enum {
     EPOCHS_KEPT = 1024, /* accepted results whose repetition is recognised */
     LOSSES_MAX = 10,    /* of one task's artifact: then the store is broken */
-    AVOID_MAX = 8,
+    AVOID_MAX = 8,      /* workers that a task is kept away from */
 };
 
 struct worker;
@@ -83,8 +83,7 @@ struct active {
     int video;
     struct plan *plan;
     struct node **nodes;
-    int cursor; /* the first task of the chain that is not done, or the decode that is judged next
-                 */
+    int cursor; /* the chain's first task that is not done, or the decode that is judged next */
     int judged; /* windows whose draw is settled */
     int best;   /* draw of the window that is judged next, when drawn again */
     double best_excess;

@@ -5,11 +5,24 @@
 #include <stdlib.h>
 #include <string.h>
 
+static void free_texts(struct ledger_publication *publication) {
+    free((char *)publication->path);
+    free((char *)publication->staged);
+}
+
+/* The same with texts that live as long as the actions. */
+static struct ledger_publication for_actions(struct scheduler *self,
+                                             const struct ledger_publication *publication) {
+    struct ledger_publication copy = *publication;
+    copy.path = action_text(self, publication->path);
+    copy.staged = action_text(self, publication->staged);
+    return copy;
+}
+
 void publishing_close(struct scheduler *self, struct video_entry *entry) {
     if (!entry->publishing)
         return;
-    free((char *)entry->publishing->publication.path);
-    free((char *)entry->publishing->publication.staged);
+    free_texts(&entry->publishing->publication);
     free(entry->publishing);
     entry->publishing = NULL;
     self->publishing_count--;
@@ -20,9 +33,7 @@ void publish_action(struct scheduler *self, const struct job_entry *job, int vid
     struct scheduler_action *action = action_add(self, ACTION_PUBLISH);
     if (!action)
         return;
-    action->publish.publication = publishing->publication;
-    action->publish.publication.path = action_text(self, publishing->publication.path);
-    action->publish.publication.staged = action_text(self, publishing->publication.staged);
+    action->publish.publication = for_actions(self, &publishing->publication);
     action->publish.overwrite = job->job->videos[video].output.overwrite;
 }
 
@@ -49,11 +60,8 @@ void video_publish(struct scheduler *self, struct job_entry *job, int video,
     entry->publishing = publishing;
     self->publishing_count++;
     struct ledger_record *record = record_add(self, LEDGER_PUBLICATION);
-    if (record) {
-        record->publication = publishing->publication;
-        record->publication.path = action_text(self, path);
-        record->publication.staged = action_text(self, staged);
-    }
+    if (record)
+        record->publication = for_actions(self, &publishing->publication);
     video_set_state(job, video, VIDEO_PUBLISHING);
     video_record(self, job, video);
     publish_action(self, job, video);
@@ -72,9 +80,7 @@ void scheduler_published(struct scheduler *self, uint64_t id, int video, enum er
     if (code == ERR_OK) {
         struct ledger_record *record = record_add(self, LEDGER_PUBLICATION);
         if (record) {
-            record->publication = entry->publishing->publication;
-            record->publication.path = action_text(self, entry->publishing->publication.path);
-            record->publication.staged = action_text(self, entry->publishing->publication.staged);
+            record->publication = for_actions(self, &entry->publishing->publication);
             record->publication.done = true;
         }
         publishing_close(self, entry);
@@ -109,8 +115,7 @@ bool copy_publication(struct ledger_publication *out, const struct ledger_public
     out->staged = strdup(in->staged);
     if (out->path && out->staged)
         return true;
-    free((char *)out->path);
-    free((char *)out->staged);
+    free_texts(out);
     return false;
 }
 
@@ -128,10 +133,8 @@ enum error_code scheduler_restore_publication(struct scheduler *self,
 }
 
 void restored_close(struct scheduler *self) {
-    for (int i = 0; i < self->restored_count; i++) {
-        free((char *)self->restored[i].path);
-        free((char *)self->restored[i].staged);
-    }
+    for (int i = 0; i < self->restored_count; i++)
+        free_texts(&self->restored[i]);
     free(self->restored);
     self->restored = NULL;
     self->restored_count = 0;

@@ -6,7 +6,7 @@
  *   2. decode each message, check who sent it, make it a scheduler event (or answer a question);
  *   3. one ledger_apply of every record that came out of it;
  *   4. hand what is to be published to a thread (hash, sync, rename, sync the folder), whose
- * results are events of later turns: a busy disk holds no answer up;
+ *      results are events of later turns: a busy disk holds no answer up;
  *   5. send replies and leases.
  * So nothing is acknowledged that is not on the disk. A turn whose commit meets a full disk is kept
  * and tried again every half second: meanwhile workers keep their leases and nothing is sent that
@@ -32,9 +32,9 @@
  *                         earlier when there are too many (SERVER_UPLOAD_* in server_uploads.h)
  *   store/                artifacts (worker/store/ has the layout: objects/ab/<hex>, staging/).
  *                         The server only ever removes: objects that no unfinished video needs,
- * once a job is done Beside published files, `.NAME.<epoch>.part`, which the scheduler names and
- * tells to remove; at open, those of dead epochs beside the outputs of unfinished videos are
- * removed. */
+ *                         once a job is done.
+ * Beside published files lie `.NAME.<epoch>.part`, which the scheduler names and tells to remove;
+ * at open, those of dead epochs beside the outputs of unfinished videos are removed. */
 #ifndef VIDLOOM_COORDINATOR_SERVER_H
 #define VIDLOOM_COORDINATOR_SERVER_H
 
@@ -109,9 +109,9 @@ const char *server_client_address(const struct server *server, int index);
 
 /* For metrics and tests. Read it from the server's thread, or after server_run. */
 struct server_counts {
-    uint64_t received, malformed,
-        refused;     /* messages; refused: not known, not allowed, out of turn */
-    uint64_t unsent; /* messages that their peer did not take */
+    uint64_t received, malformed; /* messages */
+    uint64_t refused;             /* messages: not known, not allowed, out of turn */
+    uint64_t unsent;              /* messages that their peer did not take */
     uint64_t commits, records;
     uint64_t full; /* commits that met a full disk */
     uint64_t published;

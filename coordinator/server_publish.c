@@ -63,8 +63,14 @@ static enum error_code sync_folder(const char *path, struct error *error) {
     if (!folder)
         return error_set_errno(error, errno, "cannot read the folder %.512s", path);
     enum error_code code = ERR_OK;
-    for (struct dirent *entry = readdir(folder); entry && code == ERR_OK; entry = readdir(folder)) {
+    while (code == ERR_OK) {
         char name[FILE_PATH_BYTES];
+        errno = 0;
+        const struct dirent *entry = readdir(folder);
+        if (!entry && errno) /* what was not seen would be published without a sync */
+            code = error_set_errno(error, errno, "cannot list the folder %.512s", path);
+        if (!entry)
+            break;
         if (entry->d_name[0] != '.' &&
             (code = file_join(name, path, entry->d_name, error)) == ERR_OK)
             code = sync_path(name, 0, error);

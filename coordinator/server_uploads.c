@@ -102,7 +102,10 @@ enum error_code uploads_open(struct uploads **out, const char *folder, struct er
     if (code != ERR_OK)
         return code;
     if (strlen(folder) + HASH_HEX_BYTES + sizeof PART_SUFFIX >= FILE_PATH_BYTES)
-        return error_set(error, ERR_LIMIT, "%.256s…: the path is too long", folder);
+        return error_set(error, ERR_LIMIT,
+                         "the state folder's path has %zu bytes, at most %zu are taken: %.100s…",
+                         strlen(folder), FILE_PATH_BYTES - HASH_HEX_BYTES - sizeof PART_SUFFIX - 1,
+                         folder);
     struct uploads *uploads = calloc(1, sizeof *uploads);
     if (!uploads)
         return error_set(error, ERR_MEMORY, "no memory for the table of uploads");

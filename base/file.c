@@ -72,6 +72,11 @@ done:
     return ERR_OK;
 }
 
+enum error_code file_too_long(const char *path, struct error *error) {
+    return error_set(error, ERR_LIMIT, "a path of %zu bytes, at most %d are taken: %.100s…",
+                     strlen(path), FILE_PATH_BYTES - 1, path);
+}
+
 /* The folder that `path` is in, "." when it has none. */
 static enum error_code parent_of(char out[FILE_PATH_BYTES], const char *path, struct error *error) {
     size_t length = strlen(path);
@@ -82,8 +87,7 @@ static enum error_code parent_of(char out[FILE_PATH_BYTES], const char *path, st
     while (length > 1 && path[length - 1] == '/')
         length--;
     if (length >= FILE_PATH_BYTES)
-        return error_set(error, ERR_LIMIT, "a path of %zu bytes, at most %d are taken: %.100s…",
-                         length, FILE_PATH_BYTES - 1, path);
+        return file_too_long(path, error);
     if (length == 0) {
         memcpy(out, ".", 2);
     } else {
@@ -164,8 +168,7 @@ enum error_code file_make_folders(const char *path, struct error *error) {
     char step[FILE_PATH_BYTES];
     size_t length = strlen(path);
     if (length >= sizeof step)
-        return error_set(error, ERR_LIMIT, "a path of %zu bytes, at most %d are taken: %.100s…",
-                         length, FILE_PATH_BYTES - 1, path);
+        return file_too_long(path, error);
     memcpy(step, path, length + 1);
     for (size_t at = 1; at <= length; at++) {
         if (step[at] != '/' && step[at] != '\0')

@@ -32,6 +32,9 @@ MUST_CHECK enum error_code file_make_folders(const char *path, struct error *err
 MUST_CHECK enum error_code file_join(char out[FILE_PATH_BYTES], const char *folder,
                                      const char *name, struct error *error);
 
+/* Says that `path` does not fit FILE_PATH_BYTES: ERR_LIMIT. */
+enum error_code file_too_long(const char *path, struct error *error);
+
 /* Remove a file, or a folder with all in it; a missing one is fine. Symbolic links are removed, not
  * followed. */
 MUST_CHECK enum error_code file_remove_tree(const char *path, struct error *error);

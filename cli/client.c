@@ -233,6 +233,16 @@ static void read_log(struct client_log *out, const vidloom_LogEntry *in) {
     copy_text(out->text, sizeof out->text, in->text);
 }
 
+/* Where the next page begins is further on, or 0. */
+static enum error_code check_next(const struct client *client, uint64_t next, uint64_t here,
+                                  struct error *error) {
+    if (next == 0 || next > here)
+        return ERR_OK;
+    return error_set(error, ERR_FORMAT,
+                     "the coordinator at %s sends pages that lead back; is it another version?",
+                     client->config.address);
+}
+
 /* -- jobs -------------------------------------------------------------------------------------- */
 
 static enum error_code ask_job(struct client *client, struct client_job *out, uint64_t job,
@@ -244,7 +254,8 @@ static enum error_code ask_job(struct client *client, struct client_job *out, ui
     enum error_code code = ask(client, vidloom_Envelope_job_page_tag, error);
     const vidloom_JobPage *page = &client->in->envelope.body.job_page;
     if (code == ERR_OK && page->jobs_count == 0)
-        code = error_set(error, ERR_MISSING, "there is no such job");
+        code = error_set(error, ERR_MISSING, "the coordinator at %s has no such job",
+                         client->config.address);
     if (code == ERR_OK)
         read_job(out, &page->jobs[0]);
     return code;
@@ -287,8 +298,9 @@ enum error_code client_jobs(struct client *client,
             if (!visit(user, &job))
                 return ERR_OK;
         }
-        if (page->next != 0 && page->next <= after)
-            return error_set(error, ERR_FORMAT, "the coordinator's pages go round in a circle");
+        code = check_next(client, page->next, after, error);
+        if (code != ERR_OK)
+            return code;
         after = page->next;
     } while (after);
     return ERR_OK;
@@ -337,8 +349,9 @@ static enum error_code next_page(struct client *client, struct pages *pages, str
     if (code != ERR_OK)
         return code;
     pages->first = client->in->envelope.body.video_page.next;
-    if (pages->first != 0 && pages->first <= first)
-        return error_set(error, ERR_FORMAT, "the coordinator's pages go round in a circle");
+    code = check_next(client, pages->first, first, error);
+    if (code != ERR_OK)
+        return code;
     if (pages->first == first + PROTO_VIDEOS_PAGE)
         ask_ahead(client, pages);
     else
@@ -394,8 +407,9 @@ enum error_code client_workers(struct client *client,
             if (!visit(user, &worker))
                 return ERR_OK;
         }
-        if (page->next != 0 && page->next <= first)
-            return error_set(error, ERR_FORMAT, "the coordinator's pages go round in a circle");
+        code = check_next(client, page->next, first, error);
+        if (code != ERR_OK)
+            return code;
         first = page->next;
     } while (first);
     return ERR_OK;
@@ -497,8 +511,9 @@ static enum error_code visit_log(struct client *client, const struct client_log_
             read_log(&log, &page->entries[i]);
             *more = visit(user, &log);
         }
-        if (page->next != 0 && page->next <= after)
-            return error_set(error, ERR_FORMAT, "the coordinator's pages go round in a circle");
+        code = check_next(client, page->next, after, error);
+        if (code != ERR_OK)
+            return code;
         after = page->next;
     } while (after && *more && told < limit);
     return ERR_OK;

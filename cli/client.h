@@ -112,8 +112,8 @@ struct client_worker {
     int index;
 };
 
-/* A job by its number ("12", "#12") or its name (the newest of that name). ERR_MISSING says which
- * is near. */
+/* A job by its number ("12", "#12") or its name (the newest of that name). ERR_MISSING, ERR_USAGE
+ * (neither). */
 MUST_CHECK enum error_code client_find_job(struct client *client, struct client_job *out,
                                            const char *name, struct error *error);
 /* ERR_MISSING: there is no such job. */

@@ -167,7 +167,7 @@ static enum error_code gather(struct gathering *gathering, const char *path, con
     struct job *job = NULL;
     const char *slash = strrchr(path, '/');
     if (slash && slash - path >= FILE_PATH_BYTES)
-        return error_set(error, ERR_LIMIT, "%.256s…: the path is too long", path);
+        return file_too_long(path, error);
     snprintf(gathering->folder, sizeof gathering->folder, "%.*s",
              slash == path ? 1
              : slash       ? (int)(slash - path)

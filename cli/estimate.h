@@ -13,9 +13,8 @@
 #include "coordinator/plan.h"
 #include "kernels/ops.h"
 
-#define ESTIMATE_COSTS_MAX                                                                         \
-    64 /* distinct (model, stage, size, frames) of a job that are planned exactly                  \
-        */
+/* Distinct (model, stage, size, frames) of a job that are planned exactly. */
+#define ESTIMATE_COSTS_MAX 64
 
 enum estimate_row {
     ESTIMATE_TEXT,

@@ -91,7 +91,7 @@ enum error_code model_folder(char out[FILE_PATH_BYTES], const char *models, cons
                              struct error *error) {
     bool is_path = strchr(spec, '/') != NULL;
     if (is_path && snprintf(out, FILE_PATH_BYTES, "%s", spec) >= FILE_PATH_BYTES)
-        return error_set(error, ERR_LIMIT, "the path of the model is too long");
+        return file_too_long(spec, error);
     if (!is_path && file_join(out, models, spec, error) != ERR_OK)
         return error->code;
     if (is_folder(out))
@@ -243,7 +243,7 @@ static enum error_code path_of(char out[FILE_PATH_BYTES], const struct job_sourc
     if (name[0] != '/')
         return file_join(out, source->folder, name, error);
     if (snprintf(out, FILE_PATH_BYTES, "%s", name) >= FILE_PATH_BYTES)
-        return error_set(error, ERR_LIMIT, "the path is too long");
+        return file_too_long(name, error);
     return ERR_OK;
 }
 
@@ -394,7 +394,7 @@ enum error_code job_source_open(struct job **out, struct job_source *source, con
     const char *slash = strrchr(path, '/');
     size_t folder = slash ? (size_t)(slash - path) + (slash == path) : 0;
     if (folder >= sizeof source->folder)
-        return error_set(error, ERR_LIMIT, "the path of the job file is too long");
+        return file_too_long(path, error);
     snprintf(source->folder, sizeof source->folder, "%.*s", slash ? (int)folder : 1,
              slash ? path : ".");
     enum error_code code = ERR_OK;

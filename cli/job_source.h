@@ -35,9 +35,8 @@ struct job_source {
  * name. */
 void models_folder(char out[FILE_PATH_BYTES], const char *given);
 
-/* The folder of the model that a job calls `spec`: a name is looked for in `models`, anything with
- * a
- * '/' is a path. ERR_MISSING lists the models there are. */
+/* The folder of the model that a job calls `spec`: a name is looked for in `models`, what has a '/'
+ * in it is a path. ERR_MISSING says which models there are. */
 MUST_CHECK enum error_code model_folder(char out[FILE_PATH_BYTES], const char *models,
                                         const char *spec, struct error *error);
 

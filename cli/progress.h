@@ -91,8 +91,6 @@ MUST_CHECK enum error_code progress_open(struct progress_view **out_view, enum p
 /* Show the state if something ended or enough time has passed; `now` is monotonic nanoseconds.
  * The videos must keep their order and number from call to call. */
 void progress_show(struct progress_view *view, const struct progress *state, int64_t now);
-/* A line that stays, above the bars. */
-void progress_note(struct progress_view *view, const char *note);
 /* Take the bars away and give the cursor back. NULL is fine. */
 void progress_close(struct progress_view **view);
 

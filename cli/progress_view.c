@@ -150,15 +150,6 @@ void progress_show(struct progress_view *view, const struct progress *state, int
     write_whole(view, &text);
 }
 
-void progress_note(struct progress_view *view, const char *note) {
-    struct buffer text = {0};
-    if (view->form == PROGRESS_QUIET || view->form == PROGRESS_JSON)
-        return;
-    add_erase(&text, view);
-    buffer_printf(&text, "%s\n", note);
-    write_whole(view, &text);
-}
-
 void progress_close(struct progress_view **view) {
     struct buffer text = {0};
     if (!*view)

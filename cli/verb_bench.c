@@ -1,4 +1,5 @@
 /* vidloom bench: what this machine reaches, and whether that became worse. */
+#include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,7 +90,7 @@ static enum error_code time_run(double *seconds, double *peak_mib, const char *f
     int status;
     ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
     if (length < 0)
-        return error_set_errno(error, ERR_IO, "finding this program");
+        return error_set_errno(error, errno, "cannot find this program");
     program[length] = '\0';
     snprintf(count, sizeof count, "%lld", (long long)threads);
     int64_t start = clock_monotonic_ns();
@@ -97,7 +98,7 @@ static enum error_code time_run(double *seconds, double *peak_mib, const char *f
     if (child == 0)
         become_run(folder, program, count, device);
     if (child < 0 || wait4(child, &status, 0, &usage) != child)
-        return error_set(error, ERR_MEMORY, "no process for the benchmark");
+        return error_set_errno(error, errno, "cannot run the benchmark's job");
     *seconds = (double)(clock_monotonic_ns() - start) / 1e9;
     *peak_mib = (double)usage.ru_maxrss / 1024;
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
@@ -126,8 +127,10 @@ static enum error_code bench_model(struct report *report, const struct bench_val
     enum error_code code = model_folder(model, models, values->model, error);
     if (code != ERR_OK)
         return code;
-    if (!realpath(model, absolute) || !mkdtemp(folder))
-        return error_set(error, ERR_IO, "no folder for the benchmark");
+    if (!realpath(model, absolute))
+        return error_set_errno(error, errno, "cannot find the model %.512s", model);
+    if (!mkdtemp(folder))
+        return error_set_errno(error, errno, "cannot make the benchmark's folder %s", folder);
     code = write_job(folder, absolute, values->seconds, error);
     if (code == ERR_OK)
         code = time_run(&took, &peak, folder, values->backend.threads, device, error);

@@ -13,9 +13,7 @@ enum error_code server_output_path(const struct server *server, char out[FILE_PA
         return file_join(out, server->root, output->path, error);
     size_t length = strlen(output->path);
     if (length >= FILE_PATH_BYTES)
-        return error_set(error, ERR_LIMIT,
-                         "an output path of %zu bytes, at most %d are taken: %.100s…", length,
-                         FILE_PATH_BYTES - 1, output->path);
+        return file_too_long(output->path, error);
     memcpy(out, output->path, length + 1);
     return ERR_OK;
 }

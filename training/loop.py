@@ -20,7 +20,7 @@ def options(p):
     p.add_argument("--minutes", type=float, default=1e9, help="stop after so much training time in all, if that comes before --steps")
     p.add_argument("--batch", type=int)
     p.add_argument("--lr", type=float)
-    p.add_argument("--focus", type=float, default=3.0, help="how much more the actor's latents weigh in the loss")
+    p.add_argument("--focus", type=float, default=3.0, help="how much more the actor's latents weigh in the loss; 0 for the last part of a training")
     p.add_argument("--log", type=Path)
     p.add_argument("--seed", type=int, default=1)
 
@@ -30,8 +30,9 @@ def is_matrix(p):
 
 
 def weighted(error, actor, focus):
-    """Mean of squared errors [B,16,T,h,w], those where the actor is [B,T,h,w] counting 1 + focus times. What
-    minimises it is the same velocity; it is found sooner where a scene is hardest."""
+    """Mean of squared errors [B,16,T,h,w], those where the actor is [B,T,h,w] counting 1 + focus times: it is found
+    sooner where a scene is hardest. But what is drawn is not the same: where it is not settled yet whether the actor
+    is here or there, the weights make both likelier, and two are drawn. So flow matching ends with focus 0."""
     weight = (1 + focus * actor)[:, None]
     return (error.square() * weight).mean() / weight.mean()
 

@@ -19,6 +19,7 @@ import transformer as dit
 import vae as wan
 from captions import joined, motion_caption, scene_caption
 from checkpoint import load_ema
+from export import SIGMAS
 from feed import feed
 
 SHIFT = 3.0
@@ -96,12 +97,14 @@ class Source:
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     loop.options(p)
+    p.add_argument("--few-steps", action="store_true", help="train at the four noise levels of few-step sampling alone, without empty texts")
     p.add_argument("--start", type=Path, help="the window transformer starts as this keyframe transformer")
     a = p.parse_args()
     a.batch = a.batch or (128 if a.kind == "keyframe" else 32)
     a.lr = a.lr or 2e-3
     torch.manual_seed(a.seed)
-    source = Source(a, dropout=0.1)
+    source = Source(a, dropout=0.0 if a.few_steps else 0.1)
+    levels = torch.tensor(SIGMAS[:-1])
     model = dit.build(source.channels)
     torch.nn.init.zeros_(model.proj_out.weight)
     torch.nn.init.zeros_(model.proj_out.bias)
@@ -116,6 +119,8 @@ def main():
         z, actor, text, bias = source.ready(*batch)
         s = torch.sigmoid(torch.randn(len(z), generator=generator))
         s = (SHIFT * s / (1 + (SHIFT - 1) * s)).to(z.device)
+        if a.few_steps:
+            s = levels[torch.randint(len(levels), (len(z),), generator=generator)].to(z.device)
         e, at = torch.randn(z.shape, generator=generator).to(z.device), s.view(-1, 1, 1, 1, 1)
         x = (1 - at) * z + at * e
         if a.kind == "window":

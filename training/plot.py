@@ -8,21 +8,22 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-# A curve in parts: what was trained on from a release begins again at step 0.
-PANELS = (("VAE: PSNR of training crops, dB", "psnr", ("vae", "vae2")), ("keyframe: loss", "loss", ("keyframe", "keyframe2", "keyframe3")),
-          ("window: loss", "loss", ("window", "window2", "window3")), ("text encoder: sum of 7 cross entropies", "loss", ("text",)))
+# A curve in parts: what was trained on from a release begins again at step 0, what from a checkpoint does not.
+PANELS = (("VAE: PSNR of training crops, dB", "psnr", ("vae", "vae2")), ("keyframe: loss", "loss", ("keyframe", "keyframe2", "keyframe3", "keyframe4", "keyframe5")),
+          ("keyframe, to four steps: loss", "loss", ("keyframe_distilled",)), ("window: loss", "loss", ("window", "window2", "window3", "window4", "window5", "window6")), ("text encoder: sum of 7 cross entropies", "loss", ("text",)))
 
 
 def main():
     folder, out = Path(sys.argv[1]), sys.argv[2]
     figure, axes = plt.subplots(1, len(PANELS), figsize=(4.2 * len(PANELS), 3), squeeze=False)
     for ax, (title, key, parts) in zip(axes[0], PANELS):
-        begun = 0
+        begun = last = 0
         for part in parts:
             with open(folder / f"{part}.csv") as f:
                 rows = {int(r["step"]): float(r[key]) for r in csv.DictReader(f)}  # after a resume the later row counts
+            begun += last if min(rows) <= last else 0
             ax.plot([begun + step for step in rows], list(rows.values()), lw=1, label=f"part {parts.index(part) + 1}")
-            begun += max(rows)
+            last = max(rows)
         if len(parts) > 1:
             ax.legend(fontsize=7)
         ax.set_title(title, fontsize=9)

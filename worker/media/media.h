@@ -53,7 +53,7 @@ struct media_spec {
     enum media_codec codec;
     int width, height;
     int fps_numerator, fps_denominator;
-    /* 0 best … smallest, on the codec's own scale; -1: its default, 8 finer (but for prores) for
+    /* 0 best … smallest, on the codec's own scale; -1: its default, 12 finer (but for prores) for
      * pictures less than 256 wide or high.
      *   h264      0..51 (CRF; default 18; 0 is taken as 1: lossless H.264 plays nearly nowhere)
      *   hevc      0..51 (CRF; 20)

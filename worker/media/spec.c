@@ -301,10 +301,10 @@ static int add_options(AVCodecContext *encoder, AVDictionary **options,
 }
 
 /* Small pictures are looked at enlarged, and every segment's first frame, coded anew, is seen as a
- * step unless it is coded finely: with pocket's 160x96, twice the change inside windows at the
- * usual quality of h264, 1.4 times at this. They take few bytes anyway. */
+ * step unless it is coded finely: with pocket's 160x96, twice the change inside windows at h264's
+ * 18, 1.5 times at 10. They take few bytes anyway. */
 static int default_quality(const struct codec_traits *codec, const struct media_spec *spec) {
-    enum { SMALL = 256, FINER = 8 };
+    enum { SMALL = 256, FINER = 12 };
     bool small = spec->width < SMALL || spec->height < SMALL;
     return codec->quality_default > FINER && small ? codec->quality_default - FINER
                                                    : codec->quality_default;

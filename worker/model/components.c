@@ -24,6 +24,7 @@ static const struct place places[] = {
     {"text_encoder", "text_encoders", "*"},
     {"text_encoder", ".", "*umt5*"},
     {"image_encoder", "image_encoder", "model.safetensors"},
+    {"image_encoder", ".", "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"},
     {"image_encoder", ".", "models_clip_*"},
     {"image_encoder", "image_encoder", "*"},
     {"image_encoder", "clip_vision", "*"},
@@ -80,8 +81,8 @@ static bool matches(const char *name, const char *pattern) {
 }
 
 static bool is_weight_file(const char *name) {
-    return matches(name, "*.safetensors") || matches(name, "*.gguf") || matches(name, "*.pth") ||
-           matches(name, "*.pt");
+    return matches(name, "*.safetensors") || matches(name, "*.safetensors.index.json") ||
+           matches(name, "*.gguf") || matches(name, "*.pth") || matches(name, "*.pt");
 }
 
 /* In the folder itself a file is a transformer when it is nothing else; a shard is found by its
@@ -168,8 +169,9 @@ enum error_code component_missing(const char *folder, const char *component, str
                                      strcmp(places[i].folder, ".") == 0 ? "" : "/", places[i].name);
     return error_set(
         error, ERR_MISSING,
-        "%s has no %s; looked for %s, '*' with an end of .safetensors, .gguf, .pth or .pt", folder,
-        component, looked);
+        "%s has no %s; looked for %s, '*' with an end of .safetensors, .safetensors.index.json, "
+        ".gguf, .pth or .pt",
+        folder, component, looked);
 }
 
 static bool is_listed(const char *component) {

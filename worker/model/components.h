@@ -11,7 +11,8 @@
  * transformer_2/, low_noise_model/, *low_noise* .               the same as transformer any other
  * name  a folder of that name with diffusion_pytorch_model.safetensors
  *
- * A weight file is *.safetensors, *.gguf, *.pth, *.pt; patterns ignore case. One checkpoint with
+ * A weight file is *.safetensors, *.safetensors.index.json (beside its shards), *.gguf, *.pth,
+ * *.pt; patterns ignore case; the published .pth names go before others. One checkpoint with
  * several components under prefixes serves them all. Names come out as the original or the
  * diffusers layout has them: prefixes are taken off, llama.cpp's names of umT5 are translated.
  *

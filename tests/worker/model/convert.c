@@ -232,6 +232,50 @@ static void image_to_video(void **state) {
     }
 }
 
+/* Every component cut into shards is found by its index, as large text encoders are cut; what is
+ * published, the .pth file, goes before it. */
+static void original_in_shards(void **state) {
+    static const struct {
+        const char *component, *stem;
+    } parts[] = {
+        {"transformer", "diffusion_pytorch_model"},
+        {"text_encoder", "models_t5_umt5-xxl-enc-bf16"},
+        {"image_encoder", "models_clip_open-clip-xlm-roberta-large-vit-huge-14"},
+        {"vae", "Wan2.1_VAE"},
+    };
+    static struct small_model m;
+    char whole[FILE_PATH_BYTES], cut[FILE_PATH_BYTES], path[FILE_PATH_BYTES];
+    char name[FILE_PATH_BYTES + 128];
+    struct convert_options options = {.layout = CONVERT_ORIGINAL};
+    struct model_info info, expected;
+    struct error error = {0};
+    ok(convert_folder(scratch_path(whole, "w"), GOLDEN_I2V, &options, &error), &error);
+    small_umt5(&m);
+    finish(&m, "w/models_t5_umt5-xxl-enc-bf16.safetensors");
+    options.shard_bytes = 20000;
+    ok(convert_folder(scratch_path(cut, "x"), whole, &options, &error), &error);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        print_message("%s\n", parts[i].component);
+        (void)snprintf(name, sizeof name, "x/%s.safetensors.index.json", parts[i].stem);
+        assert_true(is_file(name));
+        assert_true(component_find(path, cut, parts[i].component));
+        assert_string_equal(strrchr(path, '/') + 1, name + 2);
+        (void)snprintf(name, sizeof name, "%s/%s.safetensors", whole, parts[i].stem);
+        same_weights(path, name);
+    }
+    convert("ox", "o", (struct convert_options){.layout = CONVERT_ORIGINAL, .shard_bytes = 20000});
+    ok(model_read_info(&expected, scratch_path(path, "o"), &error), &error);
+    ok(model_read_info(&info, scratch_path(path, "ox"), &error), &error);
+    assert_int_equal(info.parameters, expected.parameters);
+    assert_int_equal(info.stages, expected.stages);
+    for (size_t i = 1; i < sizeof parts / sizeof *parts; i++) {
+        (void)snprintf(name, sizeof name, "x/%s.pth", parts[i].stem);
+        write_text(name, "published");
+        assert_true(component_find(path, cut, parts[i].component));
+        assert_string_equal(strrchr(path, '/') + 1, name + 2);
+    }
+}
+
 /* `from` in a file becomes `to`. */
 static void replace(const char *name, const char *from, const char *to) {
     char path[FILE_PATH_BYTES], *text;
@@ -502,6 +546,7 @@ int main(void) {
         cmocka_unit_test(files_there_and_back),
         cmocka_unit_test(clip_is_stacked),
         cmocka_unit_test(image_to_video),
+        cmocka_unit_test(original_in_shards),
         cmocka_unit_test(settings_there_and_back),
         cmocka_unit_test(types),
         cmocka_unit_test(quantised),

@@ -18,7 +18,7 @@ model: pocket
 output: {path: "{video}.mp4", size: 160x96}
 videos:
   - {name: balloon, prompt: a red hot air balloon over the sea at night, motion: it rises,
-     seconds: 2, seed: 1}
+     seconds: 2, seed: 4}
   - {name: car, prompt: a yellow car on a meadow by day, motion: it moves right, seconds: 2,
      seed: 3}
 YAML

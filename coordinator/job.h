@@ -307,4 +307,9 @@ void job_write(struct buffer *out, const struct job *job);
 MUST_CHECK enum error_code job_load(struct job **out, const char *text, size_t length,
                                     struct error *error);
 
+/* A LoRA as stored jobs and leases have it: an array of its name as the job wrote it (where
+ * `named`), hash, strength and, where it is settled, the expert. */
+struct json_writer;
+void job_put_lora(struct json_writer *writer, const struct job_lora *lora, bool named);
+
 #endif

@@ -16,6 +16,19 @@ enum { DOCUMENT_FORMAT = 4 };
 
 /* -- writing ---------------------------------------------------------------------------------- */
 
+void job_put_lora(struct json_writer *writer, const struct job_lora *lora, bool named) {
+    char hex[HASH_HEX_BYTES];
+    hash_hex(hex, &lora->hash);
+    json_begin_array(writer, NULL);
+    if (named)
+        json_put_text(writer, NULL, lora->spec);
+    json_put_text(writer, NULL, hex);
+    json_put_double(writer, NULL, lora->strength);
+    if (lora->expert != JOB_EXPERT_BY_NAME)
+        json_put_text(writer, NULL, job_expert_name(lora->expert));
+    json_end_array(writer);
+}
+
 struct address_map {
     const void **slots; /* open addressing; `order` keeps what was added */
     int *values;
@@ -107,17 +120,9 @@ static void put_model(struct json_writer *writer, const char *key, const struct 
         json_put_bool(writer, "from_text", true);
     json_put_int(writer, "windows", facts->windows);
     json_put_text(writer, "weights", job_weights_name(model->weights));
-    json_begin_array(writer, "lora"); /* [spec, hash, strength], then an expert that is named */
-    for (int i = 0; i < model->lora_count; i++) {
-        hash_hex(hex, &model->loras[i].hash);
-        json_begin_array(writer, NULL);
-        json_put_text(writer, NULL, model->loras[i].spec);
-        json_put_text(writer, NULL, hex);
-        json_put_double(writer, NULL, model->loras[i].strength);
-        if (model->loras[i].expert != JOB_EXPERT_BY_NAME)
-            json_put_text(writer, NULL, job_expert_name(model->loras[i].expert));
-        json_end_array(writer);
-    }
+    json_begin_array(writer, "lora");
+    for (int i = 0; i < model->lora_count; i++)
+        job_put_lora(writer, &model->loras[i], true);
     json_end_array(writer);
     json_end_object(writer);
 }

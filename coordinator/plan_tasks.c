@@ -99,16 +99,8 @@ static void put_loras(struct json_writer *writer, const struct job_model *model)
     if (!model->lora_count)
         return;
     json_begin_array(writer, "lora");
-    for (int i = 0; i < model->lora_count; i++) {
-        char hex[HASH_HEX_BYTES];
-        hash_hex(hex, &model->loras[i].hash);
-        json_begin_array(writer, NULL);
-        json_put_text(writer, NULL, hex);
-        json_put_double(writer, NULL, model->loras[i].strength);
-        if (model->loras[i].expert != JOB_EXPERT_BY_NAME)
-            json_put_text(writer, NULL, job_expert_name(model->loras[i].expert));
-        json_end_array(writer);
-    }
+    for (int i = 0; i < model->lora_count; i++)
+        job_put_lora(writer, &model->loras[i], false);
     json_end_array(writer);
 }
 

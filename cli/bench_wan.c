@@ -53,6 +53,7 @@ static enum error_code bench_step(struct report *report, const struct device_con
                                             .device = *device,
                                             .layers = LAYERS_TIMED,
                                             .narrow = narrow,
+                                            .attention8 = narrow == DTYPE_I8,
                                             .frames = quick ? 1 : 2,
                                             .height = 60,
                                             .width = 104};
@@ -67,7 +68,7 @@ static enum error_code bench_step(struct report *report, const struct device_con
             report_add(report, whole / gflops * 1e-9, "s",
                        "Wan2.1 1.3B, a step of %lld tokens, %s (%d of %d layers timed)",
                        (long long)(s.frames * s.height * s.width / 4),
-                       narrow == DTYPE_I8 ? "int8" : "bf16", LAYERS_TIMED, LAYERS);
+                       narrow == DTYPE_I8 ? "int8, attention too" : "bf16", LAYERS_TIMED, LAYERS);
         if (row) {
             row->lower_better = true;
             row->share = share;

@@ -1,8 +1,9 @@
 #include "kernels/narrow.h"
 
 bool narrow_suits(const struct attention_args *args) {
-    return args->dtype == DTYPE_BF16 && args->head_dim == NARROW_HEAD_DIM && args->bias == NULL &&
-           args->key_bias == NULL && args->scale > 0 && args->k_length <= INT32_MAX / 2;
+    bool width = args->head_dim == NARROW_HEAD_DIM || args->head_dim == NARROW_HEAD_DIM / 2;
+    return args->dtype == DTYPE_BF16 && width && args->bias == NULL && args->key_bias == NULL &&
+           args->scale > 0 && args->k_length <= INT32_MAX / 2;
 }
 
 static size_t part(size_t *end, int64_t bytes) {
@@ -18,10 +19,11 @@ struct narrow_layout narrow_layout(const struct attention_args *args) {
     size_t end = 0;
     out.keys = (out.blocks + 1) / 2 * 2 * NARROW_KEYS;
     out.q = part(&end, args->q_length * width);
-    out.k = part(&end, args->k_length * width);
+    out.k = part(&end, out.keys * width);
     out.v = part(&end, out.keys * width);
     out.q_scale = part(&end, args->q_length * args->heads * real);
     out.k_scale = part(&end, args->heads * out.blocks * real);
+    out.k_offset = part(&end, args->heads * out.keys * (int64_t)sizeof(int32_t));
     out.v_scale = part(&end, width * real);
     out.k_mean = part(&end, width * real);
     out.k_sum = part(&end, out.chunks * width * real);

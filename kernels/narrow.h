@@ -6,8 +6,9 @@
  *   logit     = scale · sq[i] · sk[j / NARROW_KEYS] · Σ_e qq[i,e] · kq[j,e], the sum exact
  *   out       = Σ p v / Σ p with p = exp(logit - max)
  *
- * where a device may round p and v to f8 (E4M3; v by channels of a head) on the way into the second
- * product. Method: SageAttention (arXiv 2410.02367, 2411.10958). */
+ * where a device may round p and v on the way into the second product: GPUs to f8 (E4M3; v by
+ * channels of a head), CPUs to 8 bits (cpu/attention8.h). Method: SageAttention (arXiv 2410.02367,
+ * 2411.10958). */
 #ifndef VIDLOOM_KERNELS_NARROW_H
 #define VIDLOOM_KERNELS_NARROW_H
 
@@ -20,17 +21,18 @@ extern "C" {
 #endif
 
 #define NARROW_KEYS     64  /* that share a scale */
-#define NARROW_HEAD_DIM 128 /* the only one */
+#define NARROW_HEAD_DIM 128 /* the most; GPUs: the only one */
 #define NARROW_CHUNK    512 /* keys that are summed up together */
 
 /* Where its parts lie in attention_args.narrow: bytes from the beginning. */
 struct narrow_layout {
     int64_t blocks, chunks; /* of keys: that share a scale, that are summed up together */
     int64_t keys;           /* k_length in whole pairs of blocks */
-    size_t q, k;            /* int8 [length][heads][E] */
-    size_t v;               /* f8 [heads][E][keys], the order of keys is the kernel's own */
+    size_t q, k;            /* int8 [length][heads][E]; the CPU: no q, and keys in panels */
+    size_t v;               /* f8 [heads][E][keys], the order of keys is the kernel's own; int8 */
     size_t q_scale;         /* f32 [q_length][heads] */
     size_t k_scale;         /* f32 [heads][blocks] */
+    size_t k_offset;        /* the CPU: i32 [heads][keys] */
     size_t v_scale, k_mean; /* f32 [heads][E] */
     size_t k_sum, v_max;    /* f32 [chunks][heads][E] */
     size_t bytes;           /* of all */

@@ -58,7 +58,7 @@ struct device_config {
 
 struct device_info {
     char name[128]; /* "AMD EPYC, 2 threads, avx512_bf16" */
-    char class[64]; /* results are byte-identical within one class: "cpu-avx512_bf16-1" */
+    char class[64]; /* results are byte-identical within one class: "cpu-avx512_bf16-2" */
     int threads;
     int index;     /* its number among the table's */
     size_t memory; /* bytes of device memory in all */
@@ -163,7 +163,8 @@ struct ops {
                         const struct linear *linear, int64_t rows,
                         const struct linear_epilogue *epilogue);
     /* Any lengths, head_dim a multiple of 4 up to 1024. 1e-6 f32, 8e-3 bf16. With args.narrow
-     * (kernels/narrow.h) GPUs, and plain C to define it, compute in 8 bits: 5e-2; others do not. */
+     * (kernels/narrow.h) GPUs, CPUs that have int8 products, and plain C to define it, compute in 8
+     * bits: 5e-2, the CPU's 2e-2 from plain C's; others do not. */
     void (*attention)(struct device *device, const struct attention_args *args);
     /* T' = (history+T-kt)/st+1, H' = (H+pads-kh)/sh+1, W' alike. 1e-6 f32, 4e-3 bf16. */
     void (*conv)(struct device *device, const struct conv *conv, const struct conv_args *args);

@@ -3,8 +3,7 @@
 #include <float.h>
 #include <math.h>
 
-#include "kernels/cpu/linear.h"
-#include "kernels/narrow.h"
+#include "kernels/cpu/attention8.h"
 
 #define HEAD_DIM_MAX 1024
 
@@ -66,10 +65,12 @@ void cpu_attention(struct device *device, const struct attention_args *args) {
     assert(args->out_stride >= width);
     assert(args->dtype == DTYPE_F32 || args->dtype == DTYPE_BF16);
     const struct gemm *gemm = level_gemm(&device->level, args->dtype);
-    if (gemm != NULL) {
+    bool narrow = args->narrow != NULL && narrow_suits(args);
+    if (narrow && device->level.attention8 != NULL) {
+        attention8(device, args);
+    } else if (gemm != NULL) {
         attention_gemm(device, args, gemm);
     } else {
-        bool narrow = args->narrow != NULL && narrow_suits(args);
         device_rows(device, narrow ? attention_narrow_plain : attention_plain, args,
                     args->heads * args->q_length, args->k_length * args->head_dim);
     }

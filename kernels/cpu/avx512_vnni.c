@@ -10,6 +10,7 @@
     _mm512_castsi512_ps(_mm512_dpbusd_epi32(_mm512_castps_si512(c), _mm512_castps_si512(a),        \
                                             _mm512_castps_si512(b)))
 #define UNIT 4
+#include "kernels/cpu/attention8_vector.h"
 #include "kernels/cpu/gemm_tile.h"
 #include "kernels/cpu/int8.h"
 #include "kernels/cpu/levels.h"
@@ -62,4 +63,5 @@ static const struct int8_products products = {run_tile, quantise, offsets, fold}
 
 void cpu_level_avx512_vnni(struct cpu_level *level) {
     level->int8 = &products;
+    level->attention8 = &attention8_products;
 }

@@ -134,8 +134,9 @@ struct pixels_args { /* rows are elements; from_pixels and to_pixels */
     enum dtype dtype;
 };
 
-struct gemm;          /* cpu/gemm.h */
-struct int8_products; /* cpu/int8.h */
+struct gemm;                /* cpu/gemm.h */
+struct int8_products;       /* cpu/int8.h */
+struct attention8_products; /* cpu/attention8.h */
 
 /* One instruction set level. */
 struct cpu_level {
@@ -145,6 +146,7 @@ struct cpu_level {
     rows_function *to_channels_last, *to_channels_first, *from_pixels, *to_pixels;
     const struct gemm *gemm_f32, *gemm_bf16; /* NULL: the plain products */
     const struct int8_products *int8;        /* NULL: int8 weights are widened; plain: defined */
+    const struct attention8_products *attention8; /* NULL: bf16; plain: defined */
 };
 
 /* Scratch memory of one worker, for packed operands and tiles. Address space only until touched. */

@@ -604,8 +604,10 @@ void cuda_conv(struct device *device, const struct conv *conv, const struct conv
 static bool attends_in_8_bits(const struct attention_args *args) {
     bool aligned = ((uintptr_t)args->q | (uintptr_t)args->k | (uintptr_t)args->v) % 16 == 0 &&
                    (uintptr_t)args->out % 4 == 0;
-    return args->narrow != NULL && narrow_suits(args) && aligned && args->q_stride % 8 == 0 &&
-           args->k_stride % 8 == 0 && args->v_stride % 8 == 0 && args->out_stride % 2 == 0;
+    bool strides = args->q_stride % 8 == 0 && args->k_stride % 8 == 0 && args->v_stride % 8 == 0 &&
+                   args->out_stride % 2 == 0;
+    return args->narrow != NULL && narrow_suits(args) && args->head_dim == NARROW_HEAD_DIM &&
+           aligned && strides;
 }
 
 static void attention8(struct device *device, const struct attention_args *args) {

@@ -25,7 +25,7 @@ static void device_says_what_it_is(void **state) {
     assert_int_equal(ops_cpu()->device_open(&device, &config, &error), ERR_OK);
     struct device_info info;
     ops_cpu()->device_info(device, &info);
-    assert_string_equal(info.class, "cpu-plain-1");
+    assert_string_equal(info.class, "cpu-plain-2");
     assert_true(info.threads >= 1 && info.memory > 0);
     assert_non_null(strstr(info.name, "plain"));
     struct arena arena;

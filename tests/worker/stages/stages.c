@@ -113,7 +113,7 @@ static void noise_levels(void **state) {
     same_outputs(chain, &task, &levels);
     task_change(&task, "shift", "1"); /* which is read by nobody then */
     same_outputs(chain, &task, &levels);
-    task_add(&task, "\"attention\":\"8bit\""); /* as the CPU does not */
+    task_add(&task, "\"attention\":\"8bit\""); /* of heads of 16: not done */
     same_outputs(chain, &task, &levels);
     task_change(&task, "sigmas", "[1,0.9,0.3,0]");
     task_must(chain, &task, &others);

@@ -189,7 +189,7 @@ static enum error_code check_model(void *user, const struct job_model *model, in
     struct model_lora loras[LIMIT_LORAS];
     struct model_options options;
     const char *folder = NULL;
-    size_t bytes;
+    struct model_bytes bytes;
     if (!job_source_model(source, model->spec, &folder))
         return error_set(error, ERR_INTERNAL, "no model %.128s in this job", model->spec);
     enum error_code code = job_source_options(&options, loras, paths, source, model, error);

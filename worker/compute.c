@@ -84,6 +84,18 @@ static void on_streaming(void *user, const struct stream_cost *cost) {
              text_duration(time, seconds), text_bytes(rate, (uint64_t)cost->bytes_per_second));
 }
 
+static void on_opening(void *user, const char *folder, int what) {
+    static const char *const names[] = {"text", "keyframe", "window", "vae"};
+    const struct compute *compute = user;
+    char list[64] = "";
+    size_t used = 0;
+    for (int i = 0; i < 4; i++)
+        if ((what >> i & 1) != 0)
+            used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", used ? ", " : "",
+                                     names[i]);
+    log_line(compute->config.log, LOG_INFO, "worker", "opening %s for %s", folder, list);
+}
+
 static enum error_code run_stage(struct compute *compute, struct work *work) {
     const struct json *parameters;
     struct arena *arena = &compute->context.arena;
@@ -110,11 +122,12 @@ static enum error_code run_stage(struct compute *compute, struct work *work) {
         .cancel = &compute->cancel,
     };
     code = stages[work->kind](&compute->context, &task, &work->result, &work->error);
-    if (code != ERR_MEMORY || !models_shed(compute->context.models))
-        return code;
-    arena_reset(arena, mark);
-    work->result = (struct stage_result){.output_count = 0};
-    return stages[work->kind](&compute->context, &task, &work->result, &work->error);
+    while (code == ERR_MEMORY && models_shed(compute->context.models)) {
+        arena_reset(arena, mark);
+        work->result = (struct stage_result){.output_count = 0};
+        code = stages[work->kind](&compute->context, &task, &work->result, &work->error);
+    }
+    return code;
 }
 
 /* Under the lock: the next piece, or NULL when there is none. */
@@ -198,6 +211,7 @@ static enum error_code open_parts(struct compute *compute, struct error *error) 
                                    .dtype = config->dtype,
                                    .memory = config->memory,
                                    .streaming = on_streaming,
+                                   .opening = on_opening,
                                    .user = compute};
     compute->context.gpu = strcmp(config->ops->name, "cuda") == 0;
     compute->context.card = (struct media_card){.index = config->device.index,

@@ -29,17 +29,19 @@ struct entry {
     struct identity identity;
     struct model *model; /* NULL: it could not be opened, or was closed to make room */
     int stages;
-    size_t bytes;  /* of weights; counted where there is a limit */
-    uint64_t used; /* value of `clock` at the last use */
+    struct model_bytes bytes; /* counted where there is a limit */
+    bool resting;             /* what lies in files is not in memory */
+    uint64_t used;            /* value of `clock` at the last use */
 };
 
 struct models {
     struct models_config config;
     struct entry entries[OPEN_LIMIT];
     struct identity wanted; /* by the request at hand */
-    int count;
+    int stages;             /* likewise */
     uint64_t clock;
-    bool frugal; /* what one task needs and no more */
+    bool parted;    /* no model is opened for more than a task's stages */
+    unsigned alone; /* 1 << stages, or-ed: nothing is open beside what such a task needs */
 };
 
 enum error_code models_open(struct models **out, const struct models_config *config,
@@ -49,7 +51,7 @@ enum error_code models_open(struct models **out, const struct models_config *con
         return error_set(error, ERR_MEMORY, "no memory for the list of models");
     models->config = *config;
     if (models->config.open_max <= 0 || models->config.open_max > OPEN_LIMIT)
-        models->config.open_max = OPEN_DEFAULT;
+        models->config.open_max = config->memory > 0 ? OPEN_LIMIT : OPEN_DEFAULT;
     *out = models;
     return ERR_OK;
 }
@@ -57,7 +59,7 @@ enum error_code models_open(struct models **out, const struct models_config *con
 void models_close(struct models **models) {
     if (!*models)
         return;
-    for (int i = 0; i < (*models)->count; i++)
+    for (int i = 0; i < (*models)->config.open_max; i++)
         model_close(&(*models)->entries[i].model);
     free(*models);
     *models = NULL;
@@ -110,50 +112,112 @@ static bool is_alike(const struct identity *a, const struct identity *b, int sta
            ((stages & (STAGE_KEYFRAME | STAGE_WINDOW)) == 0 || same_loras(a, b));
 }
 
-static bool has_stages(const struct models *models, const struct entry *entry, int stages) {
+/* Whether such tasks get their model with nothing beside it. */
+static bool goes_alone(const struct models *models) {
+    return (models->alone >> models->stages & 1) != 0;
+}
+
+static bool has_stages(const struct models *models, const struct entry *entry) {
+    int stages = models->stages;
     return entry->model && (entry->stages & stages) == stages &&
-           (!models->frugal || entry->stages == stages);
+           (!goes_alone(models) || entry->stages == stages);
 }
 
-/* The open model that can do it, else the entry that it is to be opened in; NULL: there is none. */
-static struct entry *entry_find(struct models *models, int stages) {
-    const struct identity *wanted = &models->wanted;
-    struct entry *same = NULL;
-    for (int i = 0; i < models->count; i++) {
+/* Of the open models that can do it the one that was used last; NULL: there is none. */
+static struct entry *entry_find(struct models *models) {
+    struct entry *found = NULL;
+    for (int i = 0; i < models->config.open_max; i++) {
         struct entry *entry = &models->entries[i];
-        if (has_stages(models, entry, stages) && is_alike(&entry->identity, wanted, stages))
-            return entry;
-        if (is_alike(&entry->identity, wanted, -1))
-            same = entry;
+        if (has_stages(models, entry) &&
+            is_alike(&entry->identity, &models->wanted, models->stages) &&
+            (!found || entry->used > found->used))
+            found = entry;
     }
-    return same;
+    return found;
 }
 
-/* The model used longest ago but for `kept`, of those that are open if `open`; NULL: none. */
-static struct entry *entry_oldest(struct models *models, const struct entry *kept, bool open) {
+static void entry_close(struct entry *entry) {
+    model_close(&entry->model);
+    *entry = (struct entry){.identity = entry->identity, .used = entry->used};
+}
+
+/* A place that is free, or that of the model used longest ago, which is closed. */
+static struct entry *entry_make(struct models *models) {
+    struct entry *entry = &models->entries[0];
+    for (int i = 1; i < models->config.open_max && entry->model; i++)
+        if (!models->entries[i].model || models->entries[i].used < entry->used)
+            entry = &models->entries[i];
+    entry_close(entry);
+    *entry = (struct entry){.identity = models->wanted};
+    return entry;
+}
+
+/* -- memory -------------------------------------------------------------------------------------
+ */
+
+/* Bytes that an open model holds while it is not used. */
+static size_t bytes_held(const struct entry *entry) {
+    return entry->resting ? entry->bytes.fixed : entry->bytes.all;
+}
+
+static size_t bytes_beside(const struct models *models, const struct entry *but) {
+    size_t sum = 0;
+    for (int i = 0; i < models->config.open_max; i++)
+        if (&models->entries[i] != but && models->entries[i].model)
+            sum += bytes_held(&models->entries[i]);
+    return sum;
+}
+
+/* The open model used longest ago but for `kept`, of those that can rest if `awake`; NULL: none. */
+static struct entry *entry_oldest(struct models *models, const struct entry *kept, bool awake) {
     struct entry *oldest = NULL;
-    for (int i = 0; i < models->count; i++) {
+    for (int i = 0; i < models->config.open_max; i++) {
         struct entry *entry = &models->entries[i];
-        if (entry != kept && (entry->model || !open) && (!oldest || entry->used < oldest->used))
+        if (entry == kept || !entry->model ||
+            (awake && (entry->resting || entry->bytes.all == entry->bytes.fixed)))
+            continue;
+        if (!oldest || entry->used < oldest->used)
             oldest = entry;
     }
     return oldest;
 }
 
-static void entry_close(struct entry *entry) {
-    model_close(&entry->model);
-    entry->stages = 0;
-    entry->bytes = 0;
+/* Half of the limit for weights, the rest for work: the others rest where they do not fit beside
+ * all of this one's, and are closed where they do not beside what it holds at least. */
+static void make_room(struct models *models, struct entry *entry) {
+    size_t room = goes_alone(models) ? 0 : models->config.memory / 2;
+    struct entry *oldest;
+    while (entry->bytes.all + bytes_beside(models, entry) > room &&
+           (oldest = entry_oldest(models, entry, true)) != NULL) {
+        model_rest(oldest->model);
+        oldest->resting = true;
+    }
+    while (entry->bytes.least + bytes_beside(models, entry) > room &&
+           (oldest = entry_oldest(models, entry, false)) != NULL)
+        entry_close(oldest);
+    entry->resting = false;
 }
 
-/* A new place, or that of the model used longest ago. */
-static struct entry *entry_make(struct models *models) {
-    struct entry *entry = models->count < models->config.open_max
-                              ? &models->entries[models->count++]
-                              : entry_oldest(models, NULL, false);
-    entry_close(entry);
-    *entry = (struct entry){.identity = models->wanted};
-    return entry;
+/* What is left to an entry beside which room was made. */
+static size_t bytes_left(const struct models *models, const struct entry *entry) {
+    return models->config.memory - bytes_beside(models, entry);
+}
+
+bool models_shed(struct models *models) {
+    const struct entry *last = NULL;
+    for (int i = 0; i < models->config.open_max; i++)
+        if (models->entries[i].model && models->entries[i].used == models->clock)
+            last = &models->entries[i];
+    bool whole = !models->parted && last && last->stages != models->stages;
+    if (models->config.memory == 0 || (!whole && goes_alone(models)))
+        return false;
+    if (whole)
+        models->parted = true;
+    else
+        models->alone |= 1u << models->stages;
+    for (int i = 0; i < models->config.open_max; i++)
+        entry_close(&models->entries[i]);
+    return true;
 }
 
 /* -- opening ------------------------------------------------------------------------------------
@@ -184,84 +248,108 @@ static enum error_code check_loras(const struct identity *identity, struct error
     return ERR_OK;
 }
 
-static size_t bytes_open(const struct models *models) {
-    size_t sum = 0;
-    for (int i = 0; i < models->count; i++)
-        sum += models->entries[i].bytes;
-    return sum;
+/* The stages that are open of the same model, and the wanted ones. */
+static int stages_together(const struct models *models) {
+    int stages = models->stages;
+    for (int i = 0; i < models->config.open_max; i++)
+        if (models->entries[i].model && is_alike(&models->entries[i].identity, &models->wanted, -1))
+            stages |= models->entries[i].stages;
+    return stages;
 }
 
-bool models_shed(struct models *models) {
-    bool helps = models->config.memory > 0 && !models->frugal;
-    models->frugal = helps || models->frugal;
-    for (int i = 0; i < models->count && helps; i++)
-        entry_close(&models->entries[i]);
-    return helps;
+/* Whether all that the folder can do would fit, streamed. Not where a LoRA is for one of its
+ * transformers alone. */
+static bool fits_whole(const struct models *models, const struct model_info *info,
+                       const struct model_options *options) {
+    struct model_options whole = *options;
+    struct model_bytes bytes;
+    struct error ignored;
+    whole.stages = info->stages;
+    return model_measure(&bytes, models->wanted.path, &whole, &ignored) == ERR_OK &&
+           bytes.least <= models->config.memory / 2;
 }
 
-/* Half of the limit for weights, the rest for work: fewer stages if they do not fit by themselves,
- * then fewer other models. The entry is closed. */
-static enum error_code make_room(struct models *models, struct entry *entry,
-                                 struct model_options *options, int stages, struct error *error) {
-    size_t limit = models->config.memory, bytes = 0;
-    if (limit == 0)
-        return ERR_OK;
-    size_t room = models->frugal ? 0 : limit / 2;
-    enum error_code code = model_measure(&bytes, entry->identity.path, options, error);
-    if (code == ERR_OK && bytes > room && options->stages != stages) {
-        options->stages = stages;
-        code = model_measure(&bytes, entry->identity.path, options, error);
+/* Stages of the same transformer are opened with it: they take nothing. */
+static void add_free_stages(const struct models *models, struct model_options *options,
+                            const struct model_info *info, const struct model_bytes *bytes) {
+    static const int transformers[] = {STAGE_KEYFRAME, STAGE_WINDOW};
+    for (int i = 0; i < 2; i++) {
+        struct model_options more = *options;
+        struct model_bytes sum;
+        struct error ignored;
+        more.stages |= transformers[i];
+        if ((info->stages & transformers[i]) != 0 &&
+            model_measure(&sum, models->wanted.path, &more, &ignored) == ERR_OK &&
+            sum.all == bytes->all)
+            options->stages = more.stages;
     }
-    if (code != ERR_OK)
-        return code;
-    bytes = bytes < limit ? bytes : limit;
-    struct entry *oldest;
-    while (bytes + bytes_open(models) > room && (oldest = entry_oldest(models, entry, true)))
-        entry_close(oldest);
-    options->memory = limit - bytes_open(models);
-    entry->bytes = bytes;
-    return ERR_OK;
 }
 
-/* Open with the stages it had and the new ones: a worker that only decodes never maps a
- * transformer. A small family is opened whole, once, rather than again for every stage. */
-static enum error_code entry_open(struct models *models, struct entry *entry, int stages,
-                                  struct error *error) {
+/* With what it has already and the new ones: a worker that only decodes never maps a transformer. A
+ * small family is opened whole, once, rather than again for every stage; but LoRAs may be for one
+ * of its transformers alone. Not together where that would not fit: then what is open stays open,
+ * and is not opened again for what comes beside it. */
+static enum error_code choose_stages(const struct models *models, struct model_options *options,
+                                     struct model_bytes *bytes, const struct model_info *info,
+                                     struct error *error) {
+    bool limited = models->config.memory > 0;
+    bool small = info->parameters <= SMALL_PARAMETERS && options->lora_count == 0;
+    if (!limited || (!goes_alone(models) && !models->parted && fits_whole(models, info, options)))
+        options->stages = small ? info->stages : stages_together(models);
+    if (!limited)
+        return ERR_OK;
+    enum error_code code = model_measure(bytes, models->wanted.path, options, error);
+    if (code == ERR_OK && options->stages == models->stages && !goes_alone(models))
+        add_free_stages(models, options, info, bytes);
+    return code;
+}
+
+/* What is opened anew with other stages. */
+static void close_covered(struct models *models, int stages) {
+    for (int i = 0; i < models->config.open_max; i++) {
+        struct entry *entry = &models->entries[i];
+        if (entry->model && (entry->stages & ~stages) == 0 &&
+            is_alike(&entry->identity, &models->wanted, -1))
+            entry_close(entry);
+    }
+}
+
+static enum error_code entry_open(struct models *models, struct entry *entry, struct error *error) {
     struct model_info info;
     struct model_lora loras[MODELS_LORAS_MAX];
     const struct identity *identity = &entry->identity;
+    const struct models_config *config = &models->config;
     struct device_info device;
-    models->config.ops->device_info(models->config.device, &device);
-    struct model_options options = {.stages = entry->stages | stages,
-                                    .dtype = models->config.dtype,
+    config->ops->device_info(config->device, &device);
+    struct model_options options = {.stages = models->stages,
+                                    .dtype = config->dtype,
                                     .weights = identity->weights,
                                     .info = &info,
-                                    .streaming = models->config.streaming,
-                                    .user = models->config.user,
-                                    .like = models->config.ops,
+                                    .streaming = config->streaming,
+                                    .user = config->user,
+                                    .like = config->ops,
                                     .like_index = device.index,
                                     .loras = loras,
                                     .lora_count = identity->lora_count};
-    entry_close(entry);
     for (int i = 0; i < identity->lora_count; i++)
         loras[i] = (struct model_lora){identity->loras[i].path, identity->loras[i].strength,
                                        identity->loras[i].expert};
     enum error_code code = model_read_info(&info, identity->path, error);
     if (code == ERR_OK)
         code = check_loras(identity, error);
+    if (code == ERR_OK)
+        code = choose_stages(models, &options, &entry->bytes, &info, error);
     if (code != ERR_OK)
         return code;
-    /* But LoRAs may be for one of its transformers alone. */
-    if (info.parameters <= SMALL_PARAMETERS && identity->lora_count == 0)
-        options.stages = info.stages;
-    code = make_room(models, entry, &options, stages, error);
-    if (code == ERR_OK)
-        code = model_open(&entry->model, models->config.ops, models->config.device, identity->path,
-                          &options, error);
-    if (code == ERR_OK)
-        entry->stages = options.stages;
-    else
-        entry_close(entry);
+    close_covered(models, options.stages);
+    if (config->memory > 0) {
+        make_room(models, entry);
+        options.memory = bytes_left(models, entry);
+    }
+    if (config->opening)
+        config->opening(config->user, identity->path, options.stages);
+    code = model_open(&entry->model, config->ops, config->device, identity->path, &options, error);
+    entry->stages = code == ERR_OK ? options.stages : 0;
     return code;
 }
 
@@ -270,19 +358,28 @@ enum error_code models_get(struct models *models, struct model **out,
     enum error_code code = identify(&models->wanted, models, request, error);
     if (code != ERR_OK)
         return code;
-    struct entry *entry = entry_find(models, request->stages);
-    if (!entry)
+    models->stages = request->stages;
+    struct entry *entry = entry_find(models);
+    /* The files may have been replaced since it was opened. */
+    if (entry && !hash_equal(&model_get_info(entry->model)->hash, &request->hash)) {
+        entry_close(entry);
+        entry = NULL;
+    }
+    bool ready = entry != NULL;
+    if (!ready)
         entry = entry_make(models);
     entry->used = ++models->clock;
-    bool ready = has_stages(models, entry, request->stages);
-    /* The files may have been replaced since it was opened. */
-    if (!ready || !hash_equal(&model_get_info(entry->model)->hash, &request->hash))
-        code = entry_open(models, entry, request->stages, error);
+    if (!ready)
+        code = entry_open(models, entry, error);
     if (code != ERR_OK)
         return code;
     const struct hash *found = &model_get_info(entry->model)->hash;
     if (!hash_equal(found, &request->hash))
         return differs(entry->identity.path, "weights have", found, &request->hash, error);
+    if (ready && models->config.memory > 0) {
+        make_room(models, entry);
+        model_set_memory(entry->model, bytes_left(models, entry));
+    }
     *out = entry->model;
     return ERR_OK;
 }

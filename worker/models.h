@@ -18,21 +18,26 @@ struct models_config {
     struct device *device; /* outlives the models */
     const char *folder;    /* where bare names are looked up: "pocket", "style.safetensors" */
     enum dtype dtype;      /* compute type */
-    /* Bytes that the weights of all that is open and the work of a task may take; 0: no limit.
-     * Where half of it is too little for the weights, the models used longest ago are closed, and
-     * stages that the task does not need; what is then still too large is read from its files as
-     * model.h says, and `streaming` is told. */
+    /* Bytes that the weights of all that is open and the work of a task may take; 0: no limit. Half
+     * of it is for weights. A model of which not even that much would fit with its blocks streamed
+     * is opened in parts, each for the stages of a task. Where not all that is open fits, what was
+     * used longest ago gives back what it can bring in again from its files, and is closed only if
+     * that is too little: so what alternates stays open. What is too large even alone is read from
+     * its files as model.h says, and `streaming` is told. */
     size_t memory;
     stream_notice streaming; /* may be NULL */
+    /* Told of a folder before it is opened, and for which stages; may be NULL. */
+    void (*opening)(void *user, const char *folder, int stages);
     void *user;
-    int open_max; /* 0: 4. The one used longest ago is closed to make room. */
+    int open_max; /* 0: 4, or 16 where there is a limit. The one used longest ago is closed. */
 };
 
 MUST_CHECK enum error_code models_open(struct models **out, const struct models_config *config,
                                        struct error *error);
 void models_close(struct models **models); /* NULL is fine */
-/* A task was ERR_MEMORY: close everything, and hold from now on what one task needs and no more.
- * False where that can't help: there is no limit, or it is so already. */
+/* A task was ERR_MEMORY: close everything, and from now on open models in parts; or, if that was
+ * not what was wrong, hold nothing beside what this kind of task needs when one runs. False where
+ * neither can help: there is no limit, or it is so already. */
 bool models_shed(struct models *models);
 
 struct models_lora {

@@ -221,6 +221,18 @@ void model_set_cancel(struct model *model, const atomic_bool *cancel) {
     model->runtime.cancel = cancel;
 }
 
+/* What other models have of the device is the rest of what all may take. */
+void model_set_memory(struct model *model, size_t memory) {
+    size_t sum = model->others + model->memory;
+    assert(model->memory > 0 && memory > 0);
+    model->others = sum > memory ? sum - memory : 0;
+    model->memory = memory;
+}
+
+void model_rest(struct model *model) {
+    streamer_rest(model->runtime.streamer);
+}
+
 void model_close(struct model **model) {
     if (*model == NULL)
         return;

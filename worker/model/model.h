@@ -141,6 +141,12 @@ void model_close(struct model **model);
  * attention, and ends with ERR_INTERRUPTED soon after it is set; NULL: none does. A decode may have
  * given frames of no use to its sink by then. */
 void model_set_cancel(struct model *model, const atomic_bool *cancel);
+/* What weights and tasks may take together from now on, of a model that was opened with
+ * options->memory: as other models come and go. Not 0. */
+void model_set_memory(struct model *model, size_t memory);
+/* Give back the memory of weights that are used where they lie in their files: the model stays
+ * open, and its next task brings them in again. Other weights stay where they are. */
+void model_rest(struct model *model);
 const struct model_info *model_get_info(const struct model *model);
 /* The most work memory that a task has taken since the model was opened. */
 size_t model_work_peak(const struct model *model);
@@ -153,10 +159,16 @@ struct model_size {
 MUST_CHECK enum error_code model_check_size(const struct model_info *info,
                                             const struct model_size *size, struct error *error);
 
-/* Bytes that the weights of options->stages will take, all held at once, whatever options->memory
- * says. Reads configuration and headers alone, those of LoRAs too: what is wrong with them, or does
- * not fit the model, is known after it. Errors: as model_open. */
-MUST_CHECK enum error_code model_measure(size_t *out, const char *folder,
+/* Bytes of weights. */
+struct model_bytes {
+    size_t all;   /* held at once */
+    size_t fixed; /* of them, what stays while the model rests (model_rest) */
+    size_t least; /* in memory at once where the rest is streamed as far as it can be */
+};
+/* What the weights of options->stages will take, whatever options->memory says. Reads configuration
+ * and headers alone, those of LoRAs too: what is wrong with them, or does not fit the model, is
+ * known after it. Errors: as model_open. */
+MUST_CHECK enum error_code model_measure(struct model_bytes *out, const char *folder,
                                          const struct model_options *options, struct error *error);
 
 /* Bytes and arithmetic that one task will take beside the weights, by running its code on the

@@ -55,13 +55,16 @@ static enum error_code plan_body(struct measured *measured, enum model_stage sta
     return plan_denoise(measured, &info, stage == STAGE_WINDOW, size, error);
 }
 
-enum error_code model_measure(size_t *out, const char *folder, const struct model_options *options,
-                              struct error *error) {
+enum error_code model_measure(struct model_bytes *out, const char *folder,
+                              const struct model_options *options, struct error *error) {
     struct measured measured;
     enum error_code code = measured_open(&measured, folder, options, error);
     if (code != ERR_OK)
         return code;
-    *out = measured_weights(&measured);
+    size_t fixed = measured_fixed(&measured);
+    *out = (struct model_bytes){.all = measured_weights(&measured),
+                                .fixed = fixed,
+                                .least = fixed + streamer_least(measured.runtime.streamer)};
     measured_close(&measured);
     return ERR_OK;
 }

@@ -225,6 +225,12 @@ void streamer_set_limit(struct streamer *streamer, size_t bytes) {
             s->entered = -1;
 }
 
+void streamer_rest(struct streamer *streamer) {
+    streamer->current = NULL;
+    for (struct stream *s = streamer->streams; s != NULL; s = s->next)
+        leave(s);
+}
+
 void streamer_set_notice(struct streamer *streamer, stream_notice notice, void *user) {
     streamer->notice = notice;
     streamer->user = user;

@@ -34,6 +34,8 @@ MUST_CHECK enum error_code streamer_open(struct streamer **out, struct error *er
 void streamer_close(struct streamer **owner); /* after its streams */
 /* Bytes of streams that may be in memory from now on; 0: any. Not less than streamer_least. */
 void streamer_set_limit(struct streamer *streamer, size_t bytes);
+/* Give back all that is in memory; the next use brings it in again. */
+void streamer_rest(struct streamer *streamer);
 /* Called, on the calling thread, when a stream under a limit that it does not fit begins a pass for
  * the first time. */
 void streamer_set_notice(struct streamer *streamer, stream_notice notice, void *user);

@@ -294,7 +294,7 @@ struct opening {
 static size_t keyframe(float *latents, const struct scene *scene, const struct opening *opening) {
     struct model *model;
     struct error error = {0};
-    size_t bytes;
+    struct model_bytes bytes;
     const struct model_lora lora = {.path = opening->path, .strength = opening->strength};
     const struct model_options options = {.stages = STAGE_KEYFRAME,
                                           .dtype = opening->dtype,
@@ -313,7 +313,7 @@ static size_t keyframe(float *latents, const struct scene *scene, const struct o
        &error);
     ok(model_keyframe(model, latents, &request, &error), &error);
     model_close(&model);
-    return bytes;
+    return bytes.all;
 }
 
 static void in_a_model(void **state) {

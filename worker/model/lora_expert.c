@@ -5,7 +5,8 @@
 
 #include "worker/model/model.h"
 
-#define SEPARATORS "_-. ()[]+,&"
+#define SEPARATORS   "_-. ()[]+,&"
+#define EPOCH_DIGITS 4 /* at least: "…_H-000020" */
 
 /* What is said of any such file, so that a HIGH before it is not of it: no "low poly". */
 static const char *const common[] = {
@@ -80,6 +81,37 @@ static bool says_word(bool *holds, const char *name, const char *word) {
     return false;
 }
 
+/* Whether a word that a single letter stands for ends what the name says: what follows is a
+ * version, a type, an epoch or a common word. "ViT-L-14" and "H.264" are other things. */
+static bool is_last(const char *at, size_t length) {
+    const char *next = at + length + strspn(at + length, SEPARATORS);
+    size_t next_length = strcspn(next, SEPARATORS), digits = strspn(next, "0123456789");
+    bool counts = is_one_of(counted, next, next_length);
+    if (digits > 0)
+        return digits >= EPOCH_DIGITS && digits == next_length;
+    return next_length == 0 || is_one_of(common, next, next_length) || counts ||
+           strcspn(next, "0123456789") < next_length;
+}
+
+/* "…_H", "…-LN-v2": a word of its own, in capitals. `*holds` where it is there, but not so. */
+static bool says_letter(bool *holds, const char *name, const char *word) {
+    size_t length = strlen(word);
+    for (const char *at = name; (at = strcasestr(at, word)) != NULL; at++) {
+        if ((at > name && !strchr(SEPARATORS, at[-1])) || !strchr(SEPARATORS, at[length]))
+            continue;
+        bool capitals = is_capitals(at, length), last = is_last(at, length);
+        *holds |= capitals || last;
+        if (capitals && last)
+            return true;
+    }
+    return false;
+}
+
+static bool says_short(bool *holds, const char *name, const char *letter, const char *letters) {
+    bool one = says_letter(holds, name, letter), two = says_letter(holds, name, letters);
+    return one || two;
+}
+
 /* LORA_BY_NAME: it has the words, but does not tell. */
 static enum lora_expert expert_by_name(const char *path) {
     const char *slash = strrchr(path, '/'), *name = slash == NULL ? path : slash + 1;
@@ -87,6 +119,14 @@ static enum lora_expert expert_by_name(const char *path) {
     if (!holds) {
         high = says_word(&holds, name, "high");
         low = says_word(&holds, name, "low");
+    }
+    if (!holds) { /* a letter is so little that one of the other kind anywhere makes it unclear */
+        bool of_high = false, of_low = false;
+        high = says_short(&of_high, name, "H", "HN");
+        low = says_short(&of_low, name, "L", "LN");
+        holds = of_high || of_low;
+        if (of_high && of_low)
+            high = low = false;
     }
     if (high == low)
         return holds ? LORA_BY_NAME : LORA_BOTH;

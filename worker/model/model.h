@@ -84,7 +84,8 @@ MUST_CHECK enum error_code model_check_tokenizer(int *pieces, const struct model
 /* Which of two experts a LoRA is for. By its file's name: to the one that it says, else to both. It
  * says HighNoise, low_noise, high-noise and the like anywhere; or it has the word HIGH or LOW last,
  * in capitals of its own, or before a version, a type or what any file may be called:
- * "…_HIGH_resized", "…_low_rank_64_fp16", not "low-poly". */
+ * "…_HIGH_resized", "…_low_rank_64_fp16", not "low-poly". Without such words the capitals H, HN and
+ * L, LN stand for them, last or before the like: "…_H", "…-LN-v2", not "H_hair". */
 enum lora_expert { LORA_BY_NAME, LORA_HIGH, LORA_LOW, LORA_BOTH };
 
 /* A LoRA file (lora.h) that is added to every transformer that is opened. */
@@ -97,7 +98,8 @@ struct model_lora {
 /* LORA_HIGH, LORA_LOW or LORA_BOTH: what `expert` or the name comes to. */
 enum lora_expert model_lora_expert(const struct model_lora *lora);
 
-/* That it goes to both although its name has HIGH or LOW as a word: somebody should say which. */
+/* That it goes to both although its name has HIGH or LOW as a word, or the letters, but not so that
+ * they tell ("…_h", "…_H_…_L"): somebody should say which. */
 bool model_lora_is_unclear(const struct model_lora *lora);
 
 struct model_options {

@@ -23,6 +23,7 @@
 #include "coordinator/limits.h"
 #include "coordinator/plan.h"
 #include "coordinator/scheduler.h"
+#include "proto/limits.h"
 
 #define CLIENT_DETAIL_BYTES 512
 
@@ -56,6 +57,8 @@ struct client_submitted {
     uint64_t job;
     int videos;
     bool known; /* the coordinator had it already: it is resumed or retried, if it was not done */
+    int warning_count; /* what of it may not be meant (job_next_warning) */
+    char warnings[PROTO_WARNINGS_MAX][PROTO_TEXT_BYTES];
 };
 /* Read the job file and what it names (prompt lists, images), upload what the coordinator does not
  * have, submit. Mistakes in the job file are found here first, with file:line:column; those that

@@ -317,7 +317,12 @@ static enum error_code send_all(struct client *client, struct client_submitted *
     if (code != ERR_OK)
         return code;
     const vidloom_Accepted *accepted = &client->in->envelope.body.accepted;
-    *out = (struct client_submitted){accepted->job, (int)accepted->videos, accepted->known};
+    *out = (struct client_submitted){.job = accepted->job,
+                                     .videos = (int)accepted->videos,
+                                     .known = accepted->known,
+                                     .warning_count = (int)accepted->warnings_count};
+    for (int i = 0; i < out->warning_count; i++)
+        message_set_text(out->warnings[i], sizeof out->warnings[i], accepted->warnings[i]);
     return ERR_OK;
 }
 

@@ -410,23 +410,8 @@ enum error_code job_source_open(struct job **out, struct job_source *source, con
     return job_parse(out, path, text, source->length, &resolver, error);
 }
 
-static bool is_unclear(const struct job_model *model, const char *spec) {
-    for (int i = 0; i < model->lora_count; i++)
-        if (model->loras[i].unclear && strcmp(model->loras[i].spec, spec) == 0)
-            return true;
-    return false;
-}
-
 void job_source_warn(FILE *to, const struct job *job) {
-    const struct job_model *const models[] = {&job->keyframe, &job->window};
-    for (int i = 0; i < 2; i++)
-        for (int k = 0; k < models[i]->lora_count; k++) {
-            const struct job_lora *lora = &models[i]->loras[k];
-            if (!lora->unclear || (i == 1 && is_unclear(&job->keyframe, lora->spec)))
-                continue;
-            (void)fprintf(to,
-                          "warning: LoRA %s goes to both experts: its name does not say clearly "
-                          "which it is for; give it expert: high, low or both\n",
-                          lora->spec);
-        }
+    struct job_warning warning = {.lora = 0};
+    while (job_next_warning(&warning, job))
+        (void)fprintf(to, "warning: %s\n", warning.text);
 }

@@ -50,8 +50,7 @@ MUST_CHECK enum error_code job_source_open(struct job **out, struct job_source *
                                            const char *path, const char *models, const char *state,
                                            struct arena *arena, struct error *error);
 
-/* Tell of what is not wrong but may not be meant: a LoRA for both experts whose name has HIGH or
- * LOW as a word. */
+/* Tell of what is not wrong but may not be meant: every job_next_warning. */
 void job_source_warn(FILE *to, const struct job *job);
 
 /* The resolver alone, for a coordinator: `source` with `models` set, otherwise zero or from

@@ -16,6 +16,8 @@ struct submit_values {
 static int say_submitted(struct cli *cli, const struct submit_values *values, const char *path,
                          const struct client_submitted *submitted) {
     struct buffer text = {0};
+    for (int i = 0; i < submitted->warning_count && !values->follow.quiet; i++)
+        (void)fprintf(cli->err, "warning: %s\n", submitted->warnings[i]);
     if (values->follow.json) {
         struct json_writer writer = {.buffer = &text};
         json_begin_object(&writer, NULL);

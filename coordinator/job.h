@@ -299,6 +299,16 @@ MUST_CHECK enum error_code job_parse(struct job **out, const char *name, const c
                                      struct error *error);
 void job_close(struct job **job); /* NULL is fine */
 
+#define JOB_WARNING_BYTES 512
+/* What of a job just parsed is not wrong but may not be meant: a LoRA that goes to both experts
+ * though its name has words or letters for one. Begun with zeros. */
+struct job_warning {
+    int lora; /* place among those of the keyframe's model, then the window's */
+    char text[JOB_WARNING_BYTES];
+};
+/* The next one, each once; false: there is none. */
+bool job_next_warning(struct job_warning *warning, const struct job *job);
+
 /* The resolved job as one JSON document, and back: what the ledger keeps, so that a restart needs
  * neither the prompt lists nor the models, and finds the same keys whatever has become of them.
  * Texts are written once each, however many videos share them.

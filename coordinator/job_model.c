@@ -100,6 +100,37 @@ static enum error_code add_lora(struct reader *reader, struct job_model *model,
     return ERR_OK;
 }
 
+static const struct job_lora *lora_at(const struct job *job, int place) {
+    const struct job_model *keyframe = &job->keyframe, *window = &job->window;
+    if (place < keyframe->lora_count)
+        return &keyframe->loras[place];
+    place -= keyframe->lora_count;
+    return place < window->lora_count ? &window->loras[place] : NULL;
+}
+
+/* Of both models it is told once. */
+static bool was_told(const struct job *job, int place) {
+    for (int i = 0; i < place; i++)
+        if (lora_at(job, i)->unclear && !strcmp(lora_at(job, i)->spec, lora_at(job, place)->spec))
+            return true;
+    return false;
+}
+
+bool job_next_warning(struct job_warning *warning, const struct job *job) {
+    const struct job_lora *lora;
+    while ((lora = lora_at(job, warning->lora)) != NULL) {
+        int place = warning->lora++;
+        if (!lora->unclear || was_told(job, place))
+            continue;
+        snprintf(warning->text, sizeof warning->text,
+                 "LoRA %.256s goes to both experts: its name does not say clearly which it is for; "
+                 "give it expert: high, low or both",
+                 lora->spec);
+        return true;
+    }
+    return false;
+}
+
 /* The key `expert`, for the models of the stages that the LoRA is for. */
 static enum error_code read_expert(struct reader *reader, enum job_expert *out,
                                    const struct yaml *node, int64_t stage) {

@@ -111,6 +111,10 @@ static enum error_code submit(struct server *server, uint64_t peer, const vidloo
     server->out->body.accepted.job = submitted.job;
     server->out->body.accepted.videos = (uint32_t)submitted.videos;
     server->out->body.accepted.known = submitted.known;
+    server->out->body.accepted.warnings_count = (pb_size_t)submitted.warning_count;
+    for (int i = 0; i < submitted.warning_count; i++)
+        message_set_text(server->out->body.accepted.warnings[i], PROTO_TEXT_BYTES,
+                         submitted.warnings[i]);
     server_answer(server, peer, true);
     return ERR_OK;
 }

@@ -171,6 +171,8 @@ struct submitted {
     uint64_t job;
     int videos;
     bool known;
+    int warning_count;
+    char warnings[PROTO_WARNINGS_MAX][PROTO_TEXT_BYTES];
 };
 MUST_CHECK enum error_code server_submit(struct server *server, struct submitted *out,
                                          struct submission *submission, struct error *error);

@@ -357,6 +357,15 @@ static enum error_code accept_job(struct server *server, struct submitted *out, 
     return code;
 }
 
+_Static_assert(JOB_WARNING_BYTES <= PROTO_TEXT_BYTES && 2 * LIMIT_LORAS <= PROTO_WARNINGS_MAX,
+               "warnings fit their message");
+
+static void take_warnings(struct submitted *out, const struct job *job) {
+    struct job_warning warning = {.lora = 0};
+    while (job_next_warning(&warning, job))
+        memcpy(out->warnings[out->warning_count++], warning.text, sizeof warning.text);
+}
+
 enum error_code server_submit(struct server *server, struct submitted *out,
                               struct submission *submission, struct error *error) {
     struct uploaded uploaded = {
@@ -384,6 +393,7 @@ enum error_code server_submit(struct server *server, struct submitted *out,
                          &resolver, error);
     if (code == ERR_OK) {
         out->videos = job->video_count;
+        take_warnings(out, job);
         code = accept_job(server, out, &job, submission, error);
     }
     job_close(&job);

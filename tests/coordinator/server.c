@@ -307,6 +307,40 @@ static void client_and_server_agree(void **state) {
     close_world(&world);
 }
 
+/* What may not be meant is told at submission, in the words that job_next_warning has: the client
+ * has no model to know it by. */
+static void warnings_are_told(void **state) {
+    static const char yaml[] =
+        "job: w\nmodel: %s\nlora:\n"
+        "  - {file: low-poly.safetensors, strength: 0.5}\n  - {file: b.safetensors}\n"
+        "  - {file: low-c.safetensors%s}\n  - {file: low-poly.safetensors}\n"
+        "output: {path: \"out/{video}%d.mkv\", size: 64x32, fps: 8, codec: ffv1}\n"
+        "videos:\n  - {name: a, prompt: a, seconds: 1}\n";
+    const struct job_resolver resolver = world_resolver();
+    struct world world;
+    struct error error;
+    struct job *job;
+    char text[1024];
+    open_world(&world);
+    for (int i = 0; i < 2;
+         i++) { /* of a model that has no experts to choose from, and one that has */
+        struct client_submitted submitted;
+        struct job_warning warning = {.lora = 0};
+        (void)snprintf(text, sizeof text, yaml, i ? "experts" : "fake", i ? ", expert: both" : "",
+                       i);
+        const struct client_submission submission = {.path = world_write(&world, "w.yaml", text)};
+        check_ok(client_submit(world.client, &submitted, &submission, &error), &error);
+        assert_int_equal(submitted.warning_count, i);
+        check_ok(job_parse(&job, "w.yaml", text, strlen(text), &resolver, &error), &error);
+        assert_int_equal(job_next_warning(&warning, job), i == 1);
+        if (i == 1)
+            assert_string_equal(submitted.warnings[0], warning.text);
+        assert_false(job_next_warning(&warning, job));
+        job_close(&job);
+    }
+    close_world(&world);
+}
+
 /* Paths that name one place, and places that no output may go to: told at submission. */
 static void places_of_outputs(void **state) {
     static const char two[] = "job: two\n" HEADER "videos:\n"
@@ -617,6 +651,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(late_result_is_refused),
         cmocka_unit_test(foreign_file_is_kept),
         cmocka_unit_test(client_and_server_agree),
+        cmocka_unit_test(warnings_are_told),
         cmocka_unit_test(places_of_outputs),
         cmocka_unit_test(foreign_file_in_own_place),
         cmocka_unit_test(changed_job_replaces_its_own),

@@ -30,7 +30,8 @@ const char *__tsan_default_options(void) {
 
 static enum error_code read_model(void *user, struct model_facts *out, const char *spec,
                                   struct error *error) {
-    if (strcmp(spec, "fake") != 0)
+    bool experts = strcmp(spec, "experts") == 0;
+    if (!experts && strcmp(spec, "fake") != 0)
         return error_set(error, ERR_MISSING, "there is no model '%s'", spec);
     *out = (struct model_facts){
         .family = "fake",
@@ -48,13 +49,29 @@ static enum error_code read_model(void *user, struct model_facts *out, const cha
         .steps = 2,
         .guidance = 1,
         .shift = 1,
+        .experts = experts ? 2 : 1,
     };
-    hash_of(&out->hash, "fake", 4);
+    hash_of(&out->hash, spec, strlen(spec));
     return ERR_OK;
 }
 
+static enum error_code find_lora(void *user, struct job_file *out, struct arena *arena,
+                                 const char *spec, struct error *error) {
+    (void)user, (void)arena, (void)error;
+    *out = (struct job_file){.path = ""};
+    hash_of(&out->hash, spec, strlen(spec));
+    return ERR_OK;
+}
+
+static enum job_expert lora_expert(void *user, bool *unclear, const char *spec) {
+    (void)user;
+    *unclear = strncmp(spec, "low-", 4) == 0;
+    return JOB_EXPERT_BOTH;
+}
+
 struct job_resolver world_resolver(void) {
-    return (struct job_resolver){.read_model = read_model};
+    return (struct job_resolver){
+        .read_model = read_model, .find_lora = find_lora, .lora_expert = lora_expert};
 }
 
 /* -- the world -------------------------------------------------------------------------------- */

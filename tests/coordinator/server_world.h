@@ -79,6 +79,7 @@ struct fake {
 void fake_start(struct fake *fake, struct world *world, const char *name);
 void fake_stop(struct fake *fake);
 
-struct job_resolver world_resolver(void); /* one model, "fake" */
+/* Two models, "fake" and "experts", and any LoRA; one whose name begins with "low-" is unclear. */
+struct job_resolver world_resolver(void);
 
 #endif

@@ -176,8 +176,20 @@ warns() { # NAME: the warning, once
     test "$("$vidloom" check "$1.yaml" 2>&1 >/dev/null | grep -c 'warning: LoRA.*give it expert')" = 1
 }
 ok "of an unclear name check warns" warns poly
-run_warns() { "$vidloom" run --state poly.state poly.yaml 2>&1 | grep -q '^warning: LoRA ./low-poly'; }
-ok "and so does run" run_warns
+warned() { grep '^warning: LoRA ./low-poly' "$1"; }
+"$vidloom" run --state poly.state poly.yaml 2>poly.run
+ok "and so does run" warned poly.run
+port=$((10000 + $$ % 20000))
+"$vidloom" coordinator --state away.state --log none --clients "tcp://127.0.0.1:$port" \
+    --workers "tcp://127.0.0.1:*" &
+coordinator=$!
+children="$children $coordinator"
+sed 's|"poly/"|"away/"|' poly.yaml >away.yaml
+"$vidloom" submit --coordinator "tcp://127.0.0.1:$port" away.yaml >submit.out 2>poly.submit || cat poly.submit
+same_warning() { [ "$(warned poly.run)" = "$(warned poly.submit)" ]; }
+ok "and submit, with the coordinator's word" warned poly.submit
+ok "in the same words" same_warning
+kill "$coordinator"
 sed 's/strength/expert: both, strength/' poly.yaml >both.yaml
 not() { ! "$@"; }
 ok "not where the job says so" not warns both

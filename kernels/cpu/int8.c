@@ -79,8 +79,9 @@ void int8_linear_plain(const void *args_pointer, int64_t begin, int64_t end) {
 
 /* -- over an instruction set's products -------------------------------------------------------- */
 
-#define ROWS    768  /* of a piece: for so many a panel is packed */
+#define ROWS    1024 /* of a piece, at most: for so many a panel is packed */
 #define COLUMNS 1536 /* for so many a row is quantised */
+#define PIECES  4    /* at least, where there are panels for them: threads get equal shares */
 #define DEPTH   2048 /* of a panel that is packed at a time, about: 128 KiB */
 
 struct int8_loop {
@@ -118,6 +119,22 @@ static void quantise_rows(const struct int8_loop *loop, const struct int8_piece 
     }
 }
 
+/* Of block b of `count` columns from `column` on. */
+static void read_scales(float *out, const struct linear *linear, int64_t column, int64_t count,
+                        int64_t b) {
+    int64_t row = column, blocks = block_count(linear);
+    const struct tensor *part = linear_part(linear, &row);
+    if (part->scale_rows == 1 && row + count <= part->dim[0]) {
+        for (int64_t n = 0; n < count; n++) {
+            out[n] = part->scale[(row + n) * blocks + b];
+        }
+        return;
+    }
+    for (int64_t n = 0; n < count; n++) {
+        out[n] = scale_of(linear, column + n, b);
+    }
+}
+
 /* Block b of the panel at `column`, as the i-th of those that are packed. */
 static void pack_block(const struct int8_loop *loop, const struct int8_piece *piece, int64_t column,
                        int64_t b, int64_t i) {
@@ -128,9 +145,7 @@ static void pack_block(const struct int8_loop *loop, const struct int8_piece *pi
     int64_t depth = at_most(loop->block, linear->inputs - k);
     float *scale = piece->column_scale + i * columns;
     memset(scale, 0, (size_t)columns * sizeof *scale);
-    for (int64_t n = 0; n < count; n++) {
-        scale[n] = scale_of(linear, column + n, b);
-    }
+    read_scales(scale, linear, column, count, b);
     int64_t stride = linear->inputs, row = column;
     const struct tensor *part = linear_part(linear, &row);
     const char *rows = (const char *)part->data + row * stride + k;
@@ -189,7 +204,8 @@ static void run_panel(const struct int8_loop *loop, const struct int8_piece *pie
 static void int8_piece(const void *context, int64_t index, int worker) {
     const struct int8_loop *loop = context;
     const struct linear *linear = loop->args->linear;
-    int64_t row_part = index / loop->panel_parts, panel_part = index % loop->panel_parts;
+    /* Threads that run beside each other read the same weights. */
+    int64_t row_part = index % loop->row_parts, panel_part = index / loop->row_parts;
     int64_t first = part_begin(loop->args->rows, loop->row_parts, row_part);
     int64_t rows = part_begin(loop->args->rows, loop->row_parts, row_part + 1) - first;
     int64_t packed = loop->block > DEPTH ? loop->block : DEPTH;
@@ -212,6 +228,11 @@ static void int8_piece(const void *context, int64_t index, int worker) {
     }
 }
 
+/* Rows of a piece fit scratch memory, and leave room for panels. */
+static int64_t rows_of(const struct linear *linear) {
+    return at_most(ROWS, (int64_t)(SCRATCH_BYTES * 3 / 4) / linear->inputs);
+}
+
 void int8_linear(struct device *device, const struct linear_args *args) {
     if (device->failed || args->rows == 0) {
         return;
@@ -224,10 +245,14 @@ void int8_linear(struct device *device, const struct linear_args *args) {
         .finish = linear_finish(args),
         .block = block_of(linear),
         .blocks = block_count(linear),
-        .row_parts = (args->rows + ROWS - 1) / ROWS,
         .panels = (linear->outputs + args->gemm->panel - 1) / args->gemm->panel,
     };
-    int64_t widest = COLUMNS / args->gemm->panel;
+    int64_t rows = rows_of(linear), widest = COLUMNS / args->gemm->panel;
+    loop.row_parts = (args->rows + rows - 1) / rows;
     loop.panel_parts = (loop.panels + widest - 1) / widest;
+    int64_t wanted = (PIECES + loop.row_parts - 1) / loop.row_parts;
+    if (loop.panel_parts < wanted) {
+        loop.panel_parts = at_most(wanted, loop.panels);
+    }
     pool_run(device->pool, loop.row_parts * loop.panel_parts, int8_piece, &loop);
 }

@@ -166,7 +166,7 @@ enum error_code job_read_stage(struct reader *reader, struct settings *out,
     const struct job_model *model = window ? &reader->job->window : &reader->job->keyframe;
     if (node->type != YAML_MAPPING)
         return job_wrong(reader, node, ERR_USAGE, "a mapping, e.g. {steps: 4, guidance: 1}");
-    if (!window && model->facts.from_text)
+    if (!window && reader->job->window.facts.from_text)
         return job_no_keyframe(reader, job_place_of_key(reader, node), "keyframe");
     enum error_code code = job_check_keys(reader, node, JOB_KEYS_STAGE, node->key);
     for (const struct yaml *child = node->child; child && !code; child = child->next)

@@ -47,6 +47,16 @@ static void test_sampling(void **state) {
     job_close(&job);
 }
 
+/* A model that makes videos of text alone makes keyframes for another's windows, too. */
+static void test_keyframe_of_text_model(void **state) {
+    struct job *job = fake_job("model: {keyframe: t2v, window: pocket}\nvideos:\n"
+                               "  - {prompt: p, frames: 17, keyframe: {steps: 9, guidance: 5}}\n");
+    assert_int_equal(job->videos[0].keyframe.steps, 9);
+    assert_true(job->videos[0].keyframe.guidance == 5);
+    assert_int_equal(job->videos[0].window.steps, 4);
+    job_close(&job);
+}
+
 /* A model may have a shift of its own for small videos. */
 static void test_small_shift(void **state) {
     struct job *job = fake_job("model: sized\nvideos:\n"
@@ -63,6 +73,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sampling),
         cmocka_unit_test(test_small_shift),
+        cmocka_unit_test(test_keyframe_of_text_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

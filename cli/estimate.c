@@ -61,6 +61,29 @@ static double pixels_of(const struct cost_key *key) {
     return (double)key->width * key->height * key->frames;
 }
 
+/* How a worker opens a model of the job. Its options point into it. */
+struct opening {
+    const struct model_info *info;
+    const char *folder;
+    struct model_options options;
+    struct model_lora loras[LIMIT_LORAS];
+    char paths[LIMIT_LORAS][FILE_PATH_BYTES];
+};
+
+static enum error_code opening_make(struct opening *out, const struct cost_table *table,
+                                    const struct job_model *model, struct error *error) {
+    out->info = job_source_model(table->source, model->spec, &out->folder);
+    if (!out->info)
+        return error_set(error, ERR_INTERNAL, "no model %.128s in this job", model->spec);
+    enum error_code code =
+        job_source_options(&out->options, out->loras, out->paths, table->source, model, error);
+    out->options.dtype = table->worker->dtype;
+    out->options.memory = table->worker->memory;
+    out->options.like = table->worker->ops;
+    out->options.like_index = table->worker->index;
+    return code;
+}
+
 /* The cost of a task, planned once for each model, stage and size. When the table is full, the cost
  * of the stage's first size is scaled by the number of pixels of all frames. */
 static enum error_code find_cost(struct model_cost *out, struct cost_table *table,
@@ -83,26 +106,16 @@ static enum error_code find_cost(struct model_cost *out, struct cost_table *tabl
         out->flops_forward *= scale;
         return ERR_OK;
     }
-    const char *folder, *spec = key->model->spec;
-    char paths[LIMIT_LORAS][FILE_PATH_BYTES];
-    struct model_lora loras[LIMIT_LORAS];
-    struct model_options options;
-    const struct model_info *info = job_source_model(table->source, spec, &folder);
-    if (!info)
-        return error_set(error, ERR_INTERNAL, "no model %.128s in this job", spec);
-    enum error_code code =
-        job_source_options(&options, loras, paths, table->source, key->model, error);
+    struct opening opening;
+    const char *spec = key->model->spec;
+    enum error_code code = opening_make(&opening, table, key->model, error);
     if (code != ERR_OK)
         return code;
-    options.dtype = table->worker->dtype;
-    options.memory = table->worker->memory;
-    options.like = table->worker->ops;
-    options.like_index = table->worker->index;
     if (key->stage == STAGE_TEXT || key->stage == STAGE_VAE)
-        options.lora_count = 0;
-    struct model_size size = {key->width ? key->width : info->width,
-                              key->height ? key->height : info->height, key->frames};
-    code = model_plan(out, folder, key->stage, &size, &options, error);
+        opening.options.lora_count = 0;
+    struct model_size size = {key->width ? key->width : opening.info->width,
+                              key->height ? key->height : opening.info->height, key->frames};
+    code = model_plan(out, opening.folder, key->stage, &size, &opening.options, error);
     if (code == ERR_MEMORY && out->weight_bytes_least > 0) {
         note_shortage(table, key, out, error);
         code = ERR_OK;
@@ -190,6 +203,62 @@ static enum error_code add_video(struct estimate *estimate, struct cost_table *t
     return ERR_OK;
 }
 
+/* Whether a worker opens one model for keyframes and windows. */
+static bool same_opened(const struct job_model *a, const struct job_model *b) {
+    if (strcmp(a->spec, b->spec) != 0 || a->weights != b->weights || a->lora_count != b->lora_count)
+        return false;
+    for (int i = 0; i < a->lora_count; i++) {
+        const struct job_lora *one = &a->loras[i], *other = &b->loras[i];
+        if (!hash_equal(&one->hash, &other->hash) || one->strength != other->strength ||
+            one->expert != other->expert)
+            return false;
+    }
+    return true;
+}
+
+/* The stage of a row whose model is opened together with the windows'; 0: it is not. */
+static int stage_together(const struct estimate *estimate, const struct job *job, int row) {
+    static const int stages[ESTIMATE_ROWS] = {[ESTIMATE_TEXT] = STAGE_TEXT,
+                                              [ESTIMATE_KEYFRAME] = STAGE_KEYFRAME,
+                                              [ESTIMATE_WINDOW] = STAGE_WINDOW,
+                                              [ESTIMATE_DECODE] = STAGE_VAE};
+    bool other = row == ESTIMATE_KEYFRAME && !same_opened(&job->keyframe, &job->window);
+    return estimate->stages[row].tasks == 0 || other ? 0 : stages[row];
+}
+
+/* Bytes of weights, once each, of all stages of the windows' model. */
+static enum error_code measure_together(size_t *out, const struct estimate *estimate,
+                                        const struct cost_table *table, const struct job *job,
+                                        struct error *error) {
+    struct model_bytes bytes = {0};
+    struct opening opening;
+    enum error_code code = opening_make(&opening, table, &job->window, error);
+    for (int i = 0; i < ESTIMATE_ROWS; i++)
+        opening.options.stages |= stage_together(estimate, job, i);
+    if (code == ERR_OK && opening.options.stages != 0)
+        code = model_measure(&bytes, opening.folder, &opening.options, error);
+    *out = bytes.all;
+    return code;
+}
+
+/* Of a worker that does everything. What stages share counts once: a transformer, the VAE. */
+static enum error_code sum_memory(struct estimate *out, const struct cost_table *table,
+                                  const struct job *job, struct error *error) {
+    const size_t memory = table->worker->memory;
+    size_t once, sum = 0;
+    enum error_code code = measure_together(&once, out, table, job, error);
+    for (int i = 0; i < ESTIMATE_ROWS; i++) {
+        const struct model_cost *cost = &out->stages[i].cost;
+        *(stage_together(out, job, i) ? &sum : &out->weight_bytes) += cost->held_bytes;
+        if (cost->work_bytes > out->work_bytes)
+            out->work_bytes = cost->work_bytes;
+    }
+    out->weight_bytes += sum < once ? sum : once;
+    if (memory > 0 && out->weight_bytes + out->work_bytes > memory)
+        out->weight_bytes = memory > out->work_bytes ? memory - out->work_bytes : 0;
+    return code;
+}
+
 static const enum plan_kind kinds[ESTIMATE_ROWS] = {
     [ESTIMATE_TEXT] = PLAN_TEXT,     [ESTIMATE_KEYFRAME_TEXT] = PLAN_TEXT,
     [ESTIMATE_IMAGE] = PLAN_IMAGE,   [ESTIMATE_KEYFRAME] = PLAN_KEYFRAME,
@@ -199,7 +268,6 @@ static const enum plan_kind kinds[ESTIMATE_ROWS] = {
 enum error_code estimate_job(struct estimate *out, const struct job *job,
                              const struct job_source *source, const struct estimate_worker *worker,
                              struct error *error) {
-    const size_t memory = worker->memory;
     struct cost_table *table = calloc(1, sizeof *table);
     enum error_code code = ERR_OK;
     if (!table)
@@ -212,13 +280,8 @@ enum error_code estimate_job(struct estimate *out, const struct job *job,
     out->videos = job->video_count;
     for (int i = 0; i < job->video_count && code == ERR_OK; i++)
         code = add_video(out, table, job, &job->videos[i], error);
-    for (int i = 0; i < ESTIMATE_ROWS; i++) {
-        out->weight_bytes += out->stages[i].cost.held_bytes;
-        if (out->stages[i].cost.work_bytes > out->work_bytes)
-            out->work_bytes = out->stages[i].cost.work_bytes;
-    }
-    if (memory > 0 && out->weight_bytes + out->work_bytes > memory)
-        out->weight_bytes = memory > out->work_bytes ? memory - out->work_bytes : 0;
+    if (code == ERR_OK)
+        code = sum_memory(out, table, job, error);
     if (code == ERR_OK && table->shortage > 0) {
         *error = table->too_much;
         code = ERR_MEMORY;

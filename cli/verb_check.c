@@ -130,19 +130,22 @@ static int name_width(const struct job *job, int rows) {
     return width < 32 ? width : 32;
 }
 
-/* Whether a model has two experts, which each have a scale; of two such models the windows' are
- * shown. */
-static bool two_scales(const struct job *job) {
-    return job->window.facts.experts > 1 || job->keyframe.facts.experts > 1;
+/* Two experts have a scale each. */
+static bool has_keyframe_scales(const struct check *check) {
+    return check->job->keyframe.facts.experts > 1 &&
+           check->estimate.stages[ESTIMATE_KEYFRAME].tasks > 0;
 }
 
-static const struct job_sampling *scales_of(const struct job *job, int video) {
-    const struct job_video *it = &job->videos[video];
-    return job->window.facts.experts > 1 ? &it->window : &it->keyframe;
+static bool has_window_scales(const struct check *check) {
+    return check->job->window.facts.experts > 1;
 }
 
 static double low_scale(const struct job_sampling *sampling) {
     return sampling->guidance_low != 0 ? sampling->guidance_low : sampling->guidance;
+}
+
+static void put_scales(struct buffer *out, const struct job_sampling *sampling) {
+    buffer_printf(out, "%13g, %-5g", sampling->guidance, low_scale(sampling));
 }
 
 static void put_videos(struct buffer *out, const struct check *check) {
@@ -151,7 +154,12 @@ static void put_videos(struct buffer *out, const struct check *check) {
     int width = name_width(job, rows);
     buffer_printf(out, "%-*s  %8s %7s %7s %8s  %-9s  ", width, "video", "seconds", "frames",
                   "windows", "computed", "size");
-    buffer_printf(out, "%sto\n", two_scales(job) ? "guidance high, low  " : "");
+    if (has_keyframe_scales(check))
+        buffer_add_text(out, "keyframe high, low  ");
+    if (has_window_scales(check))
+        buffer_add_text(out, has_keyframe_scales(check) ? "window high, low    "
+                                                        : "guidance high, low  ");
+    buffer_add_text(out, "to\n");
     for (int i = 0; i < rows; i++) {
         const struct job_video *video = &job->videos[i];
         struct plan_counts counts = {0};
@@ -162,9 +170,10 @@ static void put_videos(struct buffer *out, const struct check *check) {
         snprintf(size, sizeof size, "%dx%d", video->output.width, video->output.height);
         buffer_printf(out, "%-*s  %8.1f %7" PRId64 " %7d %8" PRId64 "  %-9s  ", width, video->name,
                       seconds_of(video), video->frames, counts.windows, counts.computed, size);
-        const struct job_sampling *sampling = scales_of(job, i);
-        if (two_scales(job))
-            buffer_printf(out, "%13g, %-5g", sampling->guidance, low_scale(sampling));
+        if (has_keyframe_scales(check))
+            put_scales(out, &video->keyframe);
+        if (has_window_scales(check))
+            put_scales(out, &video->window);
         buffer_printf(out, "%s%s\n", video->output.path, check->published[i] ? " (done)" : "");
     }
     if (rows < job->video_count)
@@ -283,10 +292,13 @@ static void put_json_video(struct json_writer *writer, const struct check *check
     json_put_int(writer, "tasks", counts.tasks);
     json_put_int(writer, "width", video->output.width);
     json_put_int(writer, "height", video->output.height);
-    const struct job_sampling *sampling = scales_of(check->job, i);
-    if (two_scales(check->job)) {
-        json_put_double(writer, "guidance", sampling->guidance);
-        json_put_double(writer, "guidance_low", low_scale(sampling));
+    if (has_keyframe_scales(check)) {
+        json_put_double(writer, "keyframe_guidance", video->keyframe.guidance);
+        json_put_double(writer, "keyframe_guidance_low", low_scale(&video->keyframe));
+    }
+    if (has_window_scales(check)) {
+        json_put_double(writer, "guidance", video->window.guidance);
+        json_put_double(writer, "guidance_low", low_scale(&video->window));
     }
     json_put_text(writer, "path", video->output.path);
     json_put_bool(writer, "done", check->published[i]);

@@ -201,6 +201,22 @@ YAML
 encodes() { "$vidloom" check pair.yaml | grep -q "^text .* ./$1\$"; }
 ok "check of two models shows a text encoder" encodes ti2v
 ok "and the other" encodes i2v-a14b
+# number JOB STAGE KEY: of a stage, or ("") of the whole job.
+number() {
+    "$vidloom" check --json "$1.yaml" | grep -o "${2:+\"stage\":\"$2\"[^\}]*}\"$3\":[0-9]*" |
+        head -n 1 | sed 's/.*://'
+}
+largest_work() {
+    "$vidloom" check --json "$1.yaml" | grep -o '"work_bytes":[0-9]*' | sed 's/.*://' |
+        sort -n | tail -n 1
+}
+job once 'model: ./ti2v'
+job twice 'model: ./ti2v' 'lora: [{file: ./style.safetensors, stage: keyframe}]'
+once=$(($(number once text held_bytes) + $(number once window held_bytes) + $(largest_work once)))
+ok "a transformer for both stages and the VAE count once" \
+    test "$(number once "" memory_bytes)" = "$once"
+ok "with a LoRA for one of them, the transformer twice" \
+    test "$(number twice "" memory_bytes)" -ge $((once + $(number once keyframe held_bytes)))
 ok "is another one" differ said half
 
 # -- text to video: one window, as long as is asked for, and no longer than the model makes
@@ -240,5 +256,19 @@ YAML
     expect 2 "bad.yaml:3:89: image: model ./$kind makes a video from its text alone" \
         "$vidloom" check bad.yaml
 done
+
+# -- two models of two experts each: what either is guided by
+cat >scales.yaml <<YAML
+model: {keyframe: ./t2v-a14b, window: ./i2v-a14b}
+output: {path: "scales/", codec: png, size: 64x64}
+defaults: {keyframe: {guidance: 4, guidance_low: 3}, window: {guidance: 3.5}}
+videos: [{name: a, prompt: a car, frames: 13, seed: 1}]
+YAML
+scales() { "$vidloom" check scales.yaml | grep -q '^a .* 4, 3  *3.5, 3.5  *scales'; }
+ok "check shows both guidances" scales
+scales_json() {
+    "$vidloom" check --json scales.yaml | grep -q '"keyframe_guidance":4,"keyframe_guidance_low":3,"guidance":3.5,"guidance_low":3.5,'
+}
+ok "and so does its JSON" scales_json
 
 summary

@@ -234,6 +234,8 @@ static enum error_code remove_in(int at, const char *name, int depth, struct err
         }
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
             code = remove_in(descriptor, entry->d_name, depth + 1, error);
+        if (code != ERR_OK && depth == 0) /* what is in the way, and of what */
+            (void)error_prefix(error, "cannot remove %s: ", name);
     }
     (void)closedir(folder);
     if (code == ERR_OK && unlinkat(at, name, AT_REMOVEDIR) != 0 && errno != ENOENT)

@@ -65,7 +65,7 @@ static __global__ void __launch_bounds__(E)
         largest = fmaxf(largest, v_max[c * width + channel]);
     }
     k_mean[channel] = total / (float)length;
-    v_scale[channel] = largest / F8_LARGEST;
+    v_scale[channel] = largest / F8_MAX;
 }
 
 /* -- rows of int8 -------------------------------------------------------------------------------

@@ -3,9 +3,8 @@
 #define VIDLOOM_KERNELS_CUDA_ATTENTION8_H
 
 #include "kernels/cuda/attention.cuh"
+#include "kernels/f8.h"
 #include "kernels/narrow.h"
-
-#define F8_LARGEST 448.0f
 
 /* Logits of a tile of keys from their sums: `scale` of the row, in base 2, and of the keys. */
 template <int tiles>

@@ -16,7 +16,7 @@
 #define KEYS   (2 * NARROW_KEYS) /* of a tile */
 #define STAGES 3
 #define N      (KEYS / 8)
-#define RAISE  8.807354922057604f /* log2 of F8_LARGEST */
+#define RAISE  8.807354922057604f /* log2 of F8_MAX */
 
 static const int q_bytes = ROWS * E, tile_bytes = KEYS * E;
 static const int shared_bytes = q_bytes + 2 * STAGES * tile_bytes + 1024; /* and the phases */

@@ -114,6 +114,24 @@ static void test_remove_tree(void **state) {
     assert_int_equal(stat(in_folder("kept/file"), &info), 0);
 }
 
+/* The error names what is in the way and the folder that was to go. */
+static void test_tree_in_the_way(void **state) {
+    (void)state;
+    char deep[FILE_PATH_BYTES], *end = deep;
+    struct error error = {0};
+    end += snprintf(deep, sizeof deep, "%s", in_folder("deep"));
+    for (int i = 0; i < 128; i++)
+        end += snprintf(end, 8, "/d%d", i);
+    assert_int_equal(file_make_folders(deep, &error), ERR_OK);
+    assert_int_equal(file_remove_tree(in_folder("deep"), &error), ERR_LIMIT);
+    assert_non_null(strstr(error.detail, in_folder("deep")));
+    assert_non_null(strstr(error.detail, "cannot remove d127: more than 128 folders deep"));
+    *strstr(deep, "/d1/") = '\0'; /* from within it goes */
+    (void)snprintf(deep + strlen(deep), 4, "/d1");
+    assert_int_equal(file_remove_tree(deep, &error), ERR_OK);
+    assert_int_equal(file_remove_tree(in_folder("deep"), &error), ERR_OK);
+}
+
 static void test_names(void **state) {
     (void)state;
     char out[FILE_PATH_BYTES], longest[FILE_PATH_BYTES + 1];
@@ -178,9 +196,12 @@ static void test_lock(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_write_and_read), cmocka_unit_test(test_read_refuses),
-        cmocka_unit_test(test_folders),        cmocka_unit_test(test_remove_tree),
-        cmocka_unit_test(test_names),          cmocka_unit_test(test_lock)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_write_and_read),
+                                       cmocka_unit_test(test_read_refuses),
+                                       cmocka_unit_test(test_folders),
+                                       cmocka_unit_test(test_remove_tree),
+                                       cmocka_unit_test(test_tree_in_the_way),
+                                       cmocka_unit_test(test_names),
+                                       cmocka_unit_test(test_lock)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

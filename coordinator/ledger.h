@@ -167,10 +167,6 @@ struct ledger_visitor {
  * ERR_IO, ERR_DENIED, ERR_MISSING. */
 MUST_CHECK enum error_code ledger_sqlite_open(struct ledger **out, const char *folder,
                                               struct error *error);
-/* In memory, gone with the process: for tests and the simulation. ERR_MEMORY. */
-MUST_CHECK enum error_code ledger_memory_open(struct ledger **out, struct error *error);
-/* Counts as an opening, as after a restart that kept what was there: for the simulation. */
-void ledger_memory_reopen(struct ledger *ledger);
 void ledger_close(struct ledger **ledger); /* NULL is fine */
 
 /* Counts openings: 1 for the first. Already on disk when open returns, so a lease epoch that starts

@@ -248,16 +248,6 @@ enum error_code endpoint_send(struct endpoint *endpoint, uint64_t peer, const vo
                      errno == EHOSTUNREACH ? "the peer is gone" : zmq_strerror(errno));
 }
 
-static int events_of(struct endpoint *endpoint) {
-    int events = 0;
-    size_t length = sizeof events;
-    return zmq_getsockopt(endpoint->socket, ZMQ_EVENTS, &events, &length) == 0 ? events : 0;
-}
-
-bool endpoint_can_send(struct endpoint *endpoint) {
-    return endpoint->role == ENDPOINT_DEALER && (events_of(endpoint) & ZMQ_POLLOUT);
-}
-
 /* The next part into endpoint->frame. False: nothing is there. */
 static bool receive_part(struct endpoint *endpoint, bool *more) {
     int got;

@@ -62,9 +62,6 @@ const char *endpoint_address(const struct endpoint *endpoint);
  * ERR_BUSY (its queue is full, or a DEALER is not connected yet: nothing was sent), ERR_LIMIT. */
 MUST_CHECK enum error_code endpoint_send(struct endpoint *endpoint, uint64_t peer,
                                          const void *bytes, size_t length, struct error *error);
-/* Whether a DEALER's next send would be taken. */
-bool endpoint_can_send(struct endpoint *endpoint);
-
 struct endpoint_frame {
     const void *bytes; /* until the next receive or close */
     size_t length;

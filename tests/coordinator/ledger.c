@@ -19,7 +19,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/random.h"
-#include "coordinator/ledger.h"
+#include "tests/coordinator/ledger_memory.h"
 
 static char folder[64];
 

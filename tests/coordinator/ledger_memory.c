@@ -1,10 +1,10 @@
-/* The ledger in memory: for tests, the simulation, and `vidloom check`. Rows are kept in arrays in
+/* Rows are kept in arrays in
  * the order in which they came; results also in a hash table. It must behave as ledger_sqlite.c
  * does: one test runs against both. */
+#include "tests/coordinator/ledger_memory.h"
+
 #include <stdlib.h>
 #include <string.h>
-
-#include "coordinator/ledger.h"
 
 struct job_row {
     struct ledger_job row;

@@ -9,10 +9,11 @@
 /* -- a pass ---------------------------------------------------------------------------------- */
 
 static enum error_code run_pass(struct parity_result *result, struct parity_bench *bench,
-                                const struct transformer *transformer,
+                                const struct denoiser *denoiser, int expert,
                                 const struct weights *tensors, struct error *error) {
     struct runtime *runtime = &bench->runtime;
-    const struct transformer_config *config = transformer_get_config(transformer);
+    const struct transformer *transformer = denoiser->expert[expert].transformer;
+    const struct transformer_config *config = &denoiser->config;
     const struct tensor *latents, *text, *velocity, *rows = parity_find(tensors, "image");
     struct transformer_grid grid;
     struct transformer_context words, image;
@@ -112,7 +113,7 @@ enum error_code parity_transformer(struct parity_result *result, const struct pa
             denoiser_open(&denoiser, &bench.runtime, given->folder, &config.window, false, error);
     if (code == ERR_OK) {
         int expert = (int)parity_number(given->tensors, "expert", 0, 0);
-        code = run_pass(result, &bench, denoiser.expert[expert].transformer, given->tensors, error);
+        code = run_pass(result, &bench, &denoiser, expert, given->tensors, error);
     }
     denoiser_close(&denoiser, &bench.runtime);
     parity_bench_close(&bench);

@@ -1,3 +1,4 @@
+#include "tests/coordinator/ledger_memory.h"
 #include "world.h"
 
 #include <stdlib.h>

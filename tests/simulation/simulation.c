@@ -24,6 +24,7 @@
  * (seed, code) reproduces a history: nothing here looks at a clock or an address. */
 #include <stdlib.h>
 
+#include "tests/coordinator/ledger_memory.h"
 #include "world.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

@@ -73,9 +73,6 @@ bool media_codec_on_gpu(enum media_codec codec);
 /* "mp4", "mkv", "webm", "mov", "folder". */
 const char *media_container_name(enum media_container container);
 bool media_container_from_name(enum media_container *out, const char *name);
-/* By the extension of `path`; a path without one, or ending in '/', is a folder of pictures. */
-bool media_container_from_path(enum media_container *out, const char *path);
-
 /* Whether the pair goes together, its sizes and numbers can be made, and this FFmpeg has the
  * encoder; says what goes instead. Sides are 16..16384 (from 64 with hevc, 160 with nvenc, 192 with
  * av1_nvenc), even where the codec halves the colour; 1..240 frames a second. h264, hevc: mp4 mkv
@@ -149,8 +146,4 @@ void media_info_close(struct media_info *info);
  * an animated PNG the still picture is taken, an animated WebP is ERR_UNSUPPORTED. */
 MUST_CHECK enum error_code media_read_image(uint8_t **out, const char *path, int width, int height,
                                             struct error *error);
-/* Whole or not at all; not synced. */
-MUST_CHECK enum error_code media_write_png(const char *path, const uint8_t *rgb, int width,
-                                           int height, struct error *error);
-
 #endif

@@ -1,7 +1,6 @@
 /* Codecs and containers: names, what goes with what, encoder options. */
 #include <libavutil/opt.h>
 #include <string.h>
-#include <strings.h>
 
 #include "worker/media/internal.h"
 
@@ -85,25 +84,6 @@ bool media_container_from_name(enum media_container *out, const char *name) {
             return true;
         }
     }
-    return false;
-}
-
-bool media_container_from_path(enum media_container *out, const char *path) {
-    size_t length = strlen(path);
-    if (!length)
-        return false;
-    const char *slash = strrchr(path, '/');
-    const char *name = slash ? slash + 1 : path;
-    const char *dot = strrchr(name, '.');
-    if (!*name || !dot || dot == name) {
-        *out = CONTAINER_FOLDER;
-        return true;
-    }
-    for (int i = 0; i < CONTAINER_FOLDER; i++)
-        if (!strcasecmp(dot + 1, container_names[i])) {
-            *out = (enum media_container)i;
-            return true;
-        }
     return false;
 }
 

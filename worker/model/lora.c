@@ -379,13 +379,6 @@ bool lora_describe(struct lora_summary *out, const struct weights *weights) {
     return out->pairs + out->differences > 0;
 }
 
-size_t lora_touched(const struct weights *weights) {
-    size_t touched = 0;
-    for (size_t i = 0; weights->lora != NULL && i < weights->lora->count; i++)
-        touched += weights->lora->touched[i].addends != NULL;
-    return touched;
-}
-
 size_t lora_bytes(const struct weights *weights) {
     return weights->lora == NULL ? 0 : weights->lora->bytes;
 }

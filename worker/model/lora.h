@@ -38,9 +38,7 @@ struct lora_summary {
 /* False when a name is none that a LoRA has. */
 bool lora_describe(struct lora_summary *out, const struct weights *weights);
 
-/* How many of the weights' tensors are touched; the bytes that merging has taken and not given
- * back, or, on a measuring runtime, will take. */
-size_t lora_touched(const struct weights *weights);
+/* The bytes that merging has taken and not given back, or, on a measuring runtime, will take. */
 size_t lora_bytes(const struct weights *weights);
 
 /* *out: the tensor of `weights` with all that was added to it, rounded once, to `dtype` (F32 or

@@ -27,8 +27,6 @@ MUST_CHECK enum error_code transformer_open(struct transformer **out, struct run
                                             const struct transformer_config *config,
                                             int64_t *elements, struct error *error);
 void transformer_close(struct runtime *runtime, struct transformer **transformer);
-const struct transformer_config *transformer_get_config(const struct transformer *transformer);
-
 struct transformer_grid {
     int64_t frames, height, width; /* latents */
     int64_t tokens;                /* frames · height/2 · width/2 */

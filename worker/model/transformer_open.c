@@ -138,7 +138,3 @@ void transformer_close(struct runtime *runtime, struct transformer **transformer
     free(t);
     *transformer = NULL;
 }
-
-const struct transformer_config *transformer_get_config(const struct transformer *transformer) {
-    return &transformer->config;
-}

@@ -162,31 +162,6 @@ fail:
     return code;
 }
 
-enum error_code store_put(struct store *store, struct hash *hash, const void *bytes, size_t length,
-                          const struct hash *task, uint64_t epoch, struct error *error) {
-    char path[FILE_PATH_BYTES];
-    uint64_t size;
-    enum error_code code = store_begin(store, path, task, epoch, error);
-    if (code)
-        return code;
-    int descriptor = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
-    int number = descriptor < 0 ? errno : 0;
-    for (size_t done = 0; !number && done < length;) {
-        ssize_t n = write(descriptor, (const char *)bytes + done, length - done);
-        if (n >= 0)
-            done += (size_t)n;
-        else if (errno != EINTR)
-            number = errno;
-    }
-    if (descriptor >= 0 && close(descriptor) && errno != EINTR && !number)
-        number = errno;
-    if (number) {
-        store_abandon(store, path);
-        return failed(error, number, path);
-    }
-    return store_commit(store, hash, &size, path, error);
-}
-
 enum error_code store_find(struct store *store, char path[FILE_PATH_BYTES], const struct hash *hash,
                            uint64_t size, bool verify, struct error *error) {
     struct stat status;
@@ -219,14 +194,6 @@ enum error_code store_find(struct store *store, char path[FILE_PATH_BYTES], cons
             *error = removal;
         return removal.code;
     }
-    return code;
-}
-
-enum error_code store_remove(struct store *store, const struct hash *hash, struct error *error) {
-    char path[FILE_PATH_BYTES];
-    enum error_code code = object_path(store, path, hash, false, error);
-    if (!code && unlink(path) && errno != ENOENT)
-        code = failed(error, errno, path);
     return code;
 }
 

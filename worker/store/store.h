@@ -50,21 +50,12 @@ MUST_CHECK enum error_code store_commit(struct store *store, struct hash *hash, 
                                         const char *path, struct error *error);
 void store_abandon(struct store *store, const char *path); /* of store_begin; gone is fine */
 
-/* store_begin, write, store_commit. */
-MUST_CHECK enum error_code store_put(struct store *store, struct hash *hash, const void *bytes,
-                                     size_t length, const struct hash *task, uint64_t epoch,
-                                     struct error *error);
-
 /* The path of an object of that hash and size, for reading. ERR_MISSING when it is not there, has
  * another size, or (`verify`: reads all of it) other bytes; a bad one is removed, so that its task
  * is made again. The caller sends that task back to the queue rather than failing the job. */
 MUST_CHECK enum error_code store_find(struct store *store, char path[FILE_PATH_BYTES],
                                       const struct hash *hash, uint64_t size, bool verify,
                                       struct error *error);
-
-/* A missing one is fine. */
-MUST_CHECK enum error_code store_remove(struct store *store, const struct hash *hash,
-                                        struct error *error);
 
 /* Remove leftovers of staging/; *removed (may be NULL) counts them.
  * store_sweep_lease: those of the task with this epoch or an earlier one, when that lease is over.

@@ -8,7 +8,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
-#include "worker/media/media.h"
+#include "tests/worker/media/png.h"
 #include "worker/model/model.h"
 
 #define HANG_NS (60 * CLOCK_S)
@@ -189,7 +189,7 @@ void scripted_lease_image(struct scripted *s, uint64_t epoch) {
     struct error error = {0};
     struct hash hash;
     snprintf(lease->file_path, sizeof lease->file_path, "%s/picture.png", s->folder);
-    must(media_write_png(lease->file_path, rgb, 16, 16, &error), &error);
+    write_png(lease->file_path, rgb, 16, 16);
     must(hash_of_file(&hash, lease->file_path, &error), &error);
     message_set_hash(lease->file_hash, &hash);
     scripted_say(s);

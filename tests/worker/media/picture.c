@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/random.h"
+#include "tests/worker/media/png.h"
 
 #define WIDTH  160
 #define HEIGHT 96
@@ -149,8 +150,8 @@ static void test_write_and_read(void **state) {
         for (size_t k = 0; k < count; k++)
             rgb[k] = (uint8_t)random_below(256, 7, i, k);
         const char *path = scratch_path(state, "w.png"), *again = scratch_path(state, "w2.png");
-        assert_ok(media_write_png(path, rgb, width, height, &error), &error);
-        assert_ok(media_write_png(again, rgb, width, height, &error), &error);
+        write_png(path, rgb, width, height);
+        write_png(again, rgb, width, height);
         assert_same_bytes(path, again);
         assert_ok(media_read_image(&back, path, width, height, &error), &error);
         assert_memory_equal(rgb, back, count);
@@ -159,11 +160,7 @@ static void test_write_and_read(void **state) {
         free(read_bytes(path, &length));
     }
     struct error error = {0};
-    uint8_t pixel[3] = {1, 2, 3}, *none;
-    assert_error(media_write_png(scratch_path(state, "no/w.png"), pixel, 1, 1, &error), ERR_MISSING,
-                 &error, "/no");
-    assert_error(media_write_png(scratch_path(state, "w.png"), pixel, 0, 1, &error), ERR_SHAPE,
-                 &error, "0x1");
+    uint8_t *none;
     assert_error(media_read_image(&none, scratch_path(state, "w.png"), 0, 5, &error), ERR_SHAPE,
                  &error, "0x5");
 }
@@ -181,7 +178,7 @@ static void test_scale_and_crop(void **state) {
     uint8_t stripes[90 * 30 * 3] = {0};
     for (int i = 0; i < 90 * 30; i++)
         stripes[i * 3 + i % 90 / 30] = 255;
-    assert_ok(media_write_png(path, stripes, 90, 30, &error), &error);
+    write_png(path, stripes, 90, 30);
     assert_ok(media_read_image(&rgb, path, 64, 64, &error), &error);
     for (int i = 0; i < 64 * 64; i++)
         if (i % 64 > 4 && i % 64 < 59)
@@ -199,7 +196,7 @@ static void test_scale_and_crop(void **state) {
         size_t count = (size_t)shapes[i][0] * (size_t)shapes[i][1] * 3;
         uint8_t *grey = malloc(count);
         memset(grey, 99, count);
-        assert_ok(media_write_png(path, grey, shapes[i][0], shapes[i][1], &error), &error);
+        write_png(path, grey, shapes[i][0], shapes[i][1]);
         free(grey);
         assert_ok(media_read_image(&rgb, path, shapes[i][2], shapes[i][3], &error), &error);
         for (int k = 0; k < shapes[i][2] * shapes[i][3] * 3; k++)

@@ -30,33 +30,6 @@ static void test_codec_names(void **state) {
     assert_string_equal(media_codec_name((enum media_codec)99), "unknown");
 }
 
-static void test_containers(void **state) {
-    static const struct {
-        const char *path;
-        int container; /* -1: none */
-    } cases[] = {
-        {"out/a.mp4", CONTAINER_MP4},
-        {"out/a.MKV", CONTAINER_MKV},
-        {"a.webm", CONTAINER_WEBM},
-        {"a.b.mov", CONTAINER_MOV},
-        {"out/frames", CONTAINER_FOLDER},
-        {"out/frames/", CONTAINER_FOLDER},
-        {"out.d/frames", CONTAINER_FOLDER},
-        {"out/.frames", CONTAINER_FOLDER},
-        {"a.mp4/", CONTAINER_FOLDER},
-        {"a.avi", -1},
-        {"a.mp4.part", -1},
-        {"", -1},
-        {"a.", -1},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        enum media_container container = CONTAINER_COUNT;
-        bool known = media_container_from_path(&container, cases[i].path);
-        if (known != (cases[i].container >= 0) || (known && (int)container != cases[i].container))
-            fail_msg("%s: %d, container %d", cases[i].path, known, (int)container);
-    }
-}
-
 static void test_container_names(void **state) {
     enum media_container container = CONTAINER_COUNT;
     for (int i = 0; i < CONTAINER_COUNT; i++) {
@@ -207,10 +180,9 @@ static void test_card_colours(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_codec_names),     cmocka_unit_test(test_containers),
-        cmocka_unit_test(test_container_names), cmocka_unit_test(test_pairs),
-        cmocka_unit_test(test_refusals),        cmocka_unit_test(test_cards),
-        cmocka_unit_test(test_card_colours),
+        cmocka_unit_test(test_codec_names), cmocka_unit_test(test_container_names),
+        cmocka_unit_test(test_pairs),       cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_cards),       cmocka_unit_test(test_card_colours),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -69,11 +69,29 @@ static void overwrite(const char *path, const void *bytes, size_t length) {
     assert_int_equal(fclose(file), 0);
 }
 
+/* As a stage does: begin, write, commit. */
+static enum error_code put(struct store *store, struct hash *hash, const void *bytes, size_t length,
+                           const struct hash *task, uint64_t epoch, struct error *error) {
+    char path[FILE_PATH_BYTES];
+    uint64_t size = 0;
+    enum error_code code = store_begin(store, path, task, epoch, error);
+    if (code != ERR_OK)
+        return code;
+    code = file_write(path, bytes, length, false, error);
+    if (code != ERR_OK) {
+        store_abandon(store, path);
+        return code;
+    }
+    code = store_commit(store, hash, &size, path, error);
+    return code == ERR_OK && size != length ? error_set(error, ERR_INTERNAL, "another size") : code;
+}
+
 /* Files in folder/sub and below. */
 static int count_files(const char *folder, const char *sub) {
-    char path[4096];
+    char path[FILE_PATH_BYTES];
     int count = 0;
-    snprintf(path, sizeof path, "%s/%s", folder, sub);
+    struct error error = {0};
+    assert_ok(file_join(path, folder, sub, &error), &error);
     DIR *dir = opendir(path);
     assert_non_null(dir);
     const struct dirent *entry;
@@ -86,12 +104,12 @@ static int count_files(const char *folder, const char *sub) {
     return count;
 }
 
-static void test_put_find_remove(void **state) {
+static void test_put_and_find(void **state) {
     struct fixture *f = *state;
     struct error error = {0};
     struct hash hash, expected;
     char path[FILE_PATH_BYTES], hex[HASH_HEX_BYTES], end[128];
-    assert_ok(store_put(f->store, &hash, "frames", 6, &f->task, 1, &error), &error);
+    assert_ok(put(f->store, &hash, "frames", 6, &f->task, 1, &error), &error);
     hash_of(&expected, "frames", 6);
     assert_true(hash_equal(&hash, &expected));
     assert_ok(store_find(f->store, path, &hash, 6, false, &error), &error);
@@ -103,16 +121,15 @@ static void test_put_find_remove(void **state) {
     /* Again: the same object, the same file. */
     struct stat before, after;
     assert_int_equal(stat(path, &before), 0);
-    assert_ok(store_put(f->store, &hash, "frames", 6, &f->other_task, 9, &error), &error);
+    assert_ok(put(f->store, &hash, "frames", 6, &f->other_task, 9, &error), &error);
     assert_int_equal(stat(path, &after), 0);
     assert_true(before.st_ino == after.st_ino);
     assert_int_equal(count_files(f->folder, "objects"), 1);
     assert_int_equal(count_files(f->folder, "staging"), 0);
     /* Empty is an artifact too. */
-    assert_ok(store_put(f->store, &hash, "", 0, &f->task, 1, &error), &error);
+    assert_ok(put(f->store, &hash, "", 0, &f->task, 1, &error), &error);
     assert_ok(store_find(f->store, path, &hash, 0, true, &error), &error);
-    assert_ok(store_remove(f->store, &hash, &error), &error);
-    assert_ok(store_remove(f->store, &hash, &error), &error);
+    assert_int_equal(unlink(path), 0);
     assert_error(store_find(f->store, path, &hash, 0, false, &error), ERR_MISSING, &error,
                  "not in");
     /* A second store on the same folder sees the first one's. */
@@ -170,7 +187,7 @@ static void test_corrupt(void **state) {
     struct hash hash;
     char path[FILE_PATH_BYTES];
     /* Other bytes of the same size: seen by verify only. */
-    assert_ok(store_put(f->store, &hash, "latents", 7, &f->task, 1, &error), &error);
+    assert_ok(put(f->store, &hash, "latents", 7, &f->task, 1, &error), &error);
     assert_ok(store_find(f->store, path, &hash, 7, false, &error), &error);
     overwrite(path, "lAtents", 7);
     assert_ok(store_find(f->store, path, &hash, 7, false, &error), &error);
@@ -178,17 +195,17 @@ static void test_corrupt(void **state) {
                  "corrupt");
     assert_error(store_find(f->store, path, &hash, 7, true, &error), ERR_MISSING, &error, "not in");
     /* Torn: another size. */
-    assert_ok(store_put(f->store, &hash, "latents", 7, &f->task, 1, &error), &error);
+    assert_ok(put(f->store, &hash, "latents", 7, &f->task, 1, &error), &error);
     assert_ok(store_find(f->store, path, &hash, 7, true, &error), &error);
     overwrite(path, "lat", 3);
     assert_error(store_find(f->store, path, &hash, 7, false, &error), ERR_MISSING, &error,
                  "3 bytes of 7");
     assert_int_equal(access(path, F_OK), -1);
     /* Made again over a corrupt one that nobody noticed: it is repaired. */
-    assert_ok(store_put(f->store, &hash, "latents", 7, &f->task, 1, &error), &error);
+    assert_ok(put(f->store, &hash, "latents", 7, &f->task, 1, &error), &error);
     assert_ok(store_find(f->store, path, &hash, 7, true, &error), &error);
     overwrite(path, "lAtents", 7);
-    assert_ok(store_put(f->store, &hash, "latents", 7, &f->task, 2, &error), &error);
+    assert_ok(put(f->store, &hash, "latents", 7, &f->task, 2, &error), &error);
     assert_ok(store_find(f->store, path, &hash, 7, true, &error), &error);
     /* A folder or a link in an object's place. */
     assert_int_equal(unlink(path), 0);
@@ -254,7 +271,7 @@ static void test_bad_folders(void **state) {
     assert_ok(store_open(&store, path, &error), &error);
     assert_ok(file_remove_tree(path, &error), &error);
     struct hash hash;
-    assert_error(store_put(store, &hash, "x", 1, &f->task, 1, &error), ERR_MISSING, &error, "away");
+    assert_error(put(store, &hash, "x", 1, &f->task, 1, &error), ERR_MISSING, &error, "away");
     store_close(&store);
 }
 
@@ -273,7 +290,7 @@ static void *write_equal_objects(void *argument) {
     for (int i = 0; i < ROUNDS; i++) {
         struct hash hash;
         memset(bytes, i, size);
-        writer->failed |= store_put(store, &hash, bytes, size, &writer->fixture->task, 1, NULL) ||
+        writer->failed |= put(store, &hash, bytes, size, &writer->fixture->task, 1, NULL) ||
                           store_find(store, path, &hash, size, true, NULL);
     }
     free(bytes);
@@ -322,7 +339,7 @@ static void test_killed(void **state) {
                 memset(bytes, i, 400000);
                 memcpy(bytes, &i, sizeof i);
                 memcpy(bytes + 8, &round, sizeof round);
-                if (store_put(f->store, &hash, bytes, 400000, &f->other_task, 1, NULL))
+                if (put(f->store, &hash, bytes, 400000, &f->other_task, 1, NULL))
                     _exit(1);
             }
         }
@@ -373,11 +390,11 @@ static void test_disk_full(void **state) {
         skip();
     char *bytes = calloc(1, 100000);
     assert_ok(store_open(&store, disk, &error), &error);
-    assert_error(store_put(store, &hash, bytes, 100000, &f->task, 1, &error), ERR_FULL, &error,
-                 "free some space");
+    assert_error(put(store, &hash, bytes, 100000, &f->task, 1, &error), ERR_FULL, &error,
+                 "No space left");
     assert_int_equal(count_files(disk, "staging"), 0);
     assert_int_equal(count_files(disk, "objects"), 0);
-    assert_ok(store_put(store, &hash, bytes, 30000, &f->task, 1, &error), &error);
+    assert_ok(put(store, &hash, bytes, 30000, &f->task, 1, &error), &error);
     assert_ok(store_find(store, path, &hash, 30000, true, &error), &error);
     store_close(&store);
     free(bytes);
@@ -386,10 +403,10 @@ static void test_disk_full(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_put_find_remove), cmocka_unit_test(test_staged),
-        cmocka_unit_test(test_corrupt),         cmocka_unit_test(test_sweep),
-        cmocka_unit_test(test_bad_folders),     cmocka_unit_test(test_concurrent),
-        cmocka_unit_test(test_killed),          cmocka_unit_test(test_disk_full),
+        cmocka_unit_test(test_put_and_find), cmocka_unit_test(test_staged),
+        cmocka_unit_test(test_corrupt),      cmocka_unit_test(test_sweep),
+        cmocka_unit_test(test_bad_folders),  cmocka_unit_test(test_concurrent),
+        cmocka_unit_test(test_killed),       cmocka_unit_test(test_disk_full),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -141,6 +141,24 @@ static enum error_code read_shape(const struct reader *reader, const char *name,
     return ERR_OK;
 }
 
+/* The metadata that a tensor may have last: numbers whose sign or imaginary part torch would change
+ * when it computes with them are not what the bytes say. */
+static enum error_code check_metadata(const struct reader *reader, const char *name,
+                                      const struct pickle_value *metadata) {
+    static const struct {
+        const char *key, *what, *call;
+    } bits[] = {{"neg", "negative", "resolve_neg"}, {"conj", "conjugate", "resolve_conj"}};
+    for (size_t i = 0; i < sizeof bits / sizeof *bits && is(metadata, PICKLE_DICT); i++) {
+        const struct pickle_value *bit = pickle_get(metadata, bits[i].key);
+        if (is(bit, PICKLE_BOOL) && bit->integer != 0)
+            return error_set(reader->error, ERR_UNSUPPORTED,
+                             "%s: tensor '%.128s' has torch's %s bit, so its numbers are not as "
+                             "they are stored; save it with .%s()",
+                             reader->file->name, name, bits[i].what, bits[i].call);
+    }
+    return ERR_OK;
+}
+
 /* _rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks[, metadata])
  * _rebuild_tensor_v3(…, hooks, dtype[, metadata]), of a storage of bytes */
 static enum error_code add_tensor(const struct reader *reader, const char *name,
@@ -156,8 +174,9 @@ static enum error_code add_tensor(const struct reader *reader, const char *name,
     if ((strcmp(call->text, REBUILD) != 0 && !typed) || call->length < least ||
         call->length > least + 1 || !is(offset, PICKLE_INT))
         return bad(reader, name, "expected a call of _rebuild_tensor_v2 or _v3");
-    enum error_code code =
-        typed ? find_type(reader, name, pickle_item(call, 6), &tensor.dtype) : ERR_OK;
+    enum error_code code = check_metadata(reader, name, pickle_item(call, least));
+    if (code == ERR_OK && typed)
+        code = find_type(reader, name, pickle_item(call, 6), &tensor.dtype);
     if (code == ERR_OK)
         code = find_storage(reader, name, pickle_item(call, 0), typed, &tensor.dtype, &elements,
                             &bytes);

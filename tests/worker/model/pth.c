@@ -252,6 +252,20 @@ static void typed_tensors(void **state) {
            ERR_FORMAT, "class");
 }
 
+/* torch computes the sign of the one, the imaginary part of the other when they are used. */
+static void numbers_that_are_not_as_stored(void **state) {
+#define WITH_BIT(bytes, key, value)                                                                \
+    DICT(CALL STORAGE "K\0"                                                                        \
+                      "K\x02\x85"                                                                  \
+                      "K\x01\x85" HOOKS "}X" bytes "\0\0\0" key value "s"                          \
+                      "tR")
+    PICKLE(WITH_BIT("\x03", "neg", "\x88"), ERR_UNSUPPORTED, "'a' has torch's negative bit");
+    PICKLE(WITH_BIT("\x04", "conj", "\x88"), ERR_UNSUPPORTED, "resolve_conj");
+    PICKLE(WITH_BIT("\x03", "neg", "\x89"), ERR_OK, NULL);
+    PICKLE(WITH_BIT("\x04", "conj", "\x89"), ERR_OK, NULL);
+    PICKLE(WITH_BIT("\x04", "note", "\x88"), ERR_OK, NULL);
+}
+
 static void broken_pickles(void **state) {
     static const char alone[] = {'R', 'Q', 'a', 'b',        'e',        's',
                                  't', 'u', '.', (char)0x85, (char)0x86, (char)0x87};
@@ -392,12 +406,19 @@ static void damaged_files(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(as_torch_wrote_it),    cmocka_unit_test(checkpoint_of_a_training),
-        cmocka_unit_test(other_files_of_torch), cmocka_unit_test(tensors_of_a_pickle),
-        cmocka_unit_test(storages_that_lie),    cmocka_unit_test(nothing_is_run),
-        cmocka_unit_test(broken_pickles),       cmocka_unit_test(bombs),
-        cmocka_unit_test(zip_directories),      cmocka_unit_test(zip_members_that_lie),
-        cmocka_unit_test(later_protocols),      cmocka_unit_test(typed_tensors),
+        cmocka_unit_test(as_torch_wrote_it),
+        cmocka_unit_test(checkpoint_of_a_training),
+        cmocka_unit_test(other_files_of_torch),
+        cmocka_unit_test(tensors_of_a_pickle),
+        cmocka_unit_test(storages_that_lie),
+        cmocka_unit_test(nothing_is_run),
+        cmocka_unit_test(broken_pickles),
+        cmocka_unit_test(bombs),
+        cmocka_unit_test(zip_directories),
+        cmocka_unit_test(zip_members_that_lie),
+        cmocka_unit_test(later_protocols),
+        cmocka_unit_test(typed_tensors),
+        cmocka_unit_test(numbers_that_are_not_as_stored),
         cmocka_unit_test(damaged_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -169,12 +169,28 @@ static void read_key(struct reader *r) {
 
 /* -- tensors --------------------------------------------------------------------------------- */
 
+/* Of what is not read, as files and their names call it. */
+static const struct {
+    uint32_t id;
+    const char *name;
+} other_types[] = {{3, "Q4_1"},   {6, "Q5_0"},    {7, "Q5_1"},     {9, "Q8_1"},    {10, "Q2_K"},
+                   {11, "Q3_K"},  {15, "Q8_K"},   {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"},
+                   {19, "IQ1_S"}, {20, "IQ4_NL"}, {21, "IQ3_S"},   {22, "IQ2_S"},  {23, "IQ4_XS"},
+                   {24, "I8"},    {25, "I16"},    {29, "IQ1_M"},   {34, "TQ1_0"},  {35, "TQ2_0"},
+                   {39, "MXFP4"}};
+
 static void refuse_type(struct reader *r, const char *name, uint32_t id) {
+    char number[32];
+    (void)snprintf(number, sizeof number, "GGUF's type %u", (unsigned)id);
+    const char *type = number;
+    for (size_t i = 0; i < sizeof other_types / sizeof *other_types; i++)
+        if (other_types[i].id == id)
+            type = other_types[i].name;
     if (r->code == ERR_OK)
         r->code = error_set(r->error, ERR_UNSUPPORTED,
-                            "%s: tensor '%.128s' is of GGUF's type %u; supported are F32, F16, "
-                            "BF16, Q8_0, Q4_0, Q4_K, Q5_K and Q6_K",
-                            r->file->name, name, (unsigned)id);
+                            "%s: tensor '%.128s' is of %s; read are F32, F16, BF16, Q8_0, Q4_0, "
+                            "Q4_K, Q5_K and Q6_K: take a file whose name has one of these",
+                            r->file->name, name, type);
 }
 
 static void read_dimensions(struct reader *r, struct tensor *tensor) {

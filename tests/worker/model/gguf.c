@@ -110,7 +110,8 @@ static void tensors_that_lie(void **state) {
     one_tensor(2, 4, 0, 32, 64, ERR_FORMAT, "does not begin");
     one_tensor(2, 4, 0, UINT64_MAX, 64, ERR_FORMAT, "does not begin");
     one_tensor(2, 4, 99, 0, 64, ERR_UNSUPPORTED, "type 99");
-    one_tensor(2, 4, 10, 0, 64, ERR_UNSUPPORTED, "type 10"); /* Q2_K */
+    one_tensor(2, 4, 6, 0, 64, ERR_UNSUPPORTED, "'a' is of Q5_0; read are F32, ");
+    one_tensor(2, 4, 10, 0, 64, ERR_UNSUPPORTED, "is of Q2_K;");
     one_tensor(1, 32, 8, 0, 34, ERR_OK, NULL);
     one_tensor(1, 33, 8, 0, 64, ERR_FORMAT, "blocks");
     one_tensor(-1, 4, 0, 0, 64, ERR_FORMAT, "63 bits");

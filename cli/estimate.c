@@ -219,7 +219,7 @@ static bool same_opened(const struct job_model *a, const struct job_model *b) {
 /* The stage of a row whose model is opened together with the windows'; 0: it is not. */
 static int stage_together(const struct estimate *estimate, const struct job *job, int row) {
     static const int stages[ESTIMATE_ROWS] = {[ESTIMATE_TEXT] = STAGE_TEXT,
-                                              [ESTIMATE_KEYFRAME] = STAGE_KEYFRAME,
+                                              [ESTIMATE_KEYFRAME] = STAGE_KEYFRAME | STAGE_VAE,
                                               [ESTIMATE_WINDOW] = STAGE_WINDOW,
                                               [ESTIMATE_DECODE] = STAGE_VAE};
     bool other = row == ESTIMATE_KEYFRAME && !same_opened(&job->keyframe, &job->window);

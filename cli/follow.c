@@ -23,6 +23,7 @@ struct follow {
     double done_at_start;
     bool began; /* done_at_start is set */
     bool failed_memory;
+    bool short_of_memory; /* a video failed as a worker may not take enough */
     struct client_job job;
 };
 
@@ -94,6 +95,7 @@ static bool on_video(void *user, const struct client_video *news) {
         follow->failed_memory = true;
         return false;
     }
+    follow->short_of_memory |= news->state == VIDEO_FAILED && news->code == ERR_MEMORY;
     video->phase = phase_of(news->state);
     if (!follow->known[news->video])
         video->before = video_state_is_final(news->state);
@@ -272,7 +274,12 @@ static int say_end(struct cli *cli, struct follow *follow) {
     else
         cli_fail_text(cli, ERR_INTERNAL, "%d of %d videos failed, the first with: %s",
                       job->by_state[VIDEO_FAILED], job->videos, first_error(follow));
-    say_again(cli, follow, job->state == JOB_CANCELED ? "go on with it" : "try them again");
+    if (job->state != JOB_CANCELED && follow->short_of_memory)
+        fputs("to try them again: as before, but with more memory for the worker (--memory), or "
+              "smaller videos; the same again fails again\n",
+              cli->err);
+    else
+        say_again(cli, follow, job->state == JOB_CANCELED ? "go on with it" : "try them again");
     return 1;
 }
 

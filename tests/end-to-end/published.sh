@@ -215,6 +215,8 @@ job twice 'model: ./ti2v' 'lora: [{file: ./style.safetensors, stage: keyframe}]'
 once=$(($(number once text held_bytes) + $(number once window held_bytes) + $(largest_work once)))
 ok "a transformer for both stages and the VAE count once" \
     test "$(number once "" memory_bytes)" = "$once"
+ok "a keyframe's task has the VAE beside the transformer, as a window's" \
+    test "$(number once keyframe held_bytes)" = "$(number once window held_bytes)"
 ok "with a LoRA for one of them, the transformer twice" \
     test "$(number twice "" memory_bytes)" -ge $((once + $(number once keyframe held_bytes)))
 ok "is another one" differ said half

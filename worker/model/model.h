@@ -184,8 +184,8 @@ struct model_cost {
     double flops_forward; /* keyframe, window: one pass of the transformer */
     int forwards;         /* passes that `flops` has: a step takes two with guidance, else one */
 };
-/* Of a model opened with these options for this stage alone. ERR_MEMORY: it cannot be opened within
- * options->memory. */
+/* Of a model opened with these options for this stage alone; a keyframe's with the VAE that the
+ * folder has, which decodes its frame. ERR_MEMORY: it cannot be opened within options->memory. */
 MUST_CHECK enum error_code model_plan(struct model_cost *out, const char *folder,
                                       enum model_stage stage, const struct model_size *size,
                                       const struct model_options *options, struct error *error);

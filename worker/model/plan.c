@@ -32,6 +32,15 @@ static enum error_code plan_denoise(struct measured *measured, const struct mode
     return code == ERR_OK ? denoise_body(&measured->parts, &measured->runtime, &task, error) : code;
 }
 
+static enum error_code plan_decode(struct measured *measured, const struct model_info *info,
+                                   const struct model_size *size, struct error *error) {
+    struct decode_task decode = {.latent_frames = (size->frames - 1) / info->time_stride + 1,
+                                 .space_stride = info->space_stride,
+                                 .width = size->width,
+                                 .height = size->height};
+    return decode_body(&measured->parts, &measured->runtime, &decode, error);
+}
+
 static enum error_code plan_body(struct measured *measured, enum model_stage stage,
                                  const struct model_size *size, struct error *error) {
     struct parts *parts = &measured->parts;
@@ -45,14 +54,13 @@ static enum error_code plan_body(struct measured *measured, enum model_stage sta
     enum error_code code = model_check_size(&info, size, error);
     if (code != ERR_OK)
         return code;
-    if (stage == STAGE_VAE) {
-        struct decode_task decode = {.latent_frames = (size->frames - 1) / info.time_stride + 1,
-                                     .space_stride = info.space_stride,
-                                     .width = size->width,
-                                     .height = size->height};
-        return decode_body(parts, &measured->runtime, &decode, error);
-    }
-    return plan_denoise(measured, &info, stage == STAGE_WINDOW, size, error);
+    if (stage == STAGE_VAE)
+        return plan_decode(measured, &info, size, error);
+    code = plan_denoise(measured, &info, stage == STAGE_WINDOW, size, error);
+    if (code != ERR_OK || stage != STAGE_KEYFRAME || (parts->stages & STAGE_VAE) == 0)
+        return code;
+    arena_reset(&measured->work, 0);
+    return plan_decode(measured, &info, size, error);
 }
 
 enum error_code model_measure(struct model_bytes *out, const char *folder,
@@ -87,13 +95,24 @@ static enum error_code plan_holding(struct holding *holding, struct measured *me
                           : code;
 }
 
+/* What a task of the stage opens: a keyframe's decodes its frame. A folder without a VAE is still
+ * planned for the rest. */
+static int stages_opened(const char *folder, enum model_stage stage) {
+    struct model_config config;
+    struct error ignored; /* the opening fails for the same */
+    bool decodes = stage == STAGE_KEYFRAME &&
+                   config_read_model(&config, folder, &ignored) == ERR_OK &&
+                   (parts_stages(folder, &config) & STAGE_VAE) != 0;
+    return (int)stage | (decodes ? STAGE_VAE : 0);
+}
+
 enum error_code model_plan(struct model_cost *out, const char *folder, enum model_stage stage,
                            const struct model_size *size, const struct model_options *options,
                            struct error *error) {
     struct measured measured;
     struct holding holding = {0};
     struct model_options only = *options;
-    only.stages = (int)stage;
+    only.stages = stages_opened(folder, stage);
     enum error_code code = measured_open(&measured, folder, &only, error);
     if (code != ERR_OK)
         return code;

@@ -1,5 +1,6 @@
 #include "worker/model/task.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/text.h"
@@ -72,26 +73,44 @@ size_t measured_second_expert(const struct measured *measured) {
     return parts->denoisers[0].second_bytes + parts->denoisers[1].second_bytes;
 }
 
+/* "wan2.1 (transformer, VAE)": what of the folder is opened. */
+static const char *name_parts(char out[128], const struct parts *parts) {
+    const bool transformer = parts->keyframe != NULL || parts->window != NULL;
+    const char *const names[] = {
+        parts->umt5 != NULL ? "text encoder" : NULL, parts->clip != NULL ? "image encoder" : NULL,
+        transformer ? "transformer" : NULL, parts->vae != NULL ? "VAE" : NULL};
+    int used = snprintf(out, 128, "%.32s", parts->config.family);
+    const char *before = " (";
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (names[i] == NULL)
+            continue;
+        used += snprintf(out + used, 128 - (size_t)used, "%s%s", before, names[i]);
+        before = ", ";
+    }
+    if (*before == ',')
+        (void)snprintf(out + used, 128 - (size_t)used, ")");
+    return out;
+}
+
 static enum error_code too_little(const struct measured *measured,
                                   const struct model_options *options, size_t work,
                                   struct error *error) {
-    char least[32], held[32], worked[32], allowed[32];
+    char least[32], held[32], worked[32], allowed[32], what[128];
     size_t weights = measured_least(measured);
     bool second = measured_second_expert(measured) > 0 && measured_giving(measured) == 0;
     (void)text_bytes(held, weights);
     (void)text_bytes(allowed, options->memory);
+    (void)name_parts(what, &measured->parts);
     if (work == 0)
-        return error_set(error, ERR_MEMORY,
-                         "the weights of %s in %s take %s at least%s; %s are allowed",
-                         measured->parts.config.family, dtype_name(options->dtype), held,
-                         second ? " with one expert at a time" : "", allowed);
+        return error_set(
+            error, ERR_MEMORY, "the weights of %s in %s take %s at least%s; %s are allowed", what,
+            dtype_name(options->dtype), held, second ? " with one expert at a time" : "", allowed);
     return error_set(
         error, ERR_MEMORY,
         "the tasks of %s in %s take %s at least, %s of weights%s and %s of work; %s are "
         "allowed",
-        measured->parts.config.family, dtype_name(options->dtype),
-        text_bytes(least, weights + work), held, second ? " with one expert at a time" : "",
-        text_bytes(worked, work), allowed);
+        what, dtype_name(options->dtype), text_bytes(least, weights + work), held,
+        second ? " with one expert at a time" : "", text_bytes(worked, work), allowed);
 }
 
 /* Nothing is read before it is known how it will be held. */

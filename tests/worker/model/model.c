@@ -136,7 +136,15 @@ static void the_same_again(void **state) {
     }
 }
 
-/* The plan is what the run takes, to the byte. */
+static void decode_frames(struct model *model, const float *latents, int frames) {
+    struct film film = {.frames = 0};
+    struct error error = {0};
+    ok(model_decode(model, latents, frames, WIDTH, HEIGHT,
+                    &(struct frame_sink){.frames = keep, .user = &film}, &error),
+       &error);
+}
+
+/* The plan is what the run takes, to the byte; a keyframe's task decodes its frame. */
 static void plan_is_peak(void **state) {
     static float latents[9 * LATENT];
     static uint8_t tail[5 * FRAME];
@@ -152,21 +160,22 @@ static void plan_is_peak(void **state) {
         ok(model_plan(&cost, RANDOM_WAN, stages[i], &request.size,
                       &(struct model_options){.dtype = DTYPE_BF16}, &error),
            &error);
-        ok(model_open(&model, ops_cpu(), f->device, RANDOM_WAN,
-                      &(struct model_options){.stages = stages[i], .dtype = DTYPE_BF16}, &error),
-           &error);
+        const struct model_options options = {
+            .stages = stages[i] == STAGE_KEYFRAME ? STAGE_KEYFRAME | STAGE_VAE : (int)stages[i],
+            .dtype = DTYPE_BF16};
+        struct model_bytes bytes;
+        ok(model_measure(&bytes, RANDOM_WAN, &options, &error), &error);
+        assert_int_equal(cost.weight_bytes, bytes.all);
+        assert_int_equal(cost.weight_bytes_least, bytes.least);
+        ok(model_open(&model, ops_cpu(), f->device, RANDOM_WAN, &options, &error), &error);
         if (stages[i] == STAGE_KEYFRAME)
             ok(model_keyframe(model, latents, &request, &error), &error);
         else if (stages[i] == STAGE_WINDOW)
             ok(model_window(model, latents, &(struct window_source){.tail = tail, .tail_frames = 5},
                             &request, &error),
                &error);
-        else
-            ok(model_decode(
-                   model, latents, 9, WIDTH, HEIGHT,
-                   &(struct frame_sink){.frames = keep, .user = &(struct film){.frames = 0}},
-                   &error),
-               &error);
+        if (stages[i] != STAGE_WINDOW)
+            decode_frames(model, latents, stages[i] == STAGE_KEYFRAME ? 1 : 9);
         print_message("planned %zu bytes of work, %zu of weights, %.3g flops\n", cost.work_bytes,
                       cost.weight_bytes, cost.flops);
         assert_int_equal(model_work_peak(model), cost.work_bytes);

@@ -9,7 +9,9 @@
 
 #include "worker/model/weights_internal.h"
 
-#define STEM "diffusion_pytorch_model"
+#define STEM   "diffusion_pytorch_model"
+#define DIGITS "[0-9][0-9][0-9][0-9][0-9]"
+#define SHARD  "-" DIGITS "-of-"
 
 /* Where a component may be, the likeliest first. A name without '*' stands for the file, or for its
  * index where it ends in ".safetensors". */
@@ -85,10 +87,13 @@ static bool is_weight_file(const char *name) {
            matches(name, "*.gguf") || matches(name, "*.pth") || matches(name, "*.pt");
 }
 
-/* In the folder itself a file is a transformer when it is nothing else; a shard is found by its
- * index. */
+static bool is_shard(const char *name) {
+    return matches(name, "*" SHARD "*");
+}
+
+/* In the folder itself a file is a transformer when it is nothing else. */
 static bool is_of_another(const char *name, const struct place *place) {
-    if (matches(name, "*-[0-9][0-9][0-9][0-9][0-9]-of-*") || matches(name, "*lora*"))
+    if (matches(name, "*lora*"))
         return true;
     if (strcmp(place->name, "*") != 0 || strcmp(place->component, "transformer") != 0)
         return false;
@@ -126,8 +131,9 @@ static bool find_pattern(char out[FILE_PATH_BYTES], char second[FILE_PATH_BYTES]
     int total = scandir(inner, &entries, NULL, alphasort);
     for (int i = 0; i < total; i++) {
         const char *name = entries[i]->d_name;
-        if (is_weight_file(name) && matches(name, place->name) && !is_of_another(name, place) &&
-            file_join(*count == 0 ? out : second, inner, name, NULL) == ERR_OK)
+        bool found = is_weight_file(name) && !is_shard(name) && /* that is found by its index */
+                     matches(name, place->name) && !is_of_another(name, place);
+        if (found && file_join(*count == 0 ? out : second, inner, name, NULL) == ERR_OK)
             (*count)++;
         free(entries[i]);
     }
@@ -158,7 +164,50 @@ static enum error_code find_file(char out[FILE_PATH_BYTES], const char *folder,
     return ERR_MISSING;
 }
 
+/* How many shards lie in a place; `first` is the first of them. */
+static int count_shards(char first[FILE_PATH_BYTES], const char *folder,
+                        const struct place *place) {
+    char inner[FILE_PATH_BYTES], pattern[192];
+    struct dirent **entries;
+    const char *end = strstr(place->name, ".safetensors");
+    int count = 0, stem = (int)(end != NULL ? (size_t)(end - place->name) : strlen(place->name));
+    if ((end == NULL && strchr(place->name, '*') == NULL) ||
+        file_join(inner, folder, place->folder, NULL) != ERR_OK)
+        return 0;
+    (void)snprintf(pattern, sizeof pattern, "%.*s" SHARD DIGITS ".safetensors", stem, place->name);
+    int total = scandir(inner, &entries, NULL, alphasort);
+    for (int i = 0; i < total; i++) {
+        const char *name = entries[i]->d_name;
+        if (matches(name, pattern) && !is_of_another(name, place) &&
+            (count > 0 || file_join(first, inner, name, NULL) == ERR_OK))
+            count++;
+        free(entries[i]);
+    }
+    if (total >= 0)
+        free(entries);
+    return count;
+}
+
+/* What a download that was cut short leaves. */
+static enum error_code shards_alone(const char *folder, const char *component, const char *first,
+                                    int count, struct error *error) {
+    const char *end = first + strlen(first), *of = end - strlen("00001.safetensors");
+    const char *stem = end - strlen("-00001-of-00001.safetensors");
+    return error_set(error, ERR_MISSING,
+                     "%s has no %s that can be used: there are %d of %ld shards, but "
+                     "%.*s.safetensors.index.json, which says what is in them, is missing: the "
+                     "download is not complete, go on with it",
+                     folder, component, count, strtol(of, NULL, 10), (int)(stem - first), first);
+}
+
 enum error_code component_missing(const char *folder, const char *component, struct error *error) {
+    char shard[FILE_PATH_BYTES];
+    for (size_t i = 0; i < PLACES; i++) {
+        bool here = strcmp(places[i].component, component) == 0;
+        int count = here ? count_shards(shard, folder, &places[i]) : 0;
+        if (count > 0)
+            return shards_alone(folder, component, shard, count, error);
+    }
     char looked[512] = "";
     size_t used = 0;
     for (size_t i = 0; i < PLACES && used < sizeof looked; i++)

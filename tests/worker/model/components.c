@@ -117,6 +117,32 @@ static void what_is_not_there(void **state) {
     assert_null(weights);
 }
 
+/* Shards without the file that says what is in them, as a download that was cut short leaves. */
+static void shards_alone(void **state) {
+    static const struct {
+        const char *component, *stem;
+    } places[] = {{"transformer", "s/transformer/diffusion_pytorch_model"},
+                  {"text_encoder", "s/text_encoder/model"},
+                  {"transformer_2", "s/low_noise_model/diffusion_pytorch_model"}};
+    char name[FILE_PATH_BYTES], path[FILE_PATH_BYTES], missing[FILE_PATH_BYTES];
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        struct weights *weights;
+        struct error error = {0};
+        for (int shard = 1; shard < 4; shard += 2) {
+            (void)snprintf(name, sizeof name, "%s-%05d-of-00004.safetensors", places[i].stem,
+                           shard);
+            put_file(name, "x");
+        }
+        (void)snprintf(missing, sizeof missing, "%s.safetensors.index.json, which says",
+                       places[i].stem);
+        assert_int_equal(
+            component_open(&weights, scratch_path(path, "s"), places[i].component, &error),
+            ERR_MISSING);
+        if (strstr(error.detail, "2 of 4 shards") == NULL || strstr(error.detail, missing) == NULL)
+            fail_msg("%s", error.detail);
+    }
+}
+
 /* A checkpoint of everything, each under its prefix. */
 static void one_for_all(void **state) {
     struct small_model m = {0};
@@ -218,7 +244,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(layouts),     cmocka_unit_test(what_is_not_there),
         cmocka_unit_test(one_for_all), cmocka_unit_test(other_names),
-        cmocka_unit_test(shapes),
+        cmocka_unit_test(shapes),      cmocka_unit_test(shards_alone),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

@@ -68,6 +68,14 @@ static bool is_of_file(const char *at, size_t length) {
     return next_length == 0 || (is_capitals(at, length) && !is_capitals(next, next_length));
 }
 
+/* "low_rank_32", "LowRank": a way to make LoRAs, and no expert's. LOW in capitals before another
+ * word is one's: "LOW_rank_32". */
+static bool is_low_rank(const char *at, size_t length) {
+    const char *next = at + length + strspn(at + length, SEPARATORS);
+    return strncasecmp(at, "low", length) == 0 && strncasecmp(next, "rank", 4) == 0 &&
+           !(is_capitals(at, length) && !is_capitals(next, 4));
+}
+
 /* `*holds` where the word is there at all. */
 static bool says_word(bool *holds, const char *name, const char *word) {
     size_t length = strlen(word);
@@ -75,7 +83,7 @@ static bool says_word(bool *holds, const char *name, const char *word) {
         if (!begins_word(name, at) || !ends_word(at + length))
             continue;
         *holds = true;
-        if (is_of_file(at, length))
+        if (!is_low_rank(at, length) && is_of_file(at, length))
             return true;
     }
     return false;
@@ -120,6 +128,9 @@ static enum lora_expert expert_by_name(const char *path) {
         high = says_word(&holds, name, "high");
         low = says_word(&holds, name, "low");
     }
+    bool against = false; /* a letter for the other: "low_noise_H" */
+    if (high != low && says_short(&against, name, high ? "L" : "H", high ? "LN" : "HN"))
+        high = low = false;
     if (!holds) { /* a letter is so little that one of the other kind anywhere makes it unclear */
         bool of_high = false, of_low = false;
         high = says_short(&of_high, name, "H", "HN");

@@ -84,8 +84,9 @@ MUST_CHECK enum error_code model_check_tokenizer(int *pieces, const struct model
 /* Which of two experts a LoRA is for. By its file's name: to the one that it says, else to both. It
  * says HighNoise, low_noise, high-noise and the like anywhere; or it has the word HIGH or LOW last,
  * in capitals of its own, or before a version, a type or what any file may be called:
- * "…_HIGH_resized", "…_low_rank_64_fp16", not "low-poly". Without such words the capitals H, HN and
- * L, LN stand for them, last or before the like: "…_H", "…-LN-v2", not "H_hair". */
+ * "…_HIGH_resized", "…_low_lora_64_fp16", not "low-poly" or "low_rank". Without such words the
+ * capitals H, HN and L, LN stand for them, last or before the like: "…_H", "…-LN-v2", not "H_hair";
+ * with them, one for the other expert makes it say nothing: "…_low_noise_H". */
 enum lora_expert { LORA_BY_NAME, LORA_HIGH, LORA_LOW, LORA_BOTH };
 
 /* A LoRA file (lora.h) that is added to every transformer that is opened. */

@@ -191,7 +191,6 @@ ok "and submit, with the coordinator's word" warned poly.submit
 ok "in the same words" same_warning
 kill "$coordinator"
 sed 's/strength/expert: both, strength/' poly.yaml >both.yaml
-not() { ! "$@"; }
 ok "not where the job says so" not warns both
 cat >pair.yaml <<YAML
 model: {keyframe: ./ti2v, window: ./i2v-a14b}

@@ -12,6 +12,7 @@
 
 #include "base/text.h"
 #include "base/yaml.h"
+#include "kernels/narrow.h"
 #include "worker/media/media.h"
 #include "worker/model/lora.h"
 #include "worker/stage.h"
@@ -414,4 +415,40 @@ void job_source_warn(FILE *to, const struct job *job) {
     struct job_warning warning = {.lora = 0};
     while (job_next_warning(&warning, job))
         (void)fprintf(to, "warning: %s\n", warning.text);
+}
+
+/* Whether a video asks for it: of its keyframe, or of its windows. */
+static bool asks_for_8bit(const struct job *job, bool keyframe) {
+    for (int i = 0; i < job->video_count; i++) {
+        const struct job_video *video = &job->videos[i];
+        bool made = !keyframe || (video->image == NULL && !job->window.facts.from_text);
+        const struct job_sampling *sampling = keyframe ? &video->keyframe : &video->window;
+        if (made && sampling->attention == JOB_ATTENTION_8BIT)
+            return true;
+    }
+    return false;
+}
+
+void job_source_warn_device(FILE *to, const struct job_source *source, const struct job *job,
+                            const struct ops *ops, int index, enum dtype dtype) {
+    const struct job_model *models[] = {&job->window, &job->keyframe};
+    for (int i = 0; i < 2; i++) {
+        const char *folder;
+        const struct model_info *info = job_source_model(source, models[i]->spec, &folder);
+        if (!info || !asks_for_8bit(job, i == 1))
+            continue;
+        if (dtype == DTYPE_BF16 && ops->attends_narrow(index, info->head_width))
+            continue;
+        (void)fprintf(to,
+                      "warning: attention: 8bit has no effect with model %s: ", models[i]->spec);
+        if (dtype != DTYPE_BF16)
+            (void)fputs("it is of bf16, and --dtype f32 computes all in f32\n", to);
+        else if (!ops->attends_narrow(index, NARROW_HEAD_DIM))
+            (void)fprintf(to, "device %s has no int8 products for it\n", ops->name);
+        else
+            (void)fprintf(to, "its heads have %d channels, which device %s computes exactly\n",
+                          info->head_width, ops->name);
+        if (strcmp(models[0]->spec, models[1]->spec) == 0)
+            return;
+    }
 }

@@ -52,6 +52,10 @@ MUST_CHECK enum error_code job_source_open(struct job **out, struct job_source *
 
 /* Tell of what is not wrong but may not be meant: every job_next_warning. */
 void job_source_warn(FILE *to, const struct job *job);
+/* The same of a key that does nothing on this device: `attention: 8bit` where the model's heads,
+ * the device or the compute type have no such attention. */
+void job_source_warn_device(FILE *to, const struct job_source *source, const struct job *job,
+                            const struct ops *ops, int index, enum dtype dtype);
 
 /* The resolver alone, for a coordinator: `source` with `models` set, otherwise zero or from
  * job_source_open; used in one thread at a time, and lives as long as the resolver is used. */

@@ -204,7 +204,7 @@ static enum error_code read_loras(struct check *check, struct error *error) {
         code = job_source_options(&rows->options, rows->loras, rows->paths, &check->source,
                                   rows->model, error);
     }
-    if (!(job->keyframe.facts.abilities & MODEL_CAN_KEYFRAME))
+    if (check->estimate.stages[ESTIMATE_KEYFRAME].tasks == 0) /* it is added to nothing */
         keyframe->options.lora_count = 0;
     return code;
 }
@@ -414,6 +414,8 @@ static enum error_code look(struct check *check, const char *path, struct cli *c
                                            .dtype =
                                                check->values->dtype == 1 ? DTYPE_F32 : DTYPE_BF16,
                                            .memory = check->values->memory};
+    job_source_warn_device(cli->err, &check->source, check->job, worker.ops, worker.index,
+                           worker.dtype);
     check->published = calloc((size_t)check->job->video_count + 1, 1);
     if (!check->published)
         return error_set(error, ERR_MEMORY, "no memory for %d videos", check->job->video_count);

@@ -73,6 +73,9 @@ static enum error_code check_job(struct run *run, struct error *error) {
         job_source_warn(run->cli->err, job);
     if (code == ERR_OK)
         code = backend_find(&run->devices, run->values->backend.device, error);
+    if (code == ERR_OK && !run->values->follow.quiet)
+        job_source_warn_device(run->cli->err, &run->source, job, run->devices.items[0].ops,
+                               run->devices.items[0].index, backend_dtype(&run->values->backend));
     if (code == ERR_OK && run->values->backend.memory > 0)
         code = plan_memory(run, job, error);
     if (code == ERR_OK && !run->values->follow.quiet)

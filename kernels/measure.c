@@ -16,6 +16,10 @@ static bool measure_multiplies_f8(int index) {
     return false;
 }
 
+static bool measure_attends_narrow(int index, int64_t head_dim) {
+    return false;
+}
+
 static enum error_code measure_open(struct device **out, const struct device_config *config,
                                     struct error *error) {
     struct device *device = calloc(1, sizeof *device);
@@ -283,6 +287,7 @@ const struct ops *ops_measure(void) {
         .name = "measure",
         .device_probe = measure_probe,
         .multiplies_f8 = measure_multiplies_f8,
+        .attends_narrow = measure_attends_narrow,
         .device_open = measure_open,
         .device_close = measure_close,
         .device_info = measure_info,

@@ -1,9 +1,12 @@
 #include "kernels/narrow.h"
 
+bool narrow_suits_width(int64_t head_dim) {
+    return head_dim == NARROW_HEAD_DIM || head_dim == NARROW_HEAD_DIM / 2;
+}
+
 bool narrow_suits(const struct attention_args *args) {
-    bool width = args->head_dim == NARROW_HEAD_DIM || args->head_dim == NARROW_HEAD_DIM / 2;
-    return args->dtype == DTYPE_BF16 && width && args->bias == NULL && args->key_bias == NULL &&
-           args->scale > 0 && args->k_length <= INT32_MAX / 2;
+    return args->dtype == DTYPE_BF16 && narrow_suits_width(args->head_dim) && args->bias == NULL &&
+           args->key_bias == NULL && args->scale > 0 && args->k_length <= INT32_MAX / 2;
 }
 
 static size_t part(size_t *end, int64_t bytes) {

@@ -40,6 +40,8 @@ struct narrow_layout {
 
 /* Whether attention of these lengths and this type can be done in 8 bits. */
 bool narrow_suits(const struct attention_args *args);
+/* Of that, what a model's heads say. */
+bool narrow_suits_width(int64_t head_dim);
 struct narrow_layout narrow_layout(const struct attention_args *args);
 
 #ifdef __cplusplus

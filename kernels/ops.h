@@ -78,6 +78,9 @@ struct ops {
     /* Whether device `index` keeps and multiplies weights of F8_E4M3 as they are (linear_create);
      * false too where there is none. */
     bool (*multiplies_f8)(int index);
+    /* Whether device `index` attends in 8 bits where it may (attention_args.narrow) with heads of
+     * so many channels, in bf16. */
+    bool (*attends_narrow)(int index, int64_t head_dim);
     enum error_code (*device_open)(struct device **out, const struct device_config *config,
                                    struct error *error);
     void (*device_close)(struct device **device); /* NULL is fine; weights are closed first */

@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/linear.h"
+#include "kernels/narrow.h"
 
 /* Part of every task's key: raise it when a kernel's results change by a single bit. */
 #define KERNEL_GENERATION 2
@@ -79,6 +81,15 @@ static void cpu_name(char out[64]) {
 static bool cpu_multiplies_f8(int index) {
     (void)index;
     return false;
+}
+
+/* By int8 products, or in plain C as it is defined. */
+static bool cpu_attends_narrow(int index, int64_t head_dim) {
+    struct cpu_level level;
+    struct error ignored;
+    (void)index;
+    return narrow_suits_width(head_dim) && cpu_level_choose(&level, NULL, &ignored) == ERR_OK &&
+           (level.attention8 != NULL || level_gemm(&level, DTYPE_BF16) == NULL);
 }
 
 static void cpu_info(struct device *device, struct device_info *out) {
@@ -175,6 +186,7 @@ const struct ops *ops_cpu(void) {
         .name = "cpu",
         .device_probe = cpu_probe,
         .multiplies_f8 = cpu_multiplies_f8,
+        .attends_narrow = cpu_attends_narrow,
         .device_open = cpu_open,
         .device_close = cpu_close,
         .device_info = cpu_info,

@@ -7,6 +7,7 @@
 
 #include "kernels/cpu/float.h"
 #include "kernels/cuda/backend.h"
+#include "kernels/narrow.h"
 #include "kernels/ops.h"
 
 /* Part of every task's key: raise it when a kernel's results change by a single bit. */
@@ -113,6 +114,11 @@ static bool cuda_multiplies_f8(int index) {
         cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index) == cudaSuccess;
     (void)cudaGetLastError();
     return there && 10 * major + minor >= F8_CAPABILITY;
+}
+
+static bool cuda_attends_narrow(int index, int64_t head_dim) {
+    struct error ignored;
+    return head_dim == NARROW_HEAD_DIM && cuda_probe(index, &ignored) == ERR_OK;
 }
 
 static enum error_code take_memory(struct device *device, struct error *error) {
@@ -422,6 +428,7 @@ const struct ops vidloom_ops = {
     .name = VIDLOOM_CUDA_NAME,
     .device_probe = cuda_probe,
     .multiplies_f8 = cuda_multiplies_f8,
+    .attends_narrow = cuda_attends_narrow,
     .device_open = cuda_open,
     .device_close = cuda_close,
     .device_info = cuda_info,

@@ -192,6 +192,16 @@ ok "in the same words" same_warning
 kill "$coordinator"
 sed 's/strength/expert: both, strength/' poly.yaml >both.yaml
 ok "not where the job says so" not warns both
+# Of a stage that no video has, no LoRA is shown.
+loras_of() { "$vidloom" check "$1.yaml" | grep " 0.05 " | cut -d ' ' -f 1 | tr '\n' ' '; }
+job drawn 'model: ./ti2v' "$lora"
+sed "s|seed:|image: $first, seed:|; s|drawn|given|" drawn.yaml >given.yaml
+ok "a LoRA is of keyframe and window" test "$(loras_of drawn)" = "keyframe window "
+ok "of the window alone where there are pictures" test "$(loras_of given)" = "window "
+cp drawn.yaml eight.yaml
+echo 'defaults: {attention: 8bit}' >>eight.yaml
+"$vidloom" check --dtype f32 eight.yaml >eight.out 2>eight.err
+ok "attention in 8 bits has no effect in f32" grep -q '^warning: attention: 8bit .*in f32$' eight.err
 cat >pair.yaml <<YAML
 model: {keyframe: ./ti2v, window: ./i2v-a14b}
 output: {path: "pair/", codec: png, size: 64x64}

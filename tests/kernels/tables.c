@@ -124,6 +124,8 @@ static void measuring_counts_what_a_gpu_holds(void **state) {
     expect_measured(emulated, 1);
     assert_false(emulated->multiplies_f8(0) || emulated->multiplies_f8(99));
     assert_true(emulated->multiplies_f8(1) && emulated->multiplies_f8(3));
+    assert_true(emulated->attends_narrow(0, 128) && emulated->attends_narrow(1, 128));
+    assert_false(emulated->attends_narrow(0, 64) || emulated->attends_narrow(99, 128));
 }
 
 static void a_missing_backend_is_named(void **state) {

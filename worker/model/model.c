@@ -43,6 +43,9 @@ void model_fill_info(struct model_info *out, const struct parts *parts) {
         .window_end = parts_window_end(parts),
         .text_length = config->text_length,
         .text_width = parts->umt5 != NULL ? parts->umt5_config.width : text_width,
+        .head_width = parts->window != NULL ? parts->window->config.head_dim
+                      : denoiser != NULL    ? denoiser->config.head_dim
+                                            : 0,
         .experts = denoiser != NULL ? denoiser->source.experts : 0,
         .boundary = denoiser != NULL ? denoiser->source.boundary : 0,
         .sampler = scheduler->sampler,

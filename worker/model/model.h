@@ -59,9 +59,10 @@ struct model_info {
     bool window_from_text;          /* a window can be made from the text alone */
     enum window_end window_end;     /* FLF2V must be given its last frame */
     int text_length, text_width;    /* rows that text is padded to; their width */
-    int experts;                    /* transformers that share the steps of a request: 1, 2 */
-    float boundary;                 /* of two experts: the first at times from boundary·1000 up */
-    enum sampler sampler;           /* defaults of its scheduler */
+    int head_width; /* channels of a head of the transformer: the windows', else the keyframe's */
+    int experts;    /* transformers that share the steps of a request: 1, 2 */
+    float boundary; /* of two experts: the first at times from boundary·1000 up */
+    enum sampler sampler; /* defaults of its scheduler */
     int steps;
     float guidance, shift;
     float shift_small;  /* at sizes of at most MODEL_SMALL pixels; 0: as at others */

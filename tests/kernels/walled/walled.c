@@ -42,6 +42,12 @@ static bool walled_multiplies_f8(int index) {
     return false;
 }
 
+static bool walled_attends_narrow(int index, int64_t head_dim) {
+    (void)index;
+    (void)head_dim;
+    return false;
+}
+
 #ifdef WALLED_BROKEN
 static const bool broken = true;
 #else
@@ -479,6 +485,7 @@ const struct ops vidloom_ops = {
     .name = WALLED_NAME,
     .device_probe = walled_probe,
     .multiplies_f8 = walled_multiplies_f8,
+    .attends_narrow = walled_attends_narrow,
     .device_open = walled_open,
     .device_close = walled_close,
     .device_info = walled_info,

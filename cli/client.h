@@ -59,6 +59,8 @@ struct client_submitted {
     bool known; /* the coordinator had it already: it is resumed or retried, if it was not done */
     int warning_count; /* what of it may not be meant (job_next_warning) */
     char warnings[PROTO_WARNINGS_MAX][PROTO_TEXT_BYTES];
+    int note_count; /* what its plan leaves out (plan_next_note), with the video */
+    char notes[PROTO_NOTES_MAX][PROTO_TEXT_BYTES];
 };
 /* Read the job file and what it names (prompt lists, images), upload what the coordinator does not
  * have, submit. Mistakes in the job file are found here first, with file:line:column; those that

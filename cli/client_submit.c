@@ -320,9 +320,12 @@ static enum error_code send_all(struct client *client, struct client_submitted *
     *out = (struct client_submitted){.job = accepted->job,
                                      .videos = (int)accepted->videos,
                                      .known = accepted->known,
-                                     .warning_count = (int)accepted->warnings_count};
+                                     .warning_count = (int)accepted->warnings_count,
+                                     .note_count = (int)accepted->notes_count};
     for (int i = 0; i < out->warning_count; i++)
         message_set_text(out->warnings[i], sizeof out->warnings[i], accepted->warnings[i]);
+    for (int i = 0; i < out->note_count; i++)
+        message_set_text(out->notes[i], sizeof out->notes[i], accepted->notes[i]);
     return ERR_OK;
 }
 

@@ -18,6 +18,8 @@ static int say_submitted(struct cli *cli, const struct submit_values *values, co
     struct buffer text = {0};
     for (int i = 0; i < submitted->warning_count && !values->follow.quiet; i++)
         (void)fprintf(cli->err, "warning: %s\n", submitted->warnings[i]);
+    for (int i = 0; i < submitted->note_count && !values->follow.quiet; i++)
+        (void)fprintf(cli->err, "note: %s\n", submitted->notes[i]);
     if (values->follow.json) {
         struct json_writer writer = {.buffer = &text};
         json_begin_object(&writer, NULL);

@@ -115,6 +115,9 @@ static enum error_code submit(struct server *server, uint64_t peer, const vidloo
     for (int i = 0; i < submitted.warning_count; i++)
         message_set_text(server->out->body.accepted.warnings[i], PROTO_TEXT_BYTES,
                          submitted.warnings[i]);
+    server->out->body.accepted.notes_count = (pb_size_t)submitted.note_count;
+    for (int i = 0; i < submitted.note_count; i++)
+        message_set_text(server->out->body.accepted.notes[i], PROTO_TEXT_BYTES, submitted.notes[i]);
     server_answer(server, peer, true);
     return ERR_OK;
 }

@@ -173,6 +173,8 @@ struct submitted {
     bool known;
     int warning_count;
     char warnings[PROTO_WARNINGS_MAX][PROTO_TEXT_BYTES];
+    int note_count;
+    char notes[PROTO_NOTES_MAX][PROTO_TEXT_BYTES];
 };
 MUST_CHECK enum error_code server_submit(struct server *server, struct submitted *out,
                                          struct submission *submission, struct error *error);

@@ -1,6 +1,7 @@
 /* Submission: a job file's text and the uploads that it names → a job in the ledger. */
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
@@ -359,6 +360,16 @@ static enum error_code accept_job(struct server *server, struct submitted *out, 
 
 _Static_assert(JOB_WARNING_BYTES <= PROTO_TEXT_BYTES && 2 * LIMIT_LORAS <= PROTO_WARNINGS_MAX,
                "warnings fit their message");
+_Static_assert(LIMIT_NAME_BYTES + PLAN_NOTE_BYTES + 16 <= PROTO_TEXT_BYTES &&
+                   PLAN_NOTES_TOLD <= PROTO_NOTES_MAX,
+               "notes fit their message");
+
+static void take_notes(struct submitted *out, const struct job *job) {
+    struct plan_note note = {0};
+    while (out->note_count < PLAN_NOTES_TOLD && plan_next_note(&note, job))
+        (void)snprintf(out->notes[out->note_count++], PROTO_TEXT_BYTES, "video %s: %s",
+                       job->videos[note.video].name, note.text);
+}
 
 static void take_warnings(struct submitted *out, const struct job *job) {
     struct job_warning warning = {.lora = 0};
@@ -394,6 +405,7 @@ enum error_code server_submit(struct server *server, struct submitted *out,
     if (code == ERR_OK) {
         out->videos = job->video_count;
         take_warnings(out, job);
+        take_notes(out, job);
         code = accept_job(server, out, &job, submission, error);
     }
     job_close(&job);

@@ -25,6 +25,7 @@
 #define PROTO_OUTPUTS_MAX      4
 #define PROTO_STATES_MAX       8
 #define PROTO_WARNINGS_MAX     16 /* of a submitted job */
+#define PROTO_NOTES_MAX        8
 #define PROTO_JOBS_PAGE        32 /* entries in one page */
 #define PROTO_VIDEOS_PAGE      24
 #define PROTO_WORKERS_PAGE     32

@@ -341,6 +341,35 @@ static void warnings_are_told(void **state) {
     close_world(&world);
 }
 
+/* What a plan leaves out, likewise: shots in which no window begins. */
+static void notes_are_told(void **state) {
+    static const char yaml[] =
+        "job: n\nmodel: fake\n"
+        "output: {path: \"out/{video}.mkv\", size: 64x32, fps: 8, codec: ffv1}\n"
+        "videos:\n  - {name: a, prompt: a, seconds: 1}\n"
+        "  - {name: b, prompt: a, shots: [{seconds: 0.25}, {seconds: 0.125}, {seconds: 0.125}]}\n";
+    const struct job_resolver resolver = world_resolver();
+    struct world world;
+    struct error error;
+    struct job *job;
+    struct client_submitted submitted;
+    struct plan_note note = {0};
+    char expected[PROTO_TEXT_BYTES];
+    open_world(&world);
+    const struct client_submission submission = {.path = world_write(&world, "n.yaml", yaml)};
+    check_ok(client_submit(world.client, &submitted, &submission, &error), &error);
+    check_ok(job_parse(&job, "n.yaml", yaml, strlen(yaml), &resolver, &error), &error);
+    for (int i = 0; i < 2; i++) {
+        assert_true(plan_next_note(&note, job));
+        (void)snprintf(expected, sizeof expected, "video b: %s", note.text);
+        assert_true(i < submitted.note_count);
+        assert_string_equal(submitted.notes[i], expected);
+    }
+    assert_int_equal(submitted.note_count, 2);
+    job_close(&job);
+    close_world(&world);
+}
+
 /* Paths that name one place, and places that no output may go to: told at submission. */
 static void places_of_outputs(void **state) {
     static const char two[] = "job: two\n" HEADER "videos:\n"
@@ -652,6 +681,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(foreign_file_is_kept),
         cmocka_unit_test(client_and_server_agree),
         cmocka_unit_test(warnings_are_told),
+        cmocka_unit_test(notes_are_told),
         cmocka_unit_test(places_of_outputs),
         cmocka_unit_test(foreign_file_in_own_place),
         cmocka_unit_test(changed_job_replaces_its_own),

@@ -1,11 +1,11 @@
 #!/bin/sh
 # The whole training by the clock, for a machine with a GPU: sh all.sh RUN OUT PART=MINUTES...
 # Parts, in this order: vae latents keyframe window keyframe4 window4. Each goes on from where it was; minutes are of
-# the part's training in all (latents: how many thousand keyframes, and half as many clips). Exports to OUT what there
+# the part's training in all, window4's those of window with it (latents: how many thousand keyframes, and half as many clips). Exports to OUT what there
 # is at the end. RUN begins as the released model (restore.py) if it is not there.
 #   sh all.sh RUN OUT vae=9
 #   sh all.sh RUN OUT latents=60 keyframe=3 window=5
-#   sh all.sh RUN OUT window=9 keyframe4=2 window4=4
+#   sh all.sh RUN OUT window=9 keyframe4=2 window4=13
 set -eu
 cd "$(dirname "$0")"
 run=$1 out=$2
@@ -24,10 +24,18 @@ for order in "$@"; do
         python3 train_vae.py "$run/vae" --minutes "$amount" --times 16
         ;;
     latents) python3 latents.py "$run/latents" --vae "$run/vae" --keyframes $((amount * 1000)) --clips $((amount * 500)) ;;
-    keyframe | window) python3 train_dit.py "$part" "$run/$part" $common --minutes "$amount" --batch 256 ;;
-    keyframe4 | window4)
+    keyframe | window)
+        python3 train_dit.py "$part" "$run/$part" $common --minutes $((amount * 2 / 3)) --batch 256
+        python3 train_dit.py "$part" "$run/$part" $common --minutes "$amount" --batch 256 --focus 0
+        ;;
+    keyframe4)
         few=--few-steps
-        python3 distill.py "${part%4}" "$run/$part" --teacher "$run/${part%4}" $common --minutes "$amount" --batch 128
+        python3 distill.py keyframe "$run/$part" --teacher "$run/keyframe" $common --minutes "$amount" --batch 128
+        ;;
+    window4)
+        few=--few-steps
+        [ -d "$run/$part" ] || cp -r "$run/window" "$run/$part"
+        python3 train_dit.py window "$run/$part" $common --minutes "$amount" --batch 256 --focus 0 --few-steps
         ;;
     *) echo "all.sh: no part is called '$part'" >&2 && exit 2 ;;
     esac

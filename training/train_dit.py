@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 import latents as store
 import loop
@@ -59,19 +60,28 @@ def text_rows(encoder, ids, mask):
     return dit.trim(rows, mask.sum(1).long(), train_text.LENGTH)
 
 
-def condition(z, given, noise=None):
+def condition(z, given):
     """The 20 channels beside the noisy latents: 4 of mask, 16 of given latents, zero after them."""
     known = (torch.arange(z.shape[2], device=z.device)[None] < given[:, None]).float()[:, None, :, None, None]
-    if noise is not None:
-        z = z + noise * torch.randn_like(z)
     return torch.cat((known.expand(-1, 4, -1, *z.shape[3:]), z * known), 1)
 
 
+def worsen(z, generator):
+    """Latents as windows after many windows would have them: softer, of other hues, noisy, each from not at all to much.
+    What is to be drawn from them is as it was, so that a window takes back what the ones before have lost."""
+    n, c, t = z.shape[:3]
+    amount = torch.rand(3, n, 1, 1, 1, 1, generator=generator).square().to(z.device)
+    soft = F.avg_pool2d(F.pad(z.flatten(1, 2), (1, 1, 1, 1), "replicate"), 3, 1).view_as(z)
+    hue = F.interpolate(torch.randn(n, c, 3, 4, generator=generator), z.shape[3:], mode="bilinear")[:, :, None].to(z.device)
+    noise = torch.randn(z.shape, generator=generator).to(z.device)
+    return z + 0.7 * amount[0] * (soft - z) + 0.25 * amount[1] * hue + 0.3 * amount[2] * noise
+
+
 def rough_condition(z, generator):
-    """A window's condition as training sees it: one latent frame given, or two (five frames); with some noise, since
-    at run time they are the model's own work, decoded and encoded again."""
-    given = 1 + (torch.rand(len(z), generator=generator) < 0.5).long().to(z.device)
-    return condition(z, given, 0.15 * torch.rand(len(z), 1, 1, 1, 1, generator=generator).to(z.device))
+    """A window's condition as training sees it: one latent frame given, or two (five frames), worsened, since at run time
+    they are the model's own work, decoded and encoded again."""
+    given = 1 + (torch.rand(len(z), generator=generator) < 0.6).long().to(z.device)
+    return condition(worsen(z, generator), given)
 
 
 class Source:

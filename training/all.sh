@@ -1,7 +1,8 @@
 #!/bin/sh
 # The whole training by the clock, for a machine with a GPU: sh all.sh RUN OUT PART=MINUTES...
 # Parts, in this order: vae latents keyframe window keyframe4 window4. Each goes on from where it was; minutes are of
-# the part's training in all, window4's those of window with it (latents: how many thousand keyframes, and half as many clips). Exports to OUT what there
+# the part's training in all, window4's those of window with it (latents: how many thousand keyframes, and half as many
+# clips). Exports to OUT what there
 # is at the end. RUN begins as the released model (restore.py) if it is not there.
 #   sh all.sh RUN OUT vae=9
 #   sh all.sh RUN OUT latents=60 keyframe=3 window=5

@@ -74,13 +74,13 @@ def worsen(z, generator):
     soft = F.avg_pool2d(F.pad(z.flatten(1, 2), (1, 1, 1, 1), "replicate"), 3, 1).view_as(z)
     hue = F.interpolate(torch.randn(n, c, 3, 4, generator=generator), z.shape[3:], mode="bilinear")[:, :, None].to(z.device)
     noise = torch.randn(z.shape, generator=generator).to(z.device)
-    return z + 0.7 * amount[0] * (soft - z) + 0.25 * amount[1] * hue + 0.3 * amount[2] * noise
+    return z + 0.85 * amount[0] * (soft - z) + 0.4 * amount[1] * hue + 0.3 * amount[2] * noise
 
 
 def rough_condition(z, generator):
     """A window's condition as training sees it: one latent frame given, or two (five frames), worsened, since at run time
     they are the model's own work, decoded and encoded again."""
-    given = 1 + (torch.rand(len(z), generator=generator) < 0.6).long().to(z.device)
+    given = 1 + (torch.rand(len(z), generator=generator) < 0.75).long().to(z.device)
     return condition(worsen(z, generator), given)
 
 

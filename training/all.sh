@@ -2,8 +2,7 @@
 # The whole training by the clock, for a machine with a GPU: sh all.sh RUN OUT PART=MINUTES...
 # Parts, in this order: vae latents keyframe window keyframe4 window4. Each goes on from where it was; minutes are of
 # the part's training in all, window4's those of window with it (latents: how many thousand keyframes, and half as many
-# clips). Exports to OUT what there
-# is at the end. RUN begins as the released model (restore.py) if it is not there.
+# clips). Exports to OUT what there is at the end. RUN begins as the released model (restore.py) if it is not there.
 #   sh all.sh RUN OUT vae=9
 #   sh all.sh RUN OUT latents=60 keyframe=3 window=5
 #   sh all.sh RUN OUT window=9 keyframe4=2 window4=13
@@ -26,7 +25,7 @@ for order in "$@"; do
         ;;
     latents) python3 latents.py "$run/latents" --vae "$run/vae" --keyframes $((amount * 1000)) --clips $((amount * 500)) ;;
     keyframe | window)
-        python3 train_dit.py "$part" "$run/$part" $common --minutes $((amount * 2 / 3)) --batch 256
+        python3 train_dit.py "$part" "$run/$part" $common --minutes $((amount * 2000 / 3))e-3 --batch 256
         python3 train_dit.py "$part" "$run/$part" $common --minutes "$amount" --batch 256 --focus 0
         ;;
     keyframe4)

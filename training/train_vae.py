@@ -24,7 +24,7 @@ BATCH = {9: 2, 17: 2, 1: 4}
 GHOST = 4  # frames of a latent frame: as long after an actor was somewhere, its hue may still be seen there
 
 
-def near(where, h, w):
+def moving(where, h, w):
     """u8 [T,h,w]: 255 where the actor's box (x, y, half width, half height) is, was or will be within GHOST frames."""
     y, x = np.mgrid[0:h, 0:w]
     box = where[:, :, None, None]
@@ -42,7 +42,7 @@ def add_mover(rng, clip, mask):
     box = where[:, :, None, None]
     inside = np.clip(3 - 3 * (((x - box[:, 0]) / box[:, 2]) ** 2 + ((y - box[:, 1]) / box[:, 3]) ** 2), 0, 1)[..., None]
     clip = clip * (1 - inside) + inside * rng.integers(0, 256, 3)
-    return clip.astype(np.uint8), np.maximum(mask, near(where, h, w))
+    return clip.astype(np.uint8), np.maximum(mask, moving(where, h, w))
 
 
 def crop(rng, t, h, w):
@@ -53,7 +53,7 @@ def crop(rng, t, h, w):
     if rng.random() < 0.6:  # around the actor
         cx, cy = where[t // 2, :2] + rng.uniform(-0.3, 0.3, 2) * (w, h)
         y, x = int(np.clip(cy - h / 2, 0, HEIGHT - h)), int(np.clip(cx - w / 2, 0, WIDTH - w))
-    clip, mask = clip[:, y:y + h, x:x + w], near(where - (x, y, 0, 0), h, w)
+    clip, mask = clip[:, y:y + h, x:x + w], moving(where - (x, y, 0, 0), h, w)
     if rng.random() < 0.4:
         clip, mask = add_mover(rng, clip, mask)
     if rng.random() < 0.25:  # other hues than scenes have

@@ -1,6 +1,5 @@
-/* Rows are kept in arrays in
- * the order in which they came; results also in a hash table. It must behave as ledger_sqlite.c
- * does: one test runs against both. */
+/* Rows are kept in arrays in the order in which they came; results also in a hash table. It must
+ * behave as ledger_sqlite.c does: one test runs against both. */
 #include "tests/coordinator/ledger_memory.h"
 
 #include <stdlib.h>

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/grow.h"
 #include "coordinator/ledger_sqlite_internal.h"
 
 /* Remove a result and count its objects down; those that nothing uses any more are named. */
@@ -208,16 +209,13 @@ struct removals {
 
 static void note_removal(void *user, const struct hash *object) {
     struct removals *removals = user;
-    if (removals->count == removals->capacity) {
-        size_t capacity = removals->capacity ? 2 * removals->capacity : 64;
-        struct hash *objects = realloc(removals->objects, capacity * sizeof *objects);
-        if (!objects) {
-            removals->failed = true;
-            return;
-        }
-        removals->objects = objects;
-        removals->capacity = capacity;
+    struct hash *objects =
+        grow(removals->objects, &removals->capacity, removals->count, sizeof *objects);
+    if (!objects) {
+        removals->failed = true;
+        return;
     }
+    removals->objects = objects;
     removals->objects[removals->count++] = *object;
 }
 
@@ -242,16 +240,13 @@ static int list_results(struct ledger_sqlite *self, struct result_names *names, 
         (void)snprintf(name.class, sizeof name.class, "%s", column_text(statement, 1));
         if (keep && keep(user, &name.key, name.class))
             continue;
-        if (names->count == names->capacity) {
-            size_t capacity = names->capacity ? 2 * names->capacity : 64;
-            struct result_name *grown = realloc(names->items, capacity * sizeof *grown);
-            if (!grown) {
-                result = SQLITE_NOMEM;
-                break;
-            }
-            names->items = grown;
-            names->capacity = capacity;
+        struct result_name *grown =
+            grow(names->items, &names->capacity, names->count, sizeof *grown);
+        if (!grown) {
+            result = SQLITE_NOMEM;
+            break;
         }
+        names->items = grown;
         names->items[names->count++] = name;
     }
     sqlite3_reset(statement);

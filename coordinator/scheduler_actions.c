@@ -1,4 +1,5 @@
 /* What is to be done about the event in hand, and the time that it brought. */
+#include "base/grow.h"
 #include "coordinator/scheduler_internal.h"
 
 #include <stdarg.h>
@@ -47,16 +48,13 @@ const char *action_text(struct scheduler *self, const char *text) {
 
 struct scheduler_action *action_add(struct scheduler *self, enum scheduler_action_kind kind) {
     struct scheduler_actions *actions = self->actions;
-    if (actions->count == actions->capacity) {
-        size_t capacity = actions->capacity ? 2 * actions->capacity : 64;
-        struct scheduler_action *items = realloc(actions->items, capacity * sizeof *items);
-        if (!items) {
-            actions->failed = true;
-            return NULL;
-        }
-        actions->items = items;
-        actions->capacity = capacity;
+    struct scheduler_action *items =
+        grow(actions->items, &actions->capacity, actions->count, sizeof *items);
+    if (!items) {
+        actions->failed = true;
+        return NULL;
     }
+    actions->items = items;
     struct scheduler_action *action = &actions->items[actions->count++];
     memset(action, 0, sizeof *action);
     action->kind = kind;

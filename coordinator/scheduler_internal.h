@@ -60,7 +60,8 @@ struct node {
     struct task_result result;
     struct lease_entry *lease;
     struct user *users;
-    int user_count, user_capacity;
+    int user_count;
+    size_t user_capacity;
     struct node *next; /* in its bucket */
 };
 
@@ -153,10 +154,12 @@ struct scheduler {
     uint64_t last_job;
     uint32_t last_lease;
     struct job_entry **jobs; /* by (priority, id) */
-    int job_count, job_capacity;
+    int job_count;
+    size_t job_capacity;
     struct id_map jobs_by_id, workers_by_id, leases;
     struct worker **workers; /* in order of hello */
-    int worker_count, worker_capacity;
+    int worker_count;
+    size_t worker_capacity;
     struct class_entry *classes;
     int class_count;
     struct active *first_active, *last_active;

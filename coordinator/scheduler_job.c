@@ -1,4 +1,5 @@
 /* Jobs: added, controlled, forgotten. */
+#include "base/grow.h"
 #include "coordinator/scheduler_internal.h"
 
 #include <stdio.h>
@@ -10,15 +11,11 @@ enum error_code job_insert(struct scheduler *self, struct job **job, const struc
     if (self->job_count >= LIMIT_JOBS)
         return error_set(error, ERR_LIMIT, "more than %d jobs in memory; forget finished ones",
                          LIMIT_JOBS);
-    if (self->job_count == self->job_capacity) {
-        int capacity = self->job_capacity ? 2 * self->job_capacity : 16;
-        struct job_entry **jobs =
-            realloc(self->jobs, (size_t)capacity * sizeof(struct job_entry *));
-        if (!jobs)
-            return error_set(error, ERR_MEMORY, "no memory for a job");
-        self->jobs = jobs;
-        self->job_capacity = capacity;
-    }
+    struct job_entry **jobs =
+        grow(self->jobs, &self->job_capacity, (size_t)self->job_count, sizeof(struct job_entry *));
+    if (!jobs)
+        return error_set(error, ERR_MEMORY, "no memory for a job");
+    self->jobs = jobs;
     struct job_entry *entry = calloc(1, sizeof *entry);
     struct video_entry *videos = calloc((size_t)(*job)->video_count + 1, sizeof *videos);
     if (!entry || !videos || !id_map_put(&self->jobs_by_id, row->id, entry)) {

@@ -1,4 +1,5 @@
 /* Tasks as videos share them, and the classes of workers that do them. */
+#include "base/grow.h"
 #include "coordinator/scheduler_internal.h"
 
 #include <stdio.h>
@@ -118,14 +119,11 @@ static void node_free(struct scheduler *self, struct node *node) {
 }
 
 bool node_add_user(struct node *node, struct active *active, int task) {
-    if (node->user_count == node->user_capacity) {
-        int capacity = node->user_capacity ? 2 * node->user_capacity : 1;
-        struct user *users = realloc(node->users, (size_t)capacity * sizeof *users);
-        if (!users)
-            return false;
-        node->users = users;
-        node->user_capacity = capacity;
-    }
+    struct user *users =
+        grow(node->users, &node->user_capacity, (size_t)node->user_count, sizeof *users);
+    if (!users)
+        return false;
+    node->users = users;
     node->users[node->user_count++] = (struct user){active, task};
     return true;
 }

@@ -1,4 +1,5 @@
 /* Workers: they come, ask, are heard of, go; and time, which tells on them. */
+#include "base/grow.h"
 #include "coordinator/scheduler_internal.h"
 
 #include <stdio.h>
@@ -25,15 +26,11 @@ enum error_code scheduler_worker_hello(struct scheduler *self, uint64_t id, cons
                          LIMIT_CLASS_BYTES - 1);
     if (self->worker_count >= LIMIT_WORKERS)
         return error_set(error, ERR_LIMIT, "more than %d workers", LIMIT_WORKERS);
-    if (self->worker_count == self->worker_capacity) {
-        int capacity = self->worker_capacity ? 2 * self->worker_capacity : 16;
-        struct worker **workers =
-            realloc(self->workers, (size_t)capacity * sizeof(struct worker *));
-        if (!workers)
-            return error_set(error, ERR_MEMORY, "no memory for a worker");
-        self->workers = workers;
-        self->worker_capacity = capacity;
-    }
+    struct worker **workers = grow(self->workers, &self->worker_capacity,
+                                   (size_t)self->worker_count, sizeof(struct worker *));
+    if (!workers)
+        return error_set(error, ERR_MEMORY, "no memory for a worker");
+    self->workers = workers;
     worker = calloc(1, sizeof *worker);
     int class_at = class_add(self, class);
     if (!worker || class_at < 0 || !id_map_put(&self->workers_by_id, id, worker)) {

@@ -5,6 +5,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/grow.h"
 #include "coordinator/server_internal.h"
 
 void server_fail(struct server *server, const struct error *error) {
@@ -34,14 +35,11 @@ bool server_send(struct server *server, struct endpoint *endpoint, uint64_t peer
 static bool queue_answer(struct server *server, uint64_t peer) {
     if (!encode(server) || server->answer_bytes + server->frame.length > SERVER_ANSWERS_BYTES)
         return false;
-    if (server->answer_count == server->answer_capacity) {
-        size_t capacity = server->answer_capacity ? 2 * server->answer_capacity : 64;
-        struct answer *answers = realloc(server->answers, capacity * sizeof *answers);
-        if (!answers)
-            return false;
-        server->answers = answers;
-        server->answer_capacity = capacity;
-    }
+    struct answer *answers =
+        grow(server->answers, &server->answer_capacity, server->answer_count, sizeof *answers);
+    if (!answers)
+        return false;
+    server->answers = answers;
     char *copy = malloc(server->frame.length + 1);
     if (!copy)
         return false;
@@ -170,15 +168,12 @@ static void sweep_uploads(struct server *server) {
             const struct job_file *image = i % 2 ? video->end : video->image;
             if (!image)
                 continue;
-            if (count == capacity) {
-                capacity = capacity ? 2 * capacity : 256;
-                struct hash *larger = realloc(kept, capacity * sizeof *kept);
-                if (!larger) {
-                    free(kept);
-                    return;
-                }
-                kept = larger;
+            struct hash *larger = grow(kept, &capacity, count, sizeof *kept);
+            if (!larger) {
+                free(kept);
+                return;
             }
+            kept = larger;
             kept[count++] = image->hash;
         }
     }

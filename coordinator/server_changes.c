@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/grow.h"
 #include "coordinator/server_internal.h"
 
 /* The place of the job's entry, or where it belongs. */
@@ -27,14 +28,11 @@ static bool add_entry(struct server *server, size_t place, uint64_t job) {
     struct job_status status;
     if (!scheduler_job_status(server->scheduler, job, &status))
         return false;
-    if (server->change_count == server->change_capacity) {
-        size_t capacity = server->change_capacity ? 2 * server->change_capacity : 16;
-        struct job_changes *changes = realloc(server->changes, capacity * sizeof *changes);
-        if (!changes)
-            return false;
-        server->changes = changes;
-        server->change_capacity = capacity;
-    }
+    struct job_changes *changes =
+        grow(server->changes, &server->change_capacity, server->change_count, sizeof *changes);
+    if (!changes)
+        return false;
+    server->changes = changes;
     struct job_changes entry = {.job = job, .count = status.videos};
     entry.revisions = calloc((size_t)status.videos + 1, sizeof *entry.revisions);
     if (!entry.revisions)

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/grow.h"
 #include "coordinator/server_internal.h"
 
 enum error_code server_output_path(const struct server *server, char out[FILE_PATH_BYTES],
@@ -37,14 +38,10 @@ void server_remove_object(void *user, const struct hash *object) {
 /* -- lists of names ---------------------------------------------------------------------------- */
 
 bool names_add(struct name_list *list, const char *name) {
-    if (list->count == list->capacity) {
-        size_t capacity = list->capacity ? 2 * list->capacity : 64;
-        char **names = realloc(list->names, capacity * sizeof *names);
-        if (!names)
-            return false;
-        list->names = names;
-        list->capacity = capacity;
-    }
+    char **names = grow(list->names, &list->capacity, list->count, sizeof *names);
+    if (!names)
+        return false;
+    list->names = names;
     char *copy = strdup(name);
     if (copy)
         list->names[list->count++] = copy;

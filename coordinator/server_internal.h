@@ -56,7 +56,8 @@ struct session {
     uint64_t nonce;
     char name[LIMIT_WORKER_BYTES], device[PROTO_DEVICE_BYTES];
     struct held *held;
-    int held_count, held_capacity;
+    int held_count;
+    size_t held_capacity;
     bool unreachable; /* lost at the end of this round */
 };
 /* An answer that waits for the commit. */
@@ -110,7 +111,8 @@ struct server {
     struct error failure; /* code ERR_OK: none. It ends server_run. */
 
     struct session **sessions;
-    int session_count, session_capacity;
+    int session_count;
+    size_t session_capacity;
     uint64_t last_session;
     struct known_submission *known;
     size_t known_count, known_capacity;

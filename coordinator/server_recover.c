@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/grow.h"
 #include "coordinator/output.h"
 #include "coordinator/server_internal.h"
 
@@ -50,14 +51,11 @@ uint64_t server_known(const struct server *server, const char *submission) {
 }
 
 bool server_remember(struct server *server, const char *submission, uint64_t job) {
-    if (server->known_count == server->known_capacity) {
-        size_t capacity = server->known_capacity ? 2 * server->known_capacity : 64;
-        struct known_submission *known = realloc(server->known, capacity * sizeof *known);
-        if (!known)
-            return false;
-        server->known = known;
-        server->known_capacity = capacity;
-    }
+    struct known_submission *known =
+        grow(server->known, &server->known_capacity, server->known_count, sizeof *known);
+    if (!known)
+        return false;
+    server->known = known;
     struct known_submission *entry = &server->known[server->known_count++];
     snprintf(entry->key, sizeof entry->key, "%s", submission);
     entry->job = job;

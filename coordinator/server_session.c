@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/grow.h"
 #include "coordinator/server_internal.h"
 
 struct session *session_of_peer(const struct server *server, uint64_t peer) {
@@ -34,15 +35,11 @@ struct session *session_of_name(const struct server *server, const char *name) {
 }
 
 struct session *session_add(struct server *server, uint64_t peer, uint64_t nonce) {
-    if (server->session_count == server->session_capacity) {
-        int capacity = server->session_capacity ? 2 * server->session_capacity : 16;
-        struct session **sessions =
-            realloc(server->sessions, (size_t)capacity * sizeof(struct session *));
-        if (!sessions)
-            return NULL;
-        server->sessions = sessions;
-        server->session_capacity = capacity;
-    }
+    struct session **sessions = grow(server->sessions, &server->session_capacity,
+                                     (size_t)server->session_count, sizeof(struct session *));
+    if (!sessions)
+        return NULL;
+    server->sessions = sessions;
     struct session *session = calloc(1, sizeof *session);
     if (!session)
         return NULL;
@@ -65,14 +62,11 @@ void session_remove(struct server *server, struct session *session) {
 }
 
 bool session_hold(struct session *session, const struct held *held) {
-    if (session->held_count == session->held_capacity) {
-        int capacity = session->held_capacity ? 2 * session->held_capacity : 4;
-        struct held *larger = realloc(session->held, (size_t)capacity * sizeof *larger);
-        if (!larger)
-            return false;
-        session->held = larger;
-        session->held_capacity = capacity;
-    }
+    struct held *larger =
+        grow(session->held, &session->held_capacity, (size_t)session->held_count, sizeof *larger);
+    if (!larger)
+        return false;
+    session->held = larger;
     session->held[session->held_count++] = *held;
     return true;
 }

@@ -127,6 +127,9 @@ static enum error_code run_stage(struct compute *compute, struct work *work) {
         work->result = (struct stage_result){.output_count = 0};
         code = stages[work->kind](&compute->context, &task, &work->result, &work->error);
     }
+    const char *model = json_text(parameters, "model", "");
+    if (code == ERR_MEMORY && *model)
+        return error_prefix(&work->error, "model %.512s: ", model);
     return code;
 }
 

@@ -350,7 +350,7 @@ static enum error_code entry_open(struct models *models, struct entry *entry, st
         config->opening(config->user, identity->path, options.stages);
     code = model_open(&entry->model, config->ops, config->device, identity->path, &options, error);
     entry->stages = code == ERR_OK ? options.stages : 0;
-    return code == ERR_MEMORY ? error_prefix(error, "%.512s: ", identity->path) : code;
+    return code;
 }
 
 enum error_code models_get(struct models *models, struct model **out,

@@ -74,8 +74,8 @@ status=0
 wait "$coordinator" || status=$?
 ok "a coordinator ends in order" test "$status" -eq 0
 
-# -- a worker that may not take what a keyframe needs, which its VAE is part of: told by the folder,
-# and the same again is not what is advised
+# -- a worker that may not take what a keyframe needs, which its VAE is part of: told by the model's
+# name, and the same again is not what is advised
 clients=tcp://127.0.0.1:$((port + 2))
 workers=tcp://127.0.0.1:$((port + 3))
 "$vidloom" coordinator --state short-state --clients "$clients" --workers "$workers" --log none &
@@ -83,7 +83,7 @@ children="$children $!"
 "$vidloom" worker --coordinator "$workers" --name short --memory 300KiB --log none &
 children="$children $!"
 tiny_job short short
-expect 1 "(transformer, VAE) in BF16 take" \
+expect 1 "model $tiny: " \
     "$vidloom" submit --wait --coordinator "$clients" short.yaml
 ok "more memory is advised" grep -q "^to try them again: .*more memory" expect.err
 ok "and not the same again" not grep -q "^to try them again: .*$clients" expect.err

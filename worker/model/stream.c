@@ -1,4 +1,5 @@
 #include "worker/model/stream.h"
+#include "base/grow.h"
 
 #include <assert.h>
 #include <pthread.h>
@@ -25,7 +26,8 @@ struct range {
 
 struct block {
     struct range *range;
-    int count, room;
+    int count;
+    size_t room;
     size_t bytes; /* of weights, not of pages */
     bool stays;   /* under the limit */
     bool there;
@@ -309,14 +311,10 @@ void stream_close(struct stream **owner) {
 static enum error_code add_range(struct block *block, const void *data, size_t bytes, size_t page,
                                  struct error *error) {
     uintptr_t begin = (uintptr_t)data / page * page;
-    if (block->count == block->room) {
-        int room = block->room == 0 ? 8 : 2 * block->room;
-        struct range *range = realloc(block->range, (size_t)room * sizeof *range);
-        if (range == NULL)
-            return error_set(error, ERR_MEMORY, "no memory to read weights ahead");
-        block->range = range;
-        block->room = room;
-    }
+    struct range *range = grow(block->range, &block->room, (size_t)block->count, sizeof *range);
+    if (range == NULL)
+        return error_set(error, ERR_MEMORY, "no memory to read weights ahead");
+    block->range = range;
     size_t end = ((uintptr_t)data + bytes + page - 1) / page * page;
     block->range[block->count++] = (struct range){(uint8_t *)begin, end - begin};
     block->bytes += bytes;

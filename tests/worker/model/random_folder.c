@@ -9,11 +9,13 @@
  * holes. Run it where the sources are. */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/worker/model/holes.h"
 #include "tests/worker/model/published_folder.h"
 
 #define WINDOWS      "windows-1.3B"
+#define SHAPES       "tests/worker/model/vectors"
 #define WINDOW_INPUT 36 /* channels: latents, a mask of 4, the frames that are given */
 
 static const struct published *find(const char *name) {
@@ -64,6 +66,11 @@ int main(int argc, char **argv) {
     if (p == NULL) {
         (void)fprintf(stderr, "usage: random_folder NAME FOLDER [COMPONENT...]\n");
         return 2;
+    }
+    if (access(SHAPES, R_OK) != 0) {
+        (void)fprintf(stderr, "random_folder: %s is not here: run it where the sources are\n",
+                      SHAPES);
+        return 1;
     }
     ok(file_make_folders(argv[2], &error), &error);
     published_make(argv[2], p);

@@ -1,11 +1,13 @@
 #!/bin/sh
 # The whole training by the clock, for a machine with a GPU: sh all.sh RUN OUT PART=MINUTES...
-# Parts, in this order: vae latents keyframe window keyframe4 window4. Each goes on from where it was; minutes are of
-# the part's training in all, window4's those of window with it (latents: how many thousand keyframes, and half as many
-# clips). Exports to OUT what there is at the end. RUN begins as the released model (restore.py) if it is not there.
+# Parts, in this order: vae latents keyframe window keyframe4 window4 rollouts. Each goes on from where it was; minutes
+# are of the part's training in all, window4's those of window with it (latents: how many thousand keyframes, and half as
+# many clips; rollouts: how many thousand windows, for window4 to go on with). Exports to OUT what there is at the end.
+# RUN begins as the released model (restore.py) if it is not there.
 #   sh all.sh RUN OUT vae=9
 #   sh all.sh RUN OUT latents=60 keyframe=3 window=5
 #   sh all.sh RUN OUT window=9 keyframe4=2 window4=13
+#   sh all.sh RUN OUT rollouts=4 window4=17
 set -eu
 cd "$(dirname "$0")"
 run=$1 out=$2
@@ -37,6 +39,7 @@ for order in "$@"; do
         [ -d "$run/$part" ] || cp -r "$run/window" "$run/$part"
         python3 train_dit.py window "$run/$part" $common --minutes "$amount" --batch 256 --focus 0 --few-steps
         ;;
+    rollouts) python3 rollouts.py "$run/latents" --vae "$run/vae" --text "$run/text" --window "$run/window4" --count $((amount * 1000)) --batch 64 ;;
     *) echo "all.sh: no part is called '$part'" >&2 && exit 2 ;;
     esac
 done

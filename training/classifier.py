@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from precision import autocast
 from world import ATTRIBUTES, FRAMES, HEIGHT, WIDTH, draw_attributes, render
 
 WEIGHTS = Path(__file__).with_name("evaluator.safetensors")
@@ -94,7 +95,7 @@ def train(steps, size=48, rate=3e-3, seed=3):
     for step in range(steps):
         x, labels, places = batch(rng, size)
         inside = ((places > 0.02) & (places < 0.98)).all(1)
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(torch.device("cpu")):
             seen, place = eye(worsen(x, rng))
         loss = sum(F.cross_entropy(seen[k].float()[inside] if k in OF_ACTOR else seen[k].float(), labels[:, i][inside] if k in OF_ACTOR else labels[:, i]) for i, k in enumerate(SEEN))
         loss = loss + 40 * F.smooth_l1_loss(place[inside], places[inside], beta=0.02)

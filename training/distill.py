@@ -13,6 +13,7 @@ import train_text
 import transformer as dit
 from checkpoint import load_ema
 from export import SIGMAS
+from precision import autocast
 from train_dit import Source, rough_condition, text_rows
 
 
@@ -24,7 +25,7 @@ def teach(teacher, x, extra, sigma, target, text, bias, empty, guidance, substep
     for k in range(substeps):
         s = sigma + (target - sigma) * k / substeps
         y = x if extra is None else torch.cat((x, extra), 1)
-        with torch.autocast(x.device.type, torch.bfloat16):
+        with autocast(x.device):
             v, u = forward(teacher, torch.cat((y, y)), 1000 * torch.cat((s, s)), *both).float().chunk(2)
         x = x + ((target - sigma) / substeps).view(-1, 1, 1, 1, 1) * (u + guidance * (v - u))
     return x
@@ -48,18 +49,18 @@ def main():
     levels, forward = torch.tensor(SIGMAS), dit.compiled(source.device)
 
     def loss_of(generator, *batch):
-        z, actor, text, bias = source.ready(*batch)
+        z, actor, given, text, bias = source.ready(*batch)
         i = torch.randint(len(SIGMAS) - 1, (len(z),), generator=generator)
         sigma, target = levels[i].to(z.device), levels[i + 1].to(z.device)
         at = sigma.view(-1, 1, 1, 1, 1)
         x = (1 - at) * z + at * torch.randn(z.shape, generator=generator).to(z.device)
-        extra = rough_condition(z, generator) if a.kind == "window" else None
+        extra = rough_condition(given, z.shape[2], generator) if a.kind == "window" else None
         # Pad the empty text to the width of the others, masked.
         width = text.shape[1] - empty[0].shape[1]
         none = torch.nn.functional.pad(empty[0], (0, 0, 0, width)), torch.nn.functional.pad(empty[1], (0, width), value=-1e9)
         end = teach(teacher, x, extra, sigma, target, text, bias, none, a.guidance, a.substeps, forward)
         aim = (x - end) / (sigma - target).view(-1, 1, 1, 1, 1)
-        with torch.autocast(z.device.type, torch.bfloat16):
+        with autocast(z.device):
             v = forward(model, x if extra is None else torch.cat((x, extra), 1), 1000 * sigma, text, bias)
         return loop.weighted(v - aim, actor, a.focus)
 

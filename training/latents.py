@@ -17,10 +17,13 @@ import torch
 
 import vae as wan
 from feed import feed
+from precision import autocast
 from threads import Threads
 from world import ATTRIBUTES, FRAMES, HEIGHT, WIDTH, draw_attributes, render
 
-KINDS = {"keyframes": (1, 1), "clips": (FRAMES, 1 + (FRAMES - 1) // 4)}  # frames, latent frames
+LATENT_FRAMES = 1 + (FRAMES - 1) // 4
+KINDS = {"keyframes": (1, 1), "clips": (FRAMES, LATENT_FRAMES), "rollouts": (FRAMES, LATENT_FRAMES)}  # frames, latent frames
+GIVEN = 2  # latent frames that rollouts.py keeps of what was given to a window
 
 
 def item(kind, index):
@@ -64,10 +67,13 @@ def unpack(a):
 
 
 def shapes(kind):
-    """What is kept of an item: file, type, shape. Raw latents, the attributes, where the actor is."""
-    grid = (KINDS[kind][1], HEIGHT // 8, WIDTH // 8)
-    return ((f"{kind}.latents.bin", np.int16, (16, *grid)), (f"{kind}.attributes.bin", np.uint8, (len(ATTRIBUTES),)),
+    """What is kept of an item: file, type, shape. Raw latents, the attributes, where the actor is; of a window in a chain
+    of the model's own also the latents that were given to it."""
+    frame = (HEIGHT // 8, WIDTH // 8)
+    grid = (KINDS[kind][1], *frame)
+    kept = ((f"{kind}.latents.bin", np.int16, (16, *grid)), (f"{kind}.attributes.bin", np.uint8, (len(ATTRIBUTES),)),
             (f"{kind}.actor.bin", np.uint8, grid))
+    return kept + ((f"{kind}.given.bin", np.int16, (16, GIVEN, *frame)),) if kind == "rollouts" else kept
 
 
 def size(dtype, shape):
@@ -80,7 +86,8 @@ def held(folder, kind):
 
 
 def open_store(folder, kind):
-    """Latents [N,16,T,h,w] int16, attributes [N,7] uint8 and the actor's place [N,T,h,w] uint8, memory-mapped."""
+    """Latents [N,16,T,h,w] int16, attributes [N,7] uint8, the actor's place [N,T,h,w] uint8 and, of rollouts, given
+    latents [N,16,2,h,w] int16, memory-mapped."""
     n = held(folder, kind)
     return tuple(np.memmap(folder / name, dtype, "r", shape=(n, *shape)) for name, dtype, shape in shapes(kind))
 
@@ -94,27 +101,33 @@ def encode(model, frames):
     """uint8 [B,T,H,W,3] to raw mean latents."""
     x = torch.from_numpy(frames).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
     device = next(model.parameters()).device
-    with torch.autocast(device.type, torch.bfloat16):
+    with autocast(device):
         return wan.moments(model, x.to(device))[0].float().cpu()
 
 
-def fill(folder, model, kind, count, batch, device):
+def append(folder, kind, count, batches):
+    """Adds rows, arrays in the order of shapes(), until a folder has `count`."""
     have = begun = held(folder, kind)
-    started, threads = time.time(), Threads()
+    started, threads, said = time.time(), Threads(), time.time()
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(open(folder / name, "ab")) for name, _, _ in shapes(kind)]
         for f, (_, dtype, shape) in zip(files, shapes(kind)):
             f.truncate(have * size(dtype, shape))  # a kill may have left part of a batch
-        for attributes, frames, actors in feed(Items(kind, begun, batch)):
-            if have >= count:
-                break
+        while have < count:
             threads.adapt()
-            for f, rows in zip(files, (pack(encode(model, frames)), attributes, actors)):
+            batch = next(batches)
+            for f, rows in zip(files, batch):
                 f.write(rows.tobytes())
                 f.flush()
-            have += len(frames)
-            if have % (batch * 50) < len(frames):
-                print(kind, have, f"{(time.time() - started) / (have - begun) * 1e3:.1f} ms each", flush=True)
+            have += len(batch[0])
+            if time.time() - said > 15 or have >= count:
+                said = time.time()
+                print(kind, have, f"{(said - started) / (have - begun) * 1e3:.1f} ms each", flush=True)
+
+
+def fill(folder, model, kind, count, batch):
+    drawn = feed(Items(kind, held(folder, kind), batch))
+    append(folder, kind, count, ((pack(encode(model, frames)), attributes, actors) for attributes, frames, actors in drawn))
 
 
 def measure(model, folder, count=240):
@@ -137,8 +150,8 @@ def main():
     a.folder.mkdir(parents=True, exist_ok=True)
     if not (a.vae / "latents.json").exists():
         measure(model, a.vae)
-    fill(a.folder, model, "keyframes", a.keyframes, 16, device)
-    fill(a.folder, model, "clips", a.clips, 2, device)
+    fill(a.folder, model, "keyframes", a.keyframes, 16)
+    fill(a.folder, model, "clips", a.clips, 2)
 
 
 if __name__ == "__main__":

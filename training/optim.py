@@ -1,6 +1,8 @@
 """Muon for matrices and convolutions, AdamW for the rest, in one optimizer with one learning rate."""
 import torch
 
+from precision import product_type
+
 
 def orthogonalize(g):
     """Five Newton-Schulz steps towards the nearest matrices with equal singular values; g [n, rows, columns]."""
@@ -10,7 +12,7 @@ def orthogonalize(g):
     x = x.mT if tall else x
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     if x.shape[2] < 3 * x.shape[1]:
-        x = x.bfloat16()
+        x = x.to(product_type(x.device))
         for _ in range(5):
             s = x @ x.mT
             x = a * x + (b * s + c * s @ s) @ x

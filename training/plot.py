@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 
 # A curve in parts: what was trained on from a release begins again at step 0, what from a checkpoint does not.
 PANELS = (("VAE: PSNR of training crops, dB\n(part 3: weighed, and of its own pictures too)", "psnr", ("vae", "vae2", "vae3")), ("keyframe: loss", "loss", ("keyframe", "keyframe2", "keyframe3", "keyframe4", "keyframe5", "keyframe6")),
-          ("keyframe, to four steps: loss", "loss", ("keyframe_distilled", "keyframe_distilled2")), ("window: loss", "loss", ("window", "window2", "window3", "window4", "window5", "window6", "window7")), ("text encoder: sum of 7 cross entropies", "loss", ("text",)))
+          ("keyframe, to four steps: loss", "loss", ("keyframe_distilled", "keyframe_distilled2")), ("window: loss\n(part 8: of frames worsened more)", "loss", ("window", "window2", "window3", "window4", "window5", "window6", "window7", "window8")), ("text encoder: sum of 7 cross entropies", "loss", ("text",)))
 
 
 def main():

@@ -13,6 +13,7 @@ import torch
 import reference_tensors as reference
 import transformer as dit
 import vae as wan
+from precision import autocast
 
 FRAMES, OVERLAP = 17, 5
 
@@ -40,7 +41,7 @@ class Sampler:
         for s, after in zip(self.sigmas, self.sigmas[1:]):
             t = torch.full((len(x),), 1000.0 * s)
             y = x if extra is None else torch.cat((x, extra), 1)
-            with torch.autocast("cpu", torch.bfloat16):
+            with autocast(torch.device("cpu")):
                 v = dit.forward(model, y, t, text, bias)
                 if self.guidance != 1:
                     u = dit.forward(model, y, t, *none)
@@ -50,12 +51,12 @@ class Sampler:
 
     @torch.inference_mode()
     def decode(self, z):
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(torch.device("cpu")):
             return wan.decode(self.m["vae"], z * self.std + self.mean).float().clamp(-1, 1)
 
     @torch.inference_mode()
     def encode(self, x):
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(torch.device("cpu")):
             return (wan.moments(self.m["vae"], x)[0].float() - self.mean) / self.std
 
     def keyframe(self, scenes, seed=0):

@@ -22,6 +22,7 @@ from captions import joined, motion_caption, scene_caption
 from checkpoint import load_ema
 from export import SIGMAS
 from feed import feed
+from precision import autocast
 
 SHIFT = 3.0
 
@@ -38,17 +39,26 @@ def texts_for(rng, attributes, kind, dropout):
 
 
 class Batches:
-    """A step's latents, the actor's place and worded captions: a function of the step's number."""
+    """A step's latents, the actor's place, the given latents and worded captions: a function of the step's number. Given
+    latents of clips are the clips' own; those of rollouts what a chain of windows made."""
 
     def __init__(self, kind, folder, size, pieces, seed, dropout):
         self.kind, self.size, self.pieces, self.seed, self.dropout = kind, size, pieces, seed, dropout
-        self.z, self.a, self.actor = store.open_store(folder, "keyframes" if kind == "keyframe" else "clips")
+        self.drawn = store.open_store(folder, "keyframes" if kind == "keyframe" else "clips")
+        self.own = store.open_store(folder, "rollouts") if kind == "window" and store.held(folder, "rollouts") else None
+
+    def picked(self, rng, kept, count):
+        pick = np.sort(rng.integers(len(kept[0]), size=count))
+        z, attributes, actor, *given = (k[pick] for k in kept)
+        return z, attributes, actor, given[0] if given else z[:, :, :store.GIVEN]
 
     def __call__(self, step):
         rng = np.random.default_rng((self.seed, step))
-        pick = rng.integers(len(self.z), size=self.size)
-        texts = texts_for(rng, self.a[pick], self.kind, self.dropout)
-        return store.unpack(self.z[pick]), torch.from_numpy(self.actor[pick]).float(), *train_text.padded(self.pieces, texts)
+        own = rng.binomial(self.size, len(self.own[0]) / (len(self.own[0]) + len(self.drawn[0]))) if self.own else 0
+        parts = [self.picked(rng, self.drawn, self.size - own)] + ([self.picked(rng, self.own, own)] if own else [])
+        z, attributes, actor, given = (np.concatenate(p) for p in zip(*parts))
+        texts = texts_for(rng, attributes, self.kind, self.dropout)
+        return store.unpack(z), torch.from_numpy(actor).float(), store.unpack(given), *train_text.padded(self.pieces, texts)
 
 
 @torch.no_grad()
@@ -66,22 +76,32 @@ def condition(z, given):
     return torch.cat((known.expand(-1, 4, -1, *z.shape[3:]), z * known), 1)
 
 
+def coarse(z):
+    """Latents [B,C,T,h,w] of which only the large areas are left."""
+    y = F.interpolate(F.adaptive_avg_pool2d(z.flatten(1, 2), (z.shape[3] // 2, z.shape[4] // 2)), z.shape[3:], mode="bilinear")
+    return y.view_as(z)
+
+
 def worsen(z, generator):
-    """Latents as windows after many windows would have them: softer, of other hues, noisy, each from not at all to much.
-    What is to be drawn from them is as it was, so that a window takes back what the ones before have lost."""
-    n, c, t = z.shape[:3]
-    amount = torch.rand(3, n, 1, 1, 1, 1, generator=generator).square().to(z.device)
+    """Latents as windows after many windows would have them: softer, of other hues, noisy, and in places on the way to
+    another scene's sky and ground, each from not at all to much. What is to be drawn from them is as it was, so that a
+    window takes back what the ones before have lost, and the text has the last word."""
+    n, c = z.shape[:2]
+    amount = torch.rand(4, n, 1, 1, 1, 1, generator=generator).square().to(z.device)
+    smooth = lambda x: F.interpolate(x, z.shape[3:], mode="bilinear")[:, :, None].to(z.device)
     soft = F.avg_pool2d(F.pad(z.flatten(1, 2), (1, 1, 1, 1), "replicate"), 3, 1).view_as(z)
-    hue = F.interpolate(torch.randn(n, c, 3, 4, generator=generator), z.shape[3:], mode="bilinear")[:, :, None].to(z.device)
+    hue = smooth(torch.randn(n, c, 3, 4, generator=generator))
     noise = torch.randn(z.shape, generator=generator).to(z.device)
-    return z + 0.85 * amount[0] * (soft - z) + 0.4 * amount[1] * hue + 0.3 * amount[2] * noise
+    other = z[torch.randperm(n, generator=generator).to(z.device)]
+    where = smooth(torch.rand(n, 1, 3, 4, generator=generator)) * (torch.rand(n, 1, 1, 1, 1, generator=generator) < 0.6).to(z.device)
+    return z + 0.85 * amount[0] * (soft - z) + 0.4 * amount[1] * hue + 0.3 * amount[2] * noise + 1.2 * amount[3] * where * coarse(other - z)
 
 
-def rough_condition(z, generator):
+def rough_condition(given, frames, generator):
     """A window's condition as training sees it: one latent frame given, or two (five frames), worsened, since at run time
-    they are the model's own work, decoded and encoded again."""
-    given = 1 + (torch.rand(len(z), generator=generator) < 0.75).long().to(z.device)
-    return condition(worsen(z, generator), given)
+    they are the model's own work, decoded and encoded again. `frames`: latent frames of the whole window."""
+    count = 1 + (torch.rand(len(given), generator=generator) < 0.75).long().to(given.device)
+    return condition(F.pad(worsen(given, generator), (0, 0, 0, 0, 0, frames - given.shape[2])), count)
 
 
 class Source:
@@ -98,10 +118,10 @@ class Source:
     def batches(self, step):
         return feed(Batches(self.a.kind, self.a.latents, self.a.batch, self.pieces, self.a.seed, self.dropout), step)
 
-    def ready(self, z, actor, ids, mask):
-        """A batch on the device: normalised latents, the actor's place, text rows and their bias."""
-        return (((z - self.mean) / self.std).to(self.device), actor.to(self.device),
-                *text_rows(self.encoder, ids.to(self.device), mask.to(self.device)))
+    def ready(self, z, actor, given, ids, mask):
+        """A batch on the device: normalised latents, the actor's place, normalised given latents, text rows and their bias."""
+        z, given = (((v - self.mean) / self.std).to(self.device) for v in (z, given))
+        return (z, actor.to(self.device), given, *text_rows(self.encoder, ids.to(self.device), mask.to(self.device)))
 
 
 def main():
@@ -126,7 +146,7 @@ def main():
     forward = dit.compiled(source.device)
 
     def loss_of(generator, *batch):
-        z, actor, text, bias = source.ready(*batch)
+        z, actor, given, text, bias = source.ready(*batch)
         s = torch.sigmoid(torch.randn(len(z), generator=generator))
         s = (SHIFT * s / (1 + (SHIFT - 1) * s)).to(z.device)
         if a.few_steps:
@@ -134,8 +154,8 @@ def main():
         e, at = torch.randn(z.shape, generator=generator).to(z.device), s.view(-1, 1, 1, 1, 1)
         x = (1 - at) * z + at * e
         if a.kind == "window":
-            x = torch.cat((x, rough_condition(z, generator)), 1)
-        with torch.autocast(z.device.type, torch.bfloat16):
+            x = torch.cat((x, rough_condition(given, z.shape[2], generator)), 1)
+        with autocast(z.device):
             v = forward(model, x, 1000 * s, text, bias)
         return loop.weighted(v - (e - z), actor, a.focus)
 

@@ -14,6 +14,7 @@ import vae as wan
 from checkpoint import Ema, log_line, resume, save
 from feed import feed
 from optim import Muon
+from precision import autocast
 from threads import Threads
 from world import HEIGHT, WIDTH, draw_attributes, render
 
@@ -117,7 +118,7 @@ def psnr(model, device, count=12):
             scene = dict(draw_attributes(rng), weather=weather)
             x = torch.from_numpy(render(scene, int(rng.integers(1 << 40)), 0, 17)).permute(3, 0, 1, 2)[None].to(device)
             x = x.float() / 127.5 - 1
-            with torch.autocast(device.type, torch.bfloat16):
+            with autocast(device):
                 y = wan.decode(model, wan.moments(model, x)[0])
             total += -10 * torch.log10(((y.float().clamp(-1, 1) - x) / 2).square().mean()).item()
         result[weather] = total / count
@@ -158,7 +159,7 @@ def main():
         for group in opt.param_groups:
             group["lr"] = lr
         x, weight, shown = again.mixed(*ready(batch, device, a.focus))
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device):
             mean, logvar = wan.moments(model, shown)
             mean, logvar = mean.float(), logvar.float().clamp(-12, 4)
             y = wan.decode(model, mean + torch.exp(0.5 * logvar) * torch.randn_like(mean)).float()

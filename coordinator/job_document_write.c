@@ -2,11 +2,9 @@
  * once and named by their place; the places are found by address, since job_parse shares them by
  * address. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/json.h"
 #include "coordinator/job_document.h"
-#include "coordinator/plan.h"
 
 void job_put_lora(struct json_writer *writer, const struct job_lora *lora, bool named) {
     char hex[HASH_HEX_BYTES];

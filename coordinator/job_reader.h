@@ -11,7 +11,7 @@
  *   job_output.c     where a video goes: path, container, codec
  *   job_video.c      settings to videos, one for each seed
  *   job_list.c       prompt lists
- *   job_document.c   a resolved job as JSON, and back */
+ *   job_document_write.c, job_document_read.c   a resolved job as JSON, and back */
 #ifndef VIDLOOM_COORDINATOR_JOB_READER_H
 #define VIDLOOM_COORDINATOR_JOB_READER_H
 

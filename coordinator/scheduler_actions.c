@@ -1,11 +1,12 @@
 /* What is to be done about the event in hand, and the time that it brought. */
-#include "base/grow.h"
 #include "coordinator/scheduler_internal.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/grow.h"
 
 struct chunk {
     struct chunk *next;

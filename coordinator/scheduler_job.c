@@ -1,10 +1,11 @@
 /* Jobs: added, controlled, forgotten. */
-#include "base/grow.h"
 #include "coordinator/scheduler_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/grow.h"
 
 enum error_code job_insert(struct scheduler *self, struct job **job, const struct ledger_job *row,
                            struct error *error) {

@@ -1,10 +1,11 @@
 /* Tasks as videos share them, and the classes of workers that do them. */
-#include "base/grow.h"
 #include "coordinator/scheduler_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/grow.h"
 
 int class_find(const struct scheduler *self, const char *name) {
     for (int i = 0; i < self->class_count; i++)

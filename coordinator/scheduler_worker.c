@@ -1,5 +1,4 @@
 /* Workers: they come, ask, are heard of, go; and time, which tells on them. */
-#include "base/grow.h"
 #include "coordinator/scheduler_internal.h"
 
 #include <stdio.h>
@@ -7,6 +6,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/grow.h"
 
 enum error_code scheduler_worker_hello(struct scheduler *self, uint64_t id, const char *name,
                                        const char *class, unsigned kinds, int64_t now,

@@ -2,7 +2,6 @@
  * will ever write again are removed. */
 #include <dirent.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/grow.h"

@@ -23,7 +23,8 @@ def _as_it_is(batch):
     return batch
 
 
-def feed(make, start=0):
-    """make(step) for step = start, start + 1, …, for ever."""
-    workers = max(1, len(os.sched_getaffinity(0)) - 1)
-    return iter(DataLoader(_Steps(make, start), batch_size=None, num_workers=workers, prefetch_factor=4, collate_fn=_as_it_is))
+def feed(make, start=0, workers=64, ahead=4):
+    """make(step) for step = start, start + 1, …, for ever. At most so many workers, each so many steps ahead: for steps
+    that are large."""
+    workers = max(1, min(workers, len(os.sched_getaffinity(0)) - 1))
+    return iter(DataLoader(_Steps(make, start), batch_size=None, num_workers=workers, prefetch_factor=ahead, collate_fn=_as_it_is))

@@ -106,7 +106,8 @@ def encode(model, frames):
 
 
 def append(folder, kind, count, batches):
-    """Adds rows, arrays in the order of shapes(), until a folder has `count`."""
+    """Adds rows until a folder has `count`; batches: of arrays in the order of shapes(), a generator that is not begun where
+    nothing is to be added."""
     have = begun = held(folder, kind)
     started, threads, said = time.time(), Threads(), time.time()
     with contextlib.ExitStack() as stack:
@@ -125,9 +126,9 @@ def append(folder, kind, count, batches):
                 print(kind, have, f"{(said - started) / (have - begun) * 1e3:.1f} ms each", flush=True)
 
 
-def fill(folder, model, kind, count, batch):
-    drawn = feed(Items(kind, held(folder, kind), batch))
-    append(folder, kind, count, ((pack(encode(model, frames)), attributes, actors) for attributes, frames, actors in drawn))
+def encoded(folder, model, kind, batch):
+    for attributes, frames, actors in feed(Items(kind, held(folder, kind), batch)):
+        yield pack(encode(model, frames)), attributes, actors
 
 
 def measure(model, folder, count=240):
@@ -150,8 +151,8 @@ def main():
     a.folder.mkdir(parents=True, exist_ok=True)
     if not (a.vae / "latents.json").exists():
         measure(model, a.vae)
-    fill(a.folder, model, "keyframes", a.keyframes, 16)
-    fill(a.folder, model, "clips", a.clips, 2)
+    append(a.folder, "keyframes", a.keyframes, encoded(a.folder, model, "keyframes", 16))
+    append(a.folder, "clips", a.clips, encoded(a.folder, model, "clips", 2))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
-"""Windows that the model itself made, and what should have followed: python3 rollouts.py FOLDER --vae V --text T --window W --count N.
+"""What windows are given after many of the model's own, and what should follow:
+python3 rollouts.py LATENTS --vae V --text T --window W --count N.
 
 A drawn scene's first frames begin a chain of windows, each from the decoded tail of the one before, as in a long video.
 Of every second window its given latents are kept, beside the latents of the clip that the world draws for that time: what
 is to be drawn from them. So a window learns to take back what windows lose, which no made-up wear of drawn frames showed
-it: in rain and snowfall the ground's hue goes over many windows. Actors are drawn anew into each tail (half of them only
-half), or they would be elsewhere than in the world after some windows. Most scenes have rain or snowfall.
+it: in rain and snowfall the ground's hue goes over many windows. The boxes of actors are drawn anew into each tail (half of
+them only half), or they would be elsewhere than in the world after some windows; so what is near them goes astray less
+than it does at run time. Most scenes have rain or snowfall.
 
-Rerun with a larger N to add to what is there, with what the window has become.
+train_dit.py takes what lies here beside the clips by itself. Rerun with a larger N to add to what is there, with what the
+window has become; after a kill the chains that were not at their end are other ones.
 """
 import argparse
 from pathlib import Path
@@ -30,7 +33,7 @@ STEP = FRAMES - OVERLAP
 
 
 def scene(rng):
-    """Three of four with weather, which two of three drawn ones would be clear or not as it comes."""
+    """Seven of eight have rain or snowfall; of scenes as they are drawn, one in two."""
     wanted = rng.random() < 0.75
     while True:
         attributes = draw_attributes(rng)
@@ -47,7 +50,7 @@ class Chains:
     def __call__(self, number):
         rng = np.random.default_rng((33, self.first, number))
         scenes = [scene(rng) for _ in range(self.size)]
-        frames, where = zip(*(render(s, int(rng.integers(1 << 40)), int(rng.integers(64)), self.windows * STEP + FRAMES, anywhere=True, where=True)
+        frames, where = zip(*(render(s, int(rng.integers(1 << 40)), int(rng.integers(64)), (self.windows - 1) * STEP + FRAMES, anywhere=True, where=True)
                               for s in scenes))
         attributes = np.array([[ATTRIBUTES[k].index(s[k]) for k in ATTRIBUTES] for s in scenes], np.uint8)
         return attributes, np.stack(frames), np.stack(where), rng.integers(1 << 40)
@@ -111,12 +114,19 @@ def main():
     p.add_argument("--text", type=Path, required=True)
     p.add_argument("--window", type=Path, required=True)
     p.add_argument("--count", type=int, required=True)
-    p.add_argument("--windows", type=int, default=40, help="how many a chain has")
-    p.add_argument("--batch", type=int, default=8)
+    p.add_argument("--windows", type=int, default=40, help="how many a chain has, 2 at least")
+    p.add_argument("--batch", type=int, default=8, help="chains at a time; each takes 25 MB of memory, in up to 6 batches")
     a = p.parse_args()
+    if a.windows < 2:
+        p.error("--windows: 2 at least")
     a.folder.mkdir(parents=True, exist_ok=True)
     roller, chains = Roller(a), Chains(store.held(a.folder, "rollouts"), a.batch, a.windows)
-    store.append(a.folder, "rollouts", a.count, (rows for chain in feed(chains) for rows in roller.roll(*chain)))
+
+    def batches():
+        for chain in feed(chains, workers=2, ahead=1):
+            yield from roller.roll(*chain)
+
+    store.append(a.folder, "rollouts", a.count, batches())
 
 
 if __name__ == "__main__":

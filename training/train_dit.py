@@ -39,8 +39,8 @@ def texts_for(rng, attributes, kind, dropout):
 
 
 class Batches:
-    """A step's latents, the actor's place, the given latents and worded captions: a function of the step's number. Given
-    latents of clips are the clips' own; those of rollouts what a chain of windows made."""
+    """A step's latents, the actor's place, the given latents and worded captions: a function of the step's number and of how
+    many rollouts there are. Given latents of clips are the clips' own; those of rollouts what a chain of windows made."""
 
     def __init__(self, kind, folder, size, pieces, seed, dropout):
         self.kind, self.size, self.pieces, self.seed, self.dropout = kind, size, pieces, seed, dropout
@@ -99,7 +99,8 @@ def worsen(z, generator):
 
 def rough_condition(given, frames, generator):
     """A window's condition as training sees it: one latent frame given, or two (five frames), worsened, since at run time
-    they are the model's own work, decoded and encoded again. `frames`: latent frames of the whole window."""
+    they are the model's own work, decoded and encoded again; those of rollouts, which are that already, as if there had been
+    still more windows. `frames`: latent frames of the whole window."""
     count = 1 + (torch.rand(len(given), generator=generator) < 0.75).long().to(given.device)
     return condition(F.pad(worsen(given, generator), (0, 0, 0, 0, 0, frames - given.shape[2])), count)
 

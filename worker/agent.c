@@ -15,6 +15,32 @@
 #define BYE_NS       (300 * CLOCK_MS)
 #define HELD_MAX     64 /* leases told of in one round of renewals */
 
+void agent_forget_results(struct agent *agent) {
+    while (agent->results) {
+        struct work *next = agent->results->next;
+        work_free(agent->results);
+        agent->results = next;
+    }
+}
+
+void agent_give_up(struct agent *agent, const struct error *error) {
+    if (agent->broken)
+        return;
+    agent->broken = true;
+    agent->broken_error = *error;
+}
+
+void agent_add_result(struct agent *agent, struct work *work, int64_t now) {
+    if (!agent->results)
+        agent->resend_ns = now + RESEND_NS;
+    struct work **end = &agent->results;
+    while (*end)
+        end = &(*end)->next;
+    *end = work;
+    if (agent->joined)
+        agent_say_result(agent, work);
+}
+
 static void collect_results(struct agent *agent, int64_t now) {
     struct work *work;
     while ((work = compute_take(agent->compute)) != NULL) {

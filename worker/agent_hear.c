@@ -13,14 +13,6 @@ _Static_assert((int)WORK_TEXT == vidloom_KIND_TEXT && (int)WORK_KEYFRAME == vidl
                    (int)WORK_DECODE == vidloom_KIND_DECODE && (int)WORK_MUX == vidloom_KIND_MUX,
                "kinds have the same numbers on the wire");
 
-void agent_forget_results(struct agent *agent) {
-    while (agent->results) {
-        struct work *next = agent->results->next;
-        work_free(agent->results);
-        agent->results = next;
-    }
-}
-
 /* A new session has none of the old leases. */
 static void begin_session(struct agent *agent, uint64_t session) {
     if (agent->session) {
@@ -30,13 +22,6 @@ static void begin_session(struct agent *agent, uint64_t session) {
     agent->session = session;
     log_line(agent->config.log, LOG_INFO, "worker", "joined session=%" PRIu64 " device=%s", session,
              agent->device.name);
-}
-
-void agent_give_up(struct agent *agent, const struct error *error) {
-    if (agent->broken)
-        return;
-    agent->broken = true;
-    agent->broken_error = *error;
 }
 
 /* False: not yet, because a piece of an older session is still being stopped; or never. */
@@ -120,17 +105,6 @@ static struct work *work_of_lease(const vidloom_Lease *lease) {
         return NULL;
     }
     return work;
-}
-
-void agent_add_result(struct agent *agent, struct work *work, int64_t now) {
-    if (!agent->results)
-        agent->resend_ns = now + RESEND_NS;
-    struct work **end = &agent->results;
-    while (*end)
-        end = &(*end)->next;
-    *end = work;
-    if (agent->joined)
-        agent_say_result(agent, work);
 }
 
 static void on_lease(struct agent *agent, const vidloom_Lease *lease, int64_t now) {

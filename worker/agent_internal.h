@@ -69,6 +69,7 @@ void agent_say_progress(struct agent *agent, const struct compute_progress *prog
 
 /* All messages that are there. */
 void agent_hear(struct agent *agent, int64_t now);
+
 /* To the end of the list and out; repeated until it is known. */
 void agent_add_result(struct agent *agent, struct work *work, int64_t now);
 void agent_forget_results(struct agent *agent);

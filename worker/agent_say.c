@@ -1,5 +1,3 @@
-#include <string.h>
-
 #include "worker/agent_internal.h"
 
 /* Leases to hold at once: one runs, the next is here when it ends, so the device never waits for
@@ -7,8 +5,7 @@
 #define SLOTS        2
 #define HELLO_MAX_NS (32 * CLOCK_S)
 
-/* True when it was queued. What was not is said again later: every message here is repeated until
- * it has had its effect. */
+/* True when it was queued. */
 static bool say(struct agent *agent) {
     struct error error;
     enum error_code code = message_encode(&agent->frame, &agent->out, &error);

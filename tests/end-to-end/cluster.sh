@@ -85,6 +85,7 @@ children="$children $!"
 tiny_job short short
 expect 1 "model $tiny: " \
     "$vidloom" submit --wait --coordinator "$clients" short.yaml
+ok "with its VAE" grep -q "(transformer, VAE) in BF16 take" expect.err
 ok "more memory is advised" grep -q "^to try them again: .*more memory" expect.err
 ok "and not the same again" not grep -q "^to try them again: .*$clients" expect.err
 

@@ -96,6 +96,7 @@ job little 'model: ./ti2v' 'weights: int8' "$lora" "$levels"
 ok "little memory" "$vidloom" run --quiet --state little.state --memory 14MiB little.yaml
 ok "the same with little memory" equal all little
 expect 1 "model ./ti2v: " "$vidloom" run --quiet --state none.state --memory 300KiB little.yaml
+ok "and what may be taken" grep -q "are allowed" expect.err
 # The largest shortage of all stages, weights and work apart: what it says is enough.
 expect 1 "at least" "$vidloom" check --memory 1 little.yaml
 enough=$(sed -n 's/.* take \([0-9]*\)[0-9.]* \([KM]iB\) at least.*/\1.99\2/p' expect.err)

@@ -1,5 +1,4 @@
 #include "worker/model/stream.h"
-#include "base/grow.h"
 
 #include <assert.h>
 #include <pthread.h>
@@ -11,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/grow.h"
 
 #define PIECE        ((size_t)1 << 20) /* bytes that are asked for at once */
 #define PIECES_AHEAD 8                 /* that the disk has to do */

@@ -19,11 +19,11 @@ import vae as wan
 from feed import feed
 from precision import autocast
 from threads import Threads
-from world import ATTRIBUTES, FRAMES, HEIGHT, WIDTH, draw_attributes, render
+from world import ATTRIBUTES, FRAMES, HEIGHT, OVERLAP, WIDTH, draw_attributes, render
 
 LATENT_FRAMES = 1 + (FRAMES - 1) // 4
 KINDS = {"keyframes": (1, 1), "clips": (FRAMES, LATENT_FRAMES), "rollouts": (FRAMES, LATENT_FRAMES)}  # frames, latent frames
-GIVEN = 2  # latent frames that rollouts.py keeps of what was given to a window
+GIVEN = 1 + (OVERLAP - 1) // 4  # latent frames that rollouts.py keeps of what was given to a window
 
 
 def item(kind, index):

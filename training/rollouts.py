@@ -26,9 +26,8 @@ from export import SIGMAS
 from feed import feed
 from precision import autocast
 from train_dit import condition, text_rows, texts_for
-from world import ATTRIBUTES, FRAMES, HEIGHT, WIDTH, draw_attributes, render
+from world import ATTRIBUTES, FRAMES, HEIGHT, OVERLAP, WIDTH, draw_attributes, render
 
-OVERLAP = 5  # frames given to a window
 STEP = FRAMES - OVERLAP
 
 
@@ -77,7 +76,7 @@ class Roller:
     def next(self, given, attributes, rng):
         """Raw latents of two given latent frames to the frames of the window that begins with them, u8 [B,T,H,W,3]."""
         text, bias = text_rows(self.encoder, *(t.to(self.device) for t in train_text.padded(self.pieces, texts_for(rng, attributes, "window", 0.0))))
-        z = torch.zeros(len(given), 16, 1 + STEP // 4 + OVERLAP // 4, *given.shape[3:])
+        z = torch.zeros(len(given), 16, store.LATENT_FRAMES, *given.shape[3:])
         z[:, :, :given.shape[2]] = (given - self.mean) / self.std
         extra = condition(z, torch.full((len(z),), given.shape[2])).to(self.device)
         x = torch.from_numpy(rng.standard_normal(z.shape, np.float32)).to(self.device)

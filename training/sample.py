@@ -14,8 +14,7 @@ import reference_tensors as reference
 import transformer as dit
 import vae as wan
 from precision import autocast
-
-FRAMES, OVERLAP = 17, 5
+from world import FRAMES, OVERLAP
 
 
 class Sampler:

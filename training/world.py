@@ -22,6 +22,7 @@ MOTIONS_OF = {"sailboat": ("left", "right", "still"), "balloon": MOTION, "bird":
               "car": ("left", "right", "still"), "house": ("still",), "tree": ("still",)}
 
 WIDTH, HEIGHT, FPS, FRAMES = 160, 96, 16, 17
+OVERLAP = 5  # of a window's frames, those that later ones are given
 
 # Never drawn in training; a scene is held out when it has all the values of one line.
 HELD_OUT = (

@@ -1,5 +1,5 @@
-/* Inside the worker's network thread: agent.c is its loop, agent_say.c what it sends, agent_hear.c
- * what it makes of what comes. */
+/* Inside the worker's network thread: agent.c is its loop and its results, agent_say.c what it
+ * sends, agent_hear.c what it makes of what comes. */
 #ifndef VIDLOOM_WORKER_AGENT_INTERNAL_H
 #define VIDLOOM_WORKER_AGENT_INTERNAL_H
 
@@ -70,9 +70,9 @@ void agent_say_progress(struct agent *agent, const struct compute_progress *prog
 /* All messages that are there. */
 void agent_hear(struct agent *agent, int64_t now);
 
-/* To the end of the list and out; repeated until it is known. */
+/* The results: one more goes to the end of the list and out, and is repeated until it is known. */
 void agent_add_result(struct agent *agent, struct work *work, int64_t now);
-void agent_forget_results(struct agent *agent);
+void agent_forget_results(struct agent *agent); /* all */
 /* This worker cannot go on. */
 void agent_give_up(struct agent *agent, const struct error *error);
 

@@ -5,8 +5,6 @@
 #include "kernels/cuda/backend.h"
 #include "kernels/cuda/math.cuh"
 
-#define LOG2_E 1.4426950408889634f
-
 /* The online softmax of a warp's 16 rows: row g of lane l = 4g+t, and row g+8. */
 struct running {
     float max[2], sum[2];

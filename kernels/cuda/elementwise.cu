@@ -1,15 +1,16 @@
-/* Operations on elements: a thread does a few of them, all arrays are read and written once.
+/* Operations on elements: a thread does a vector of them, all arrays are read and written once.
  * Compiled without contraction of multiply and add, so that sums equal the plain C ones to the bit.
- * Speed: not yet measured (ops/gpu/RESULTS.md). */
+ *
+ * What a kernel that moves bytes needs: enough of them on their way at once (on an H200 some 20 KB
+ * an SM, so 16 bytes a thread) and fewer than some four instructions a byte. Speed: not yet
+ * measured (ops/gpu/RESULTS.md). */
 #include <assert.h>
 
 #include "kernels/cuda/backend.h"
 #include "kernels/cuda/math.cuh"
 
 #define THREADS 256
-
-/* Call work(i) for every i < count: a grid of at most `GRID` blocks, each striding. */
-#define GRID 8192
+#define GRID    (1 << 20) /* blocks at most; each strides */
 
 static __device__ __forceinline__ int64_t first_element(void) {
     return (int64_t)blockIdx.x * THREADS + threadIdx.x;
@@ -24,37 +25,69 @@ static unsigned grid_of(int64_t count) {
     return (unsigned)(blocks < GRID ? blocks : GRID);
 }
 
+/* `work` on every element: `vectors` vectors of V of them, and what is left one by one.
+ * Work has part<n>(i), for elements i to i+n-1, and takes_vectors(). */
+#define V 8
+
+template <class Work>
 static __global__ void __launch_bounds__(THREADS)
-    activate_kernel(float *out, const float *x, int64_t count, enum activation activation) {
-    for (int64_t i = first_element(); i < count; i += element_stride()) {
-        out[i] = activation_of(x[i], activation);
+    each_kernel(const Work work, int64_t count, int64_t vectors) {
+    for (int64_t i = first_element(); i < vectors; i += element_stride()) {
+        work.template part<V>(i * V);
+    }
+    for (int64_t i = vectors * V + first_element(); i < count; i += element_stride()) {
+        work.template part<1>(i);
     }
 }
+
+template <class Work>
+static cudaError_t each(struct device *device, const Work &work, int64_t count) {
+    const int64_t vectors = work.takes_vectors() ? count / V : 0;
+    return launch(each_kernel<Work>, grid_of(vectors > 0 ? vectors : count), THREADS, 0,
+                  device->stream, work, count, vectors);
+}
+
+struct activated {
+    float *out;
+    const float *x;
+    enum activation activation;
+
+    template <int n> __device__ __forceinline__ void part(int64_t i) const {
+        float y[n];
+        load_vector<float, n>(y, x + i);
+#pragma unroll
+        for (int j = 0; j < n; j++) {
+            y[j] = activation_of(y[j], activation);
+        }
+        store_vector<float, n>(out + i, y);
+    }
+    bool takes_vectors(void) const {
+        return vectors_at<V>(out) && vectors_at<V>(x);
+    }
+};
 
 extern "C" void cuda_activate(struct device *device, float *out, const float *x, int64_t count,
                               enum activation activation) {
     assert(count >= 0);
     if (count > 0 && device_ready(device)) {
-        device_noted(device,
-                     launch(activate_kernel, grid_of(count), THREADS, 0, device->stream, out, x,
-                            count, activation),
-                     "activate");
+        const struct activated work = {out, x, activation};
+        device_noted(device, each(device, work, count), "activate");
     }
 }
 
-template <typename T, int V>
+template <typename T, int n>
 static __global__ void __launch_bounds__(THREADS)
     gelu_gate_kernel(T *out, const T *x, int64_t vectors, int64_t width) {
     for (int64_t i = first_element(); i < vectors; i += element_stride()) {
-        int64_t r = i * V / width, column = i * V % width;
-        float gate[V], value[V];
-        load_vector<T, V>(gate, x + 2 * r * width + column);
-        load_vector<T, V>(value, x + (2 * r + 1) * width + column);
+        int64_t r = i * n / width, column = i * n % width;
+        float gate[n], value[n];
+        load_vector<T, n>(gate, x + 2 * r * width + column);
+        load_vector<T, n>(value, x + (2 * r + 1) * width + column);
 #pragma unroll
-        for (int j = 0; j < V; j++) {
+        for (int j = 0; j < n; j++) {
             value[j] *= activation_of(gate[j], ACTIVATION_GELU_TANH);
         }
-        store_vector<T, V>(out + i * V, value);
+        store_packed<T, n>(out + i * n, value);
     }
 }
 
@@ -102,14 +135,6 @@ extern "C" void cuda_modulation(struct device *device, float *out, const float *
     }
 }
 
-template <typename Out, typename In>
-static __global__ void __launch_bounds__(THREADS)
-    convert_kernel(Out *out, const In *x, int64_t count) {
-    for (int64_t i = first_element(); i < count; i += element_stride()) {
-        from_float(&out[i], to_float(x[i]));
-    }
-}
-
 struct f8_e5m2 {
     uint8_t bits;
 };
@@ -121,6 +146,21 @@ static __device__ __forceinline__ float to_float(i8 x) {
 static __device__ __forceinline__ float to_float(f8_e5m2 x) {
     return to_float(f16{(uint16_t)(x.bits << 8)});
 }
+
+/* Exact: a NaN keeps its bits. */
+template <typename Out, typename In> struct converted {
+    Out *out;
+    const In *x;
+
+    template <int n> __device__ __forceinline__ void part(int64_t i) const {
+        float y[n];
+        load_vector<In, n>(y, x + i);
+        store_vector<Out, n>(out + i, y);
+    }
+    bool takes_vectors(void) const {
+        return vectors_at<V>(out) && vectors_at<V>(x);
+    }
+};
 
 template <typename Function> static cudaError_t with_any_type(enum dtype dtype, Function function) {
     return dtype == DTYPE_F16 ? function(f16{}) : with_type(dtype, function);
@@ -157,8 +197,8 @@ extern "C" void cuda_convert(struct device *device, void *out, enum dtype out_dt
         return with_stored_type(dtype, [&](auto type) {
             using Out = decltype(out_type);
             using In = decltype(type);
-            return launch(convert_kernel<Out, In>, grid_of(count), THREADS, 0, device->stream,
-                          (Out *)out, (const In *)x, count);
+            const struct converted<Out, In> work = { (Out *)out, (const In *)x };
+            return each(device, work, count);
         });
     });
     device_noted(device, code, "convert");
@@ -167,25 +207,39 @@ extern "C" void cuda_convert(struct device *device, void *out, enum dtype out_dt
 /* OPS_COMBINE_MAX terms of kernels/ops.h. */
 #define TERMS_MAX 6
 
-struct terms {
+struct combined {
+    float *out;
     const float *x[TERMS_MAX];
     float coefficient[TERMS_MAX];
-    int count;
-};
+    int terms;
 
-static __global__ void __launch_bounds__(THREADS)
-    combine_kernel(float *out, struct terms terms, int64_t count) {
-    for (int64_t i = first_element(); i < count; i += element_stride()) {
-        float sum = terms.coefficient[0] * terms.x[0][i];
+    template <int n> __device__ __forceinline__ void part(int64_t i) const {
+        float sum[n], y[n];
+        load_vector<float, n>(sum, x[0] + i);
+#pragma unroll
+        for (int j = 0; j < n; j++) {
+            sum[j] *= coefficient[0];
+        }
 #pragma unroll
         for (int term = 1; term < TERMS_MAX; term++) {
-            if (term < terms.count) {
-                sum += terms.coefficient[term] * terms.x[term][i];
+            if (term < terms) {
+                load_vector<float, n>(y, x[term] + i);
+#pragma unroll
+                for (int j = 0; j < n; j++) {
+                    sum[j] += coefficient[term] * y[j];
+                }
             }
         }
-        out[i] = sum;
+        store_vector<float, n>(out + i, sum);
     }
-}
+    bool takes_vectors(void) const {
+        bool all = vectors_at<V>(out);
+        for (int i = 0; i < terms; i++) {
+            all = all && vectors_at<V>(x[i]);
+        }
+        return all;
+    }
+};
 
 extern "C" void cuda_combine(struct device *device, float *out, const float *const *x,
                              const float *coefficient, int terms, int64_t count) {
@@ -193,24 +247,34 @@ extern "C" void cuda_combine(struct device *device, float *out, const float *con
     if (count == 0 || !device_ready(device)) {
         return;
     }
-    struct terms sum = {};
-    sum.count = terms;
+    struct combined work = {};
+    work.out = out;
+    work.terms = terms;
     for (int i = 0; i < terms; i++) {
-        sum.x[i] = x[i];
-        sum.coefficient[i] = coefficient[i];
+        work.x[i] = x[i];
+        work.coefficient[i] = coefficient[i];
     }
-    device_noted(
-        device, launch(combine_kernel, grid_of(count), THREADS, 0, device->stream, out, sum, count),
-        "combine");
+    device_noted(device, each(device, work, count), "combine");
 }
 
-template <typename T>
-static __global__ void __launch_bounds__(THREADS)
-    add_kernel(T *out, const T *a, const T *b, int64_t count) {
-    for (int64_t i = first_element(); i < count; i += element_stride()) {
-        from_float(&out[i], to_float(a[i]) + to_float(b[i]));
+template <typename T> struct added {
+    T *out;
+    const T *a, *b;
+
+    template <int n> __device__ __forceinline__ void part(int64_t i) const {
+        float x[n], y[n];
+        load_vector<T, n>(x, a + i);
+        load_vector<T, n>(y, b + i);
+#pragma unroll
+        for (int j = 0; j < n; j++) {
+            x[j] += y[j];
+        }
+        store_packed<T, n>(out + i, x);
     }
-}
+    bool takes_vectors(void) const {
+        return vectors_at<V>(out) && vectors_at<V>(a) && vectors_at<V>(b);
+    }
+};
 
 extern "C" void cuda_add(struct device *device, void *out, const void *a, const void *b,
                          int64_t count, enum dtype dtype) {
@@ -220,19 +284,29 @@ extern "C" void cuda_add(struct device *device, void *out, const void *a, const 
     }
     cudaError_t code = with_type(dtype, [&](auto type) {
         using T = decltype(type);
-        return launch(add_kernel<T>, grid_of(count), THREADS, 0, device->stream, (T *)out,
-                      (const T *)a, (const T *)b, count);
+        const struct added<T> work = { (T *)out, (const T *)a, (const T *)b };
+        return each(device, work, count);
     });
     device_noted(device, code, "add");
 }
 
-template <typename T>
-static __global__ void __launch_bounds__(THREADS)
-    from_pixels_kernel(T *out, const uint8_t *rgb, int64_t count) {
-    for (int64_t i = first_element(); i < count; i += element_stride()) {
-        from_float(&out[i], (float)rgb[i] / 127.5f - 1);
+template <typename T> struct from_pixels {
+    T *out;
+    const uint8_t *rgb;
+
+    template <int n> __device__ __forceinline__ void part(int64_t i) const {
+        const vector<uint8_t, n> pixels = *(const vector<uint8_t, n> *)(rgb + i);
+        float y[n];
+#pragma unroll
+        for (int j = 0; j < n; j++) {
+            y[j] = (float)pixels.element[j] / 127.5f - 1;
+        }
+        store_packed<T, n>(out + i, y);
     }
-}
+    bool takes_vectors(void) const {
+        return vectors_at<V>(out) && vectors_at<V>(rgb);
+    }
+};
 
 extern "C" void cuda_from_pixels(struct device *device, void *out, const uint8_t *rgb,
                                  int64_t count, enum dtype dtype) {
@@ -242,22 +316,32 @@ extern "C" void cuda_from_pixels(struct device *device, void *out, const uint8_t
     }
     cudaError_t code = with_type(dtype, [&](auto type) {
         using T = decltype(type);
-        return launch(from_pixels_kernel<T>, grid_of(count), THREADS, 0, device->stream, (T *)out,
-                      rgb, count);
+        const struct from_pixels<T> work = { (T *)out, rgb };
+        return each(device, work, count);
     });
     device_noted(device, code, "from_pixels");
 }
 
-template <typename T>
-static __global__ void __launch_bounds__(THREADS)
-    to_pixels_kernel(uint8_t *rgb, const T *in, int64_t count) {
-    for (int64_t i = first_element(); i < count; i += element_stride()) {
-        float x = to_float(in[i]);
-        x = x > -1 ? x : -1; /* NaN too */
-        x = x < 1 ? x : 1;
-        rgb[i] = (uint8_t)rintf((x + 1) * 127.5f);
+template <typename T> struct to_pixels {
+    uint8_t *rgb;
+    const T *x;
+
+    template <int n> __device__ __forceinline__ void part(int64_t i) const {
+        vector<uint8_t, n> pixels;
+        float y[n];
+        load_vector<T, n>(y, x + i);
+#pragma unroll
+        for (int j = 0; j < n; j++) {
+            y[j] = y[j] > -1 ? y[j] : -1; /* NaN too */
+            y[j] = y[j] < 1 ? y[j] : 1;
+            pixels.element[j] = (uint8_t)rintf((y[j] + 1) * 127.5f);
+        }
+        *(vector<uint8_t, n> *)(rgb + i) = pixels;
     }
-}
+    bool takes_vectors(void) const {
+        return vectors_at<V>(rgb) && vectors_at<V>(x);
+    }
+};
 
 extern "C" void cuda_to_pixels(struct device *device, uint8_t *rgb, const void *x, int64_t count,
                                enum dtype dtype) {
@@ -267,8 +351,8 @@ extern "C" void cuda_to_pixels(struct device *device, uint8_t *rgb, const void *
     }
     cudaError_t code = with_type(dtype, [&](auto type) {
         using T = decltype(type);
-        return launch(to_pixels_kernel<T>, grid_of(count), THREADS, 0, device->stream, rgb,
-                      (const T *)x, count);
+        const struct to_pixels<T> work = { rgb, (const T *)x };
+        return each(device, work, count);
     });
     device_noted(device, code, "to_pixels");
 }

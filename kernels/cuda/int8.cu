@@ -46,7 +46,8 @@ static __global__ void __launch_bounds__(THREADS, 1)
     SHARED_MEMORY(memory);
     const int lane = (int)threadIdx.x % WARP, warp = (int)threadIdx.x / WARP;
     const int warp_m = warp / WARPS_N * ROWS * 16, warp_n = warp % WARPS_N * COLUMNS * 8;
-    const int64_t m0 = (int64_t)blockIdx.x * TILE, n0 = (int64_t)blockIdx.y * TILE;
+    const struct tile_place tile = tile_of_block();
+    const int64_t m0 = (int64_t)tile.row * TILE, n0 = (int64_t)tile.column * TILE;
     const uint32_t base = shared_address(memory);
     auto load = [&](int step) {
         if (step < p.steps) {
@@ -137,8 +138,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
             for (int n = 0; n < COLUMNS; n++) {
                 int64_t column = n0 + warp_n + n * 8 + lane % 4 * 2;
                 if (row < p.rows && column < p.outputs) {
-                    out.pair(p.first + row, column, total[m][n][2 * half],
-                             total[m][n][2 * half + 1]);
+                    out.template several<2>(p.first + row, column, &total[m][n][2 * half]);
                 }
             }
         }
@@ -152,10 +152,11 @@ extern "C" int int8_sm80(struct device *device, void *out, const int8_t *in, con
     const struct int8_product product = product_of(linear, in, in_scale, first, rows);
     return with_type(epilogue->out_dtype, [&](auto type) {
         using Out = decltype(type);
+        const struct linear_out<Out> end = way_out<Out>(out, linear, epilogue);
+        assert(end.template takes_vectors<2>());
         cudaError_t code = allow_shared(int8_sm80_kernel<Out>, STAGES * stage_bytes);
-        return code != cudaSuccess
-                   ? code
-                   : launch(int8_sm80_kernel<Out>, grid, THREADS, STAGES * stage_bytes,
-                            device->stream, product, way_out<Out>(out, linear, epilogue));
+        return code != cudaSuccess ? code
+                                   : launch(int8_sm80_kernel<Out>, grid, THREADS,
+                                            STAGES * stage_bytes, device->stream, product, end);
     });
 }

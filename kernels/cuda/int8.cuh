@@ -16,6 +16,23 @@ struct int8_product {
     int blocks, block_steps, steps; /* of scales; tiles of depth in one, and in all */
 };
 
+/* The tile of outputs that a block does. Blocks start in their order and some hundred run at a
+ * time: those do a patch of GROUP_TILES rows of tiles and as many columns, whose rows and weights
+ * the L2 cache holds. One column after the other, all rows long, would fetch the rows from memory
+ * for every column. Grid: row tiles, column tiles. */
+#define GROUP_TILES 12
+
+struct tile_place {
+    unsigned row, column;
+};
+
+static __device__ __forceinline__ struct tile_place tile_of_block(void) {
+    const unsigned block = blockIdx.y * gridDim.x + blockIdx.x, patch = GROUP_TILES * gridDim.y;
+    const unsigned first = block / patch * GROUP_TILES, left = gridDim.x - first;
+    const unsigned rows = left < GROUP_TILES ? left : GROUP_TILES;
+    return {first + block % patch % rows, block % patch / rows};
+}
+
 static inline struct int8_product product_of(const struct linear *linear, const int8_t *in,
                                              const float *in_scale, int64_t first, int64_t rows) {
     struct int8_product p = {};

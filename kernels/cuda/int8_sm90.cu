@@ -1,7 +1,7 @@
 /* The product of int8.cu for Hopper (sm_90a), with the same bits: wgmma on tiles that the copy
  * engine brings.
  *
- * A block does ROWS x COLUMNS outputs of a layer (grid: row tiles, column tiles). One warpgroup
+ * A block does ROWS x COLUMNS outputs of a layer (int8.cuh has which). One warpgroup
  * produces: a thread of it keeps STAGES tiles of depth on their way. Two consume, 64 rows each:
  * sums of a block of scales in i32, and the results in f32. While one adds a block to its results,
  * the other's products have the tensor cores.
@@ -37,9 +37,9 @@ static __device__ __forceinline__ uint32_t empty(uint32_t phases, int stage) {
     return phases + 8 * (STAGES + stage);
 }
 
-static __device__ void produce(const CUtensorMap *in, const CUtensorMap *weight, uint32_t base,
-                               uint32_t phases, int steps) {
-    const int row = (int)blockIdx.x * ROWS, column = (int)blockIdx.y * COLUMNS;
+static __device__ void produce(const CUtensorMap *in, const CUtensorMap *weight,
+                               struct tile_place tile, uint32_t base, uint32_t phases, int steps) {
+    const int row = (int)tile.row * ROWS, column = (int)tile.column * COLUMNS;
     for (int step = 0; step < steps; step++) {
         const int stage = step % STAGES;
         const uint32_t at = base + stage * stage_bytes;
@@ -75,12 +75,13 @@ static __device__ __forceinline__ void add_block(float total[][4], const int sum
 }
 
 template <typename Out>
-static __device__ __forceinline__ void
-consume(const struct int8_product &p, const linear_out<Out> &out, uint32_t base, uint32_t phases) {
+static __device__ __forceinline__ void consume(const struct int8_product &p,
+                                               const linear_out<Out> &out, struct tile_place tile,
+                                               uint32_t base, uint32_t phases) {
     const int consumer = (int)threadIdx.x / GROUP - 1, lane = (int)threadIdx.x % WARP;
     const int warp = (int)threadIdx.x % GROUP / WARP;
-    const int64_t row = (int64_t)blockIdx.x * ROWS + consumer * 64 + warp * 16 + lane / 4;
-    const int64_t column = (int64_t)blockIdx.y * COLUMNS + lane % 4 * 2;
+    const int64_t row = (int64_t)tile.row * ROWS + consumer * 64 + warp * 16 + lane / 4;
+    const int64_t column = (int64_t)tile.column * COLUMNS + lane % 4 * 2;
     int sum[COLUMNS / 8][4];
     float total[COLUMNS / 8][4];
 #pragma unroll
@@ -118,8 +119,8 @@ consume(const struct int8_product &p, const linear_out<Out> &out, uint32_t base,
 #pragma unroll
         for (int n = 0; n < COLUMNS / 8; n++) {
             if (row + 8 * half < p.rows && column + n * 8 < p.outputs) {
-                out.pair(p.first + row + 8 * half, column + n * 8, total[n][2 * half],
-                         total[n][2 * half + 1]);
+                out.template several<2>(p.first + row + 8 * half, column + n * 8,
+                                        &total[n][2 * half]);
             }
         }
     }
@@ -132,6 +133,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
                      const __grid_constant__ CUtensorMap weight) {
     SHARED_MEMORY(memory);
     const uint32_t base = shared_address(memory), phases = base + STAGES * stage_bytes;
+    const struct tile_place tile = tile_of_block();
     if (threadIdx.x == 0) {
         for (int stage = 0; stage < STAGES; stage++) {
             phase_init(full(phases, stage), 1);
@@ -143,11 +145,11 @@ static __global__ void __launch_bounds__(THREADS, 1)
     if (threadIdx.x < GROUP) {
         registers_lower<PRODUCER_REGISTERS>();
         if (threadIdx.x == 0) {
-            produce(&in, &weight, base, phases, p.steps);
+            produce(&in, &weight, tile, base, phases, p.steps);
         }
     } else {
         registers_raise<CONSUMER_REGISTERS>();
-        consume<Out>(p, out, base, phases);
+        consume<Out>(p, out, tile, base, phases);
     }
 }
 
@@ -165,11 +167,12 @@ extern "C" bool int8_sm90(struct device *device, void *out, const int8_t *in, co
     const struct int8_product product = product_of(linear, in, in_scale, first, rows);
     cudaError_t code = with_type(epilogue->out_dtype, [&](auto type) {
         using Out = decltype(type);
+        const struct linear_out<Out> end = way_out<Out>(out, linear, epilogue);
+        assert(end.template takes_vectors<2>());
         cudaError_t allowed = allow_shared(int8_sm90_kernel<Out>, shared_bytes);
-        return allowed != cudaSuccess
-                   ? allowed
-                   : launch(int8_sm90_kernel<Out>, grid, THREADS, shared_bytes, device->stream,
-                            product, way_out<Out>(out, linear, epilogue), in_map, weight_map);
+        return allowed != cudaSuccess ? allowed
+                                      : launch(int8_sm90_kernel<Out>, grid, THREADS, shared_bytes,
+                                               device->stream, product, end, in_map, weight_map);
     });
     device_noted(device, code, "linear in int8");
     return true;

@@ -23,10 +23,35 @@ template <typename Out> struct linear_out {
     __device__ __forceinline__ void operator()(int64_t m, int64_t n, float sum) const {
         from_float(&out[m * outputs + n], finished(m, n, sum));
     }
-    /* Columns n and n+1, in one access; outputs and n are even. */
-    __device__ __forceinline__ void pair(int64_t m, int64_t n, float sum0, float sum1) const {
-        const float y[2] = {finished(m, n, sum0), finished(m, n + 1, sum1)};
-        store_vector<Out, 2>(out + m * outputs + n, y);
+    /* Columns n to n+V-1, in one access of each array: outputs and n are multiples of V, and so
+     * are the arrays' addresses (takes_vectors). */
+    template <int V>
+    __device__ __forceinline__ void several(int64_t m, int64_t n, const float sum[V]) const {
+        Out *const at = out + m * outputs + n;
+        float y[V], of[V];
+        load_vector<float, V>(of, bias + n);
+#pragma unroll
+        for (int i = 0; i < V; i++) {
+            y[i] = activation_of(sum[i] + of[i], activation);
+        }
+        if (gate != NULL) {
+            load_vector<float, V>(of, gate + (group != NULL ? group[m] : 0) * outputs + n);
+#pragma unroll
+            for (int i = 0; i < V; i++) {
+                y[i] *= of[i];
+            }
+        }
+        if (accumulate) {
+            load_vector<Out, V>(of, at);
+#pragma unroll
+            for (int i = 0; i < V; i++) {
+                y[i] += of[i];
+            }
+        }
+        store_packed<Out, V>(at, y);
+    }
+    template <int V> bool takes_vectors(void) const {
+        return outputs % V == 0 && vectors_at<V>(out) && vectors_at<V>(bias) && vectors_at<V>(gate);
     }
 };
 

@@ -129,6 +129,24 @@ static __device__ __forceinline__ float exp2_fast(float x) {
     return out;
 }
 
+/* 1/x within 1 ulp; 0 where that is below the smallest normal number. */
+static __device__ __forceinline__ float reciprocal_fast(float x) {
+    float out;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(out) : "f"(x));
+    return out;
+}
+
+/* 1/√x within 2 ulp, for normal x. */
+static __device__ __forceinline__ float inverse_root_fast(float x) {
+    float out;
+    asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(out) : "f"(x));
+    return out;
+}
+/* The nearest whole number, of two the even one; |x| < 2^31. */
+static __device__ __forceinline__ int to_int_nearest(float x) {
+    return __float2int_rn(x);
+}
+
 /* -- shared memory: addresses, copies, matrices (sm_80) ------------------------------------------
  */
 

@@ -64,6 +64,15 @@ template <typename Out> struct scaled_out {
     __device__ __forceinline__ void operator()(int64_t m, int64_t n, float sum) const {
         out(first + m, n, row != NULL ? sum * (row[m] * column[n]) : sum);
     }
+    template <int V>
+    __device__ __forceinline__ void several(int64_t m, int64_t n, const float sum[V]) const {
+        float scaled[V];
+#pragma unroll
+        for (int i = 0; i < V; i++) {
+            scaled[i] = row != NULL ? sum[i] * (row[m] * column[n + i]) : sum[i];
+        }
+        out.template several<V>(first + m, n, scaled);
+    }
 };
 
 /* The way out of a convolution. */
@@ -188,25 +197,35 @@ extern "C" int product_f8(struct device *device, void *out, const struct rounded
     });
 }
 
-template <typename Out>
-static __global__ void __launch_bounds__(THREADS)
-    finish_kernel(scaled_out<Out> end, const float *product, int64_t count) {
-    for (int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x; i < count;
-         i += (int64_t)gridDim.x * THREADS) {
-        end(i / end.out.outputs, i % end.out.outputs, product[i]);
+#define FINISH_THREADS 128
+
+/* V columns a thread. Grid: rows, parts of a row. */
+template <typename Out, int V>
+static __global__ void __launch_bounds__(FINISH_THREADS)
+    finish_kernel(scaled_out<Out> end, const float *product) {
+    const int64_t m = blockIdx.x, outputs = end.out.outputs;
+    const int64_t n = ((int64_t)blockIdx.y * FINISH_THREADS + threadIdx.x) * V;
+    if (n < outputs) {
+        float sum[V];
+        load_vector<float, V>(sum, product + m * outputs + n);
+        end.template several<V>(m, n, sum);
     }
 }
 
 extern "C" int product_finish(struct device *device, void *out, const float *product,
                               const float *in_scale, const struct linear *linear, int64_t first,
                               int64_t rows, const struct linear_epilogue *epilogue) {
-    int64_t count = rows * linear->outputs, blocks = blocks_of(count, THREADS);
     return with_type(epilogue->out_dtype, [&](auto out_type) {
         using Out = decltype(out_type);
-        struct scaled_out<Out> end = {
+        const struct scaled_out<Out> end = {
             way_out<Out>(out, linear, epilogue), in_scale, linear->scale, first
         };
-        return launch(finish_kernel<Out>, (unsigned)(blocks < 8192 ? blocks : 8192), THREADS, 0,
-                      device->stream, end, product, count);
+        auto run = [&](auto kernel, int64_t vectors) {
+            dim3 grid((unsigned)rows, (unsigned)blocks_of(vectors, FINISH_THREADS));
+            return launch(kernel, grid, FINISH_THREADS, 0, device->stream, end, product);
+        };
+        return end.out.template takes_vectors<4>() && vectors_at<4>(product)
+                   ? run(finish_kernel<Out, 4>, linear->outputs / 4)
+                   : run(finish_kernel<Out, 1>, linear->outputs);
     });
 }

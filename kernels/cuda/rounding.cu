@@ -33,13 +33,13 @@ static __global__ void __launch_bounds__(THREADS)
     largest = warp_largest(largest);
     const float factor = factor_of(Q{}, largest);
     for (int64_t k = begin; k < end; k += WARP * LANE_ELEMENTS) {
-        vector<Q, LANE_ELEMENTS> q;
+        vector<uint32_t, LANE_ELEMENTS / 4> q;
         load_vector<bf16, LANE_ELEMENTS>(x, from + k);
 #pragma unroll
-        for (int i = 0; i < LANE_ELEMENTS; i++) {
-            q.element[i] = rounded_to(Q{}, x[i], factor);
+        for (int i = 0; i < LANE_ELEMENTS / 4; i++) {
+            q.element[i] = rounded_four(Q{}, x + 4 * i, factor);
         }
-        *(vector<Q, LANE_ELEMENTS> *)(out + row * inputs + k) = q;
+        *(vector<uint32_t, LANE_ELEMENTS / 4> *)(out + row * inputs + k) = q;
     }
     if (lane == 0) {
         scale[unit] = scale_of(Q{}, largest);

@@ -9,7 +9,7 @@
 #define LEAST F8_LEAST /* INT8_LEAST too */
 
 static __device__ __forceinline__ float largest_of(float largest, float x) {
-    return fabsf(x) > largest ? fabsf(x) : largest; /* NaN is not */
+    return fmaxf(largest, fabsf(x)); /* NaN is not */
 }
 static __device__ __forceinline__ float warp_largest(float largest) {
 #pragma unroll
@@ -33,14 +33,32 @@ template <typename Q> static __device__ __forceinline__ float factor_of(Q q, flo
 template <typename Q> static __device__ __forceinline__ float scale_of(Q q, float largest) {
     return largest > LEAST ? largest / limit_of(q) : 0;
 }
-static __device__ __forceinline__ i8 rounded_to(i8, float x, float factor) {
-    float y = rintf(x * factor);
-    return {y >= -128 && y <= 127 ? (int8_t)y : (int8_t)-128};
+/* Four elements times `factor`, which leaves at most limit_of(q); a NaN is the least number. */
+static __device__ __forceinline__ uint32_t rounded_four(i8, const float x[4], float factor) {
+    uint32_t out = 0;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        out |= (uint32_t)(to_int_nearest(fmaxf(x[i] * factor, -128)) & 0xff) << 8 * i;
+    }
+    return out;
 }
-static __device__ __forceinline__ f8_e4m3 rounded_to(f8_e4m3, float x, float factor) {
-    float y = x * factor;
-    f8_e4m3 out;
-    from_float(&out, y > F8_MAX ? F8_MAX : y >= -F8_MAX ? y : -F8_MAX); /* NaN too */
+static __device__ __forceinline__ uint32_t rounded_four(f8_e4m3, const float x[4], float factor) {
+    uint32_t out = 0;
+    float y[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        y[i] = fminf(fmaxf(x[i] * factor, -F8_MAX), F8_MAX);
+    }
+#if __CUDA_ARCH__ >= 890
+    out = pack_f8(y[0], y[1], y[2], y[3]);
+#else
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        f8_e4m3 narrow;
+        from_float(&narrow, y[i]);
+        out |= (uint32_t)narrow.bits << 8 * i;
+    }
+#endif
     return out;
 }
 

@@ -109,7 +109,8 @@ static void backends_equal_the_definition(void **state) {
     (void)state;
     random_start(4);
     static const int64_t shapes[][3] = {{1, 2, 16},       {130, 194, 256}, {17, 200, 272},
-                                        {200, 386, 1536}, {3, 66, 4096},   {129, 130, 400}};
+                                        {200, 386, 1536}, {3, 66, 4096},   {129, 130, 400},
+                                        {1700, 200, 16}}; /* more tiles than a patch has rows */
     for (size_t i = 0; i < 3 * sizeof shapes / sizeof *shapes; i++) {
         const int64_t *shape = shapes[i / 3];
         struct int8_case c = make(shape[0], shape[1], shape[2], i % 2 == 0 ? 1 : 1e4);

@@ -160,6 +160,17 @@ static inline float exp2_fast(float x) {
     return exp2f(x);
 }
 
+static inline float reciprocal_fast(float x) {
+    return fabsf(1 / x) < 0x1p-126f ? 0 : 1 / x;
+}
+
+static inline float inverse_root_fast(float x) {
+    return 1 / sqrtf(x);
+}
+static inline int to_int_nearest(float x) {
+    return (int)lrintf(x);
+}
+
 static inline uint32_t shared_address(const void *pointer) {
     return (uint32_t)((const uint8_t *)pointer - emulated_shared);
 }

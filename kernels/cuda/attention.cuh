@@ -116,13 +116,16 @@ static inline bool chunked(const void *pointer, int64_t stride) {
     return aligned_to(pointer, 16) && stride % 8 == 0;
 }
 
-/* Whether the tensor core kernels do this call. */
+/* Whether tensor cores can do this call, its head dimension aside. */
 static inline bool for_tensor_cores(const struct attention_args *args) {
     bool narrow = args->dtype == DTYPE_BF16 || args->dtype == DTYPE_F16;
-    return narrow && args->bias == NULL && (args->head_dim == 64 || args->head_dim == 128) &&
-           args->scale > 0 && chunked(args->q, args->q_stride) &&
+    return narrow && args->bias == NULL && args->scale > 0 && chunked(args->q, args->q_stride) &&
            chunked(args->k, args->k_stride) && chunked(args->v, args->v_stride) &&
            aligned_to(args->out, 4) && args->out_stride % 2 == 0;
+}
+
+static inline bool is_64_or_128(const struct attention_args *args) {
+    return args->head_dim == 64 || args->head_dim == 128;
 }
 
 #endif

@@ -1,5 +1,5 @@
 /* out = softmax(scale · q kᵀ + bias) v for every head dimension, type and bias: what the tensor
- * core kernels leave over (f32, umT5's bias, the VAE's one wide head, odd head dimensions).
+ * core kernels leave over (f32, umT5's bias, odd head dimensions).
  *
  * A block does ROWS queries of one head. Keys pass in tiles of KEYS: every thread has some logits
  * of the tile, then the running maximum and sum of each row move, then every thread adds to its

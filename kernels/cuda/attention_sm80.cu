@@ -141,7 +141,7 @@ static cudaError_t run(struct device *device, const struct attention_args *args)
 }
 
 extern "C" bool attention_sm80(struct device *device, const struct attention_args *args) {
-    if (!for_tensor_cores(args)) {
+    if (!is_64_or_128(args) || !for_tensor_cores(args)) {
         return false;
     }
     cudaError_t code;

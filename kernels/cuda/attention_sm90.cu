@@ -216,7 +216,7 @@ static bool run(struct device *device, const struct attention_args *args) {
 }
 
 extern "C" bool attention_sm90(struct device *device, const struct attention_args *args) {
-    if (device->capability != 90 || !for_tensor_cores(args)) {
+    if (device->capability != 90 || !is_64_or_128(args) || !for_tensor_cores(args)) {
         return false;
     }
     if (args->dtype == DTYPE_BF16) {

@@ -210,6 +210,7 @@ int int8_sm80(struct device *device, void *out, const int8_t *in, const float *i
  */
 bool attention_sm90(struct device *device, const struct attention_args *args);
 bool attention_sm80(struct device *device, const struct attention_args *args);
+bool attention_wide(struct device *device, const struct attention_args *args);
 void attention_any(struct device *device, const struct attention_args *args);
 /* By cuDNN, where args->library asks for it. */
 bool attention_cudnn(struct device *device, const struct attention_args *args);

@@ -631,7 +631,7 @@ void cuda_attention(struct device *device, const struct attention_args *args) {
     if (attends_in_8_bits(args)) {
         attention8(device, args);
     } else if (!attention_cudnn(device, args) && !attention_sm90(device, args) &&
-               !attention_sm80(device, args)) {
+               !attention_sm80(device, args) && !attention_wide(device, args)) {
         attention_any(device, args);
     }
 }

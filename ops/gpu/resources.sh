@@ -33,7 +33,7 @@ report() {
 
 {
     "$nvcc" --version | sed -n 's/^Cuda compilation tools, /nvcc /p'
-    for file in attention_sm80 attention8_sm80 attention8 int8 rounding; do
+    for file in attention_sm80 attention_wide attention8_sm80 attention8 int8 rounding; do
         for arch in 80 90 120; do
             report "$file" "$arch"
         done

@@ -161,6 +161,20 @@ static void aligned_rows(void **state) {
     }
 }
 
+/* The VAE's heads, as wide as its channels; more queries than a block has. */
+static void wide_heads(void **state) {
+    (void)state;
+    random_start(6);
+    static const struct shape shapes[] = {
+        {130, 65, 1, 384, false, false, 1},   {70, 190, 1, 640, false, false, 1},
+        {33, 64, 1, 1024, false, false, 1},   {17, 129, 2, 256, true, false, 1},
+        {129, 200, 1, 384, false, false, 12}, {5, 1, 1, 384, false, false, 1},
+    };
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        check_rows(shapes[i], DTYPE_BF16, i % 2 * 8, false);
+    }
+}
+
 /* Asked for or not, with what it does not take among them. */
 static void by_the_vendors_library(void **state) {
     (void)state;
@@ -241,6 +255,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test_teardown(any_length_and_width, buffers_free),
         cmocka_unit_test_teardown(random_shapes, buffers_free),
         cmocka_unit_test_teardown(aligned_rows, buffers_free),
+        cmocka_unit_test_teardown(wide_heads, buffers_free),
         cmocka_unit_test_teardown(by_the_vendors_library, buffers_free),
         cmocka_unit_test_teardown(sharp_logits, buffers_free),
         cmocka_unit_test_teardown(equal_logits_give_the_mean, buffers_free),

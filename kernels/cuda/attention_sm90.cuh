@@ -21,13 +21,18 @@ enum { TURN_OF_FIRST = 1, TURN_OF_SECOND };
 #define CONSUMER_REGISTERS 240
 static_assert(GROUP * (PRODUCER_REGISTERS + CONSUMERS * CONSUMER_REGISTERS) <= 65536, "registers");
 
-/* Phases in shared memory, behind the tiles: `stages` of each but q. */
+/* Phases in shared memory, behind the tiles: `stages` of each but q. And room for settle. */
 struct phases {
-    uint32_t q, k_full, v_full, k_empty, v_empty;
+    uint32_t q, k_full, v_full, k_empty, v_empty, unread;
 };
 
 template <int stages> static __device__ __forceinline__ struct phases phases_at(uint32_t at) {
-    return {at, at + 8, at + 8 + 8 * stages, at + 8 + 16 * stages, at + 8 + 24 * stages};
+    return {at,
+            at + 8,
+            at + 8 + 8 * stages,
+            at + 8 + 16 * stages,
+            at + 8 + 24 * stages,
+            at + 8 + 32 * stages};
 }
 
 /* By one thread, before a barrier of the block. */

@@ -19,6 +19,13 @@
 
 static const int stage_bytes = 2 * TILE * STEP_BYTES;
 static_assert(STAGES * stage_bytes <= 99 * 1024, "shared memory of the smaller cards");
+
+/* A warp's results on their way out, in place of the stages. Eight more a row: the eight rows that
+ * it writes at once fall into different banks. */
+#define OUT_STRIDE (COLUMNS * 8 + 8)
+static_assert(WARPS_M * WARPS_N * ROWS * 16 * OUT_STRIDE * 4 <= STAGES * stage_bytes,
+              "the results' room");
+
 static_assert(TILE * STEP_BYTES / 16 % THREADS == 0, "every thread copies as much");
 
 static __device__ __forceinline__ uint32_t place(int row, int chunk) {
@@ -103,12 +110,13 @@ static __global__ void __launch_bounds__(THREADS, 1)
         /* The end of a block of scales. */
         const int block = step / p.block_steps;
         float column[COLUMNS][2];
+        int64_t at_column = n0 + warp_n + lane % 4 * 2;
 #pragma unroll
         for (int n = 0; n < COLUMNS; n++) {
-#pragma unroll
-            for (int i = 0; i < 2; i++) {
-                int64_t at = n0 + warp_n + n * 8 + lane % 4 * 2 + i;
-                column[n][i] = at < p.outputs ? p.weight_scale[block * p.outputs + at] : 0;
+            column[n][0] = column[n][1] = 0;
+            if (at_column + n * 8 < p.outputs) { /* even, and so are the outputs */
+                load_vector<float, 2>(column[n],
+                                      p.weight_scale + block * p.outputs + at_column + n * 8);
             }
         }
 #pragma unroll
@@ -129,31 +137,31 @@ static __global__ void __launch_bounds__(THREADS, 1)
             }
         }
     }
+    barrier(); /* the stages have been used by all */
+    float *const mine = (float *)memory + warp * ROWS * 16 * OUT_STRIDE;
 #pragma unroll
     for (int m = 0; m < ROWS; m++) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            int64_t row = m0 + warp_m + m * 16 + half * 8 + lane / 4;
 #pragma unroll
             for (int n = 0; n < COLUMNS; n++) {
-                int64_t column = n0 + warp_n + n * 8 + lane % 4 * 2;
-                if (row < p.rows && column < p.outputs) {
-                    out.template several<2>(p.first + row, column, &total[m][n][2 * half]);
-                }
+                store_vector<float, 2>(mine + (m * 16 + half * 8 + lane / 4) * OUT_STRIDE +
+                                           lane % 4 * 2 + n * 8,
+                                       &total[m][n][2 * half]);
             }
         }
     }
+    int8_rows_out<ROWS * 16, COLUMNS * 8>(p, out, mine, OUT_STRIDE, m0 + warp_m, n0 + warp_n);
 }
 
 extern "C" int int8_sm80(struct device *device, void *out, const int8_t *in, const float *in_scale,
                          const struct linear *linear, int64_t first, int64_t rows,
                          const struct linear_epilogue *epilogue) {
     dim3 grid((unsigned)blocks_of(rows, TILE), (unsigned)blocks_of(linear->outputs, TILE));
-    const struct int8_product product = product_of(linear, in, in_scale, first, rows);
     return with_type(epilogue->out_dtype, [&](auto type) {
         using Out = decltype(type);
         const struct linear_out<Out> end = way_out<Out>(out, linear, epilogue);
-        assert(end.template takes_vectors<2>());
+        const struct int8_product product = product_of(linear, in, in_scale, first, rows, end);
         cudaError_t code = allow_shared(int8_sm80_kernel<Out>, STAGES * stage_bytes);
         return code != cudaSuccess ? code
                                    : launch(int8_sm80_kernel<Out>, grid, THREADS,

@@ -28,6 +28,13 @@ static const int in_bytes = ROWS * STEP_BYTES, weight_bytes = COLUMNS * STEP_BYT
 static const int stage_bytes = in_bytes + weight_bytes;
 static const int shared_bytes = STAGES * stage_bytes + 1024; /* and the phases */
 static_assert(shared_bytes <= 227 * 1024, "shared memory of a block");
+
+/* The results on their way out, in place of the stages. Eight more a row: the eight rows that a
+ * warp writes at once fall into different banks. */
+#define OUT_STRIDE (COLUMNS + 8)
+static_assert(ROWS * OUT_STRIDE * 4 <= STAGES * (in_bytes + weight_bytes), "the results' room");
+enum { END_OF_PRODUCTS = 1 }; /* a barrier of the consumers */
+
 static_assert(in_bytes % 1024 == 0 && weight_bytes % 1024 == 0, "swizzled tiles are aligned");
 
 static __device__ __forceinline__ uint32_t full(uint32_t phases, int stage) {
@@ -60,12 +67,16 @@ static __device__ __forceinline__ void add_block(float total[][4], const int sum
         int64_t at = row + 8 * half;
         scale[half] = at < p.rows ? p.in_scale[at * p.blocks + block] : 0;
     }
-    const float *columns = p.weight_scale + block * p.outputs;
+    const float *columns = p.weight_scale + block * p.outputs + column;
+    /* How many columns are left; anew for each block, or every comparison with it is kept over the
+     * products, in registers that they need. */
+    int left = (int)(p.outputs - column);
+    registers_pin<1>(&left);
 #pragma unroll
     for (int n = 0; n < COLUMNS / 8; n++) {
         float of_column[2] = {0, 0};
-        if (column + n * 8 < p.outputs) {
-            load_vector<float, 2>(of_column, columns + column + n * 8);
+        if (n * 8 < left) {
+            load_vector<float, 2>(of_column, columns + n * 8);
         }
 #pragma unroll
         for (int i = 0; i < 4; i++) {
@@ -77,7 +88,8 @@ static __device__ __forceinline__ void add_block(float total[][4], const int sum
 template <typename Out>
 static __device__ __forceinline__ void consume(const struct int8_product &p,
                                                const linear_out<Out> &out, struct tile_place tile,
-                                               uint32_t base, uint32_t phases) {
+                                               float *memory, uint32_t phases) {
+    const uint32_t base = shared_address(memory);
     const int consumer = (int)threadIdx.x / GROUP - 1, lane = (int)threadIdx.x % WARP;
     const int warp = (int)threadIdx.x % GROUP / WARP;
     const int64_t row = (int64_t)tile.row * ROWS + consumer * 64 + warp * 16 + lane / 4;
@@ -114,16 +126,18 @@ static __device__ __forceinline__ void consume(const struct int8_product &p,
         registers_pin<COLUMNS / 2>(&sum[0][0]);
         add_block(total, sum, p, block, row, column);
     }
+    named_wait(END_OF_PRODUCTS, CONSUMERS * GROUP); /* the stages have been used by all */
+    float *const mine = memory + (consumer * 64 + warp * 16) * OUT_STRIDE;
 #pragma unroll
     for (int half = 0; half < 2; half++) {
 #pragma unroll
         for (int n = 0; n < COLUMNS / 8; n++) {
-            if (row + 8 * half < p.rows && column + n * 8 < p.outputs) {
-                out.template several<2>(p.first + row + 8 * half, column + n * 8,
-                                        &total[n][2 * half]);
-            }
+            store_vector<float, 2>(mine + (lane / 4 + 8 * half) * OUT_STRIDE + lane % 4 * 2 + n * 8,
+                                   &total[n][2 * half]);
         }
     }
+    int8_rows_out<16, COLUMNS>(p, out, mine, OUT_STRIDE, row - lane / 4,
+                               (int64_t)tile.column * COLUMNS);
 }
 
 template <typename Out>
@@ -149,7 +163,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
         }
     } else {
         registers_raise<CONSUMER_REGISTERS>();
-        consume<Out>(p, out, tile, base, phases);
+        consume<Out>(p, out, tile, (float *)memory, phases);
     }
 }
 
@@ -164,11 +178,10 @@ extern "C" bool int8_sm90(struct device *device, void *out, const int8_t *in, co
         return false;
     }
     dim3 grid((unsigned)blocks_of(rows, ROWS), (unsigned)blocks_of(linear->outputs, COLUMNS));
-    const struct int8_product product = product_of(linear, in, in_scale, first, rows);
     cudaError_t code = with_type(epilogue->out_dtype, [&](auto type) {
         using Out = decltype(type);
         const struct linear_out<Out> end = way_out<Out>(out, linear, epilogue);
-        assert(end.template takes_vectors<2>());
+        const struct int8_product product = product_of(linear, in, in_scale, first, rows, end);
         cudaError_t allowed = allow_shared(int8_sm90_kernel<Out>, shared_bytes);
         return allowed != cudaSuccess ? allowed
                                       : launch(int8_sm90_kernel<Out>, grid, THREADS, shared_bytes,

@@ -32,7 +32,13 @@ template <typename Out> struct linear_out {
         load_vector<float, V>(of, bias + n);
 #pragma unroll
         for (int i = 0; i < V; i++) {
-            y[i] = activation_of(sum[i] + of[i], activation);
+            y[i] = sum[i] + of[i];
+        }
+        if (activation != ACTIVATION_NONE) {
+#pragma unroll
+            for (int i = 0; i < V; i++) {
+                y[i] = activation_of(y[i], activation);
+            }
         }
         if (gate != NULL) {
             load_vector<float, V>(of, gate + (group != NULL ? group[m] : 0) * outputs + n);
@@ -54,6 +60,24 @@ template <typename Out> struct linear_out {
         return outputs % V == 0 && vectors_at<V>(out) && vectors_at<V>(bias) && vectors_at<V>(gate);
     }
 };
+
+/* By a warp: sums of `rows` rows and `columns` columns in shared memory at `from`, `stride` floats
+ * a row, out as rows from m0 and columns from n0 on, those that are there. Rows are written along
+ * their length, each array in accesses of V elements. */
+template <int rows, int columns, int V, typename Out>
+static __device__ __forceinline__ void rows_out(const linear_out<Out> &out, const float *from,
+                                                int stride, int64_t m0, int64_t n0, int64_t m_end) {
+    const int vectors = columns / V, lane = (int)threadIdx.x % WARP;
+#pragma unroll 2
+    for (int i = lane; i < rows * vectors; i += WARP) {
+        const int row = i / vectors, column = i % vectors * V;
+        if (m0 + row < m_end && n0 + column < out.outputs) {
+            float sum[V];
+            load_vector<float, V>(sum, from + row * stride + column);
+            out.template several<V>(m0 + row, n0 + column, sum);
+        }
+    }
+}
 
 template <typename Out>
 static inline struct linear_out<Out> way_out(void *out, const struct linear *linear,

@@ -38,6 +38,11 @@ static __device__ __forceinline__ void barrier(void) {
     __syncthreads();
 }
 
+/* What lanes of this warp wrote to shared memory is seen by all of them. */
+static __device__ __forceinline__ void warp_barrier(void) {
+    __syncwarp();
+}
+
 static __device__ __forceinline__ float shuffle_xor(float x, int lanes) {
     return __shfl_xor_sync(0xffffffffu, x, lanes);
 }
@@ -279,6 +284,12 @@ static __device__ __forceinline__ void multiply_commit(void) {
 /* Until at most `pending` groups are at work. */
 template <int pending> static __device__ __forceinline__ void multiply_wait(void) {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
+}
+/* What follows is done after x is known. registers_pin binds the compiler, but not the assembler
+ * (ptxas), which moves multiply_wait up past arithmetic that does not touch memory; so x goes to
+ * shared memory, to four bytes there that nobody reads. */
+static __device__ __forceinline__ void settle(uint32_t shared, float x) {
+    asm volatile("st.shared.f32 [%0], %1;" ::"r"(shared), "f"(x) : "memory");
 }
 /* The compiler must not move uses of these registers across this point. */
 template <int count> static __device__ __forceinline__ void registers_pin(float *x) {

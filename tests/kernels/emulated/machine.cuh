@@ -95,6 +95,10 @@ static inline unsigned emulated_lane(void) {
     return threadIdx.x % WARP;
 }
 
+static inline void warp_barrier(void) {
+    (void)emulated_exchange("", 1);
+}
+
 static inline float shuffle_xor(float x, int lanes) {
     const uint8_t *all = emulated_exchange(&x, sizeof x);
     float out;
@@ -294,6 +298,9 @@ static inline void multiply_commit(void) {}
 /* The lanes of a warp end a product together. */
 template <int pending> static inline void multiply_wait(void) {
     (void)emulated_exchange("", 1);
+}
+static inline void settle(uint32_t shared, float x) {
+    memcpy(emulated_shared + shared, &x, sizeof x);
 }
 template <int count, typename T> static inline void registers_pin(T *x) {
     (void)x;

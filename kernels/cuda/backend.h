@@ -81,7 +81,7 @@ struct conv {
     struct conv_shape shape;
     enum dtype dtype;
     void *weight;
-    float *bias; /* [Cout] */
+    void *bias; /* [Cout] of dtype: cuDNN's compiled kernels take no other */
     size_t bytes;
 };
 

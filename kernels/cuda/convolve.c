@@ -1,4 +1,9 @@
-/* bf16 convolutions by cuDNN's graphs: convolution, + bias, + residual in one kernel.
+/* bf16 convolutions by cuDNN's graphs: convolution, + residual, + bias in one kernel.
+ *
+ * The graph is the one that cuDNN has compiled kernels for, tens for most shapes: sums in f32
+ * between the operations, the bias last and of the tensors' type. With an f32 bias, or the bias
+ * before the residual, it compiles a kernel at run time instead, half a second for every plan
+ * (tests/kernels/cudnn_plans.c asks it).
  *
  * Tensors are described in cuDNN's order, N C T H W, with the strides of our layout, [T,H,W,C]. A
  * plan belongs to a layer and an input size; it is made when first met (tens of milliseconds) and
@@ -10,7 +15,10 @@
 #include "kernels/cuda/backend.h"
 #include "kernels/cuda/cudnn_graph.h"
 
-enum tensor_id { ID_X = 1, ID_W, ID_BIAS, ID_RESIDUAL, ID_OUT, ID_CONVOLVED, ID_BIASED };
+/* Before it, convolutions of bf16 volumes could come out wrong without a word. */
+#define VERSION_LEAST 91500
+
+enum tensor_id { ID_X = 1, ID_W, ID_BIAS, ID_RESIDUAL, ID_OUT, ID_CONVOLVED, ID_MORE };
 
 struct plan {
     struct plan *next;
@@ -29,6 +37,11 @@ enum error_code convolve_open(struct device *device, struct error *error) {
     device->convolve = calloc(1, sizeof *device->convolve);
     if (device->convolve == NULL) {
         return error_set(error, ERR_MEMORY, "no memory for cuDNN's plans");
+    }
+    if (cudnnGetVersion() < VERSION_LEAST) {
+        return error_set(error, ERR_DEVICE,
+                         "GPU %d: cuDNN %zu.%zu is too old: 9.15 or newer is needed", device->index,
+                         cudnnGetVersion() / 10000, cudnnGetVersion() / 100 % 100);
     }
     cudnnStatus_t status = cudnnCreate(&device->convolve->handle);
     if (status == CUDNN_STATUS_SUCCESS) {
@@ -150,27 +163,26 @@ static void describe(struct graph_builder *builder, const struct plan *plan, cud
                       (args->history_frames + args->frames - shape->kernel_t) / shape->stride_t + 1,
                       (height - shape->kernel_h) / shape->stride_h + 1,
                       (width - shape->kernel_w) / shape->stride_w + 1};
-    const bool residual = plan->residual;
     cudnnBackendDescriptor_t x = tensor(builder, ID_X, CUDNN_DATA_BFLOAT16, in, GRAPH_IN_MEMORY);
     cudnnBackendDescriptor_t w =
         tensor(builder, ID_W, CUDNN_DATA_BFLOAT16, filter, GRAPH_IN_MEMORY);
-    cudnnBackendDescriptor_t b = tensor(builder, ID_BIAS, CUDNN_DATA_FLOAT, bias, GRAPH_IN_MEMORY);
+    cudnnBackendDescriptor_t b =
+        tensor(builder, ID_BIAS, CUDNN_DATA_BFLOAT16, bias, GRAPH_IN_MEMORY);
     cudnnBackendDescriptor_t y = tensor(builder, ID_OUT, CUDNN_DATA_BFLOAT16, out, GRAPH_IN_MEMORY);
-    cudnnBackendDescriptor_t convolved =
+    cudnnBackendDescriptor_t sums =
         tensor(builder, ID_CONVOLVED, CUDNN_DATA_FLOAT, out, GRAPH_VIRTUAL);
     cudnnBackendDescriptor_t operations[3];
     int64_t count = 0;
-    operations[count++] = convolution(builder, plan, x, w, convolved);
-    if (residual) {
-        cudnnBackendDescriptor_t biased =
-            tensor(builder, ID_BIASED, CUDNN_DATA_FLOAT, out, GRAPH_VIRTUAL);
+    operations[count++] = convolution(builder, plan, x, w, sums);
+    if (plan->residual) {
         cudnnBackendDescriptor_t r =
             tensor(builder, ID_RESIDUAL, CUDNN_DATA_BFLOAT16, out, GRAPH_IN_MEMORY);
-        operations[count++] = sum(builder, convolved, b, biased);
-        operations[count++] = sum(builder, biased, r, y);
-    } else {
-        operations[count++] = sum(builder, convolved, b, y);
+        cudnnBackendDescriptor_t more =
+            tensor(builder, ID_MORE, CUDNN_DATA_FLOAT, out, GRAPH_VIRTUAL);
+        operations[count++] = sum(builder, sums, r, more);
+        sums = more;
     }
+    operations[count++] = sum(builder, sums, b, y);
     graph_choose(builder, handle, operations, count, WORKSPACE_BYTES);
 }
 

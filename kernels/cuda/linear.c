@@ -210,7 +210,7 @@ void cuda_conv_close(struct device *device, struct conv **pointer) {
         size_t outputs = (size_t)conv->shape.out_channels;
         weight_free(device, conv->weight,
                     outputs * (size_t)filter_inputs(&conv->shape) * dtype_bytes(conv->dtype));
-        weight_free(device, conv->bias, outputs * sizeof(float));
+        weight_free(device, conv->bias, outputs * dtype_bytes(conv->dtype));
         free(conv);
         *pointer = NULL;
     }
@@ -248,7 +248,8 @@ enum error_code cuda_conv_create(struct device *device, struct conv **out,
     conv->dtype = dtype;
     size_t outputs = (size_t)shape->out_channels;
     conv->weight = weight_alloc(device, outputs * (size_t)inputs * dtype_bytes(dtype), error);
-    conv->bias = conv->weight != NULL ? weight_alloc(device, outputs * sizeof(float), error) : NULL;
+    conv->bias =
+        conv->weight != NULL ? weight_alloc(device, outputs * dtype_bytes(dtype), error) : NULL;
     if (conv->bias == NULL) {
         cuda_conv_close(device, &conv);
         return ERR_MEMORY;
@@ -256,7 +257,7 @@ enum error_code cuda_conv_create(struct device *device, struct conv **out,
     struct filter filter = {weight, inputs / shape->in_channels, shape->in_channels};
     struct stack biases = {&bias, 1, 1};
     weight_upload(device, conv->weight, dtype, shape->out_channels, inputs, filter_row, &filter);
-    weight_upload(device, conv->bias, DTYPE_F32, shape->out_channels, 1,
+    weight_upload(device, conv->bias, dtype, shape->out_channels, 1,
                   bias != NULL ? stack_row : zero_row, &biases);
     enum error_code code = created(device, error);
     if (code != ERR_OK) {

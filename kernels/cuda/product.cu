@@ -78,15 +78,15 @@ template <typename Out> struct scaled_out {
 /* The way out of a convolution. */
 template <typename T> struct conv_out {
     T *out;
-    const T *residual;
-    const float *bias;
+    const T *residual, *bias;
     int64_t outputs;
 
     __device__ __forceinline__ void operator()(int64_t m, int64_t n, float sum) const {
-        float y = sum + bias[n];
+        float y = sum;
         if (residual != NULL) {
             y += to_float(residual[m * outputs + n]);
         }
+        y += to_float(bias[n]);
         from_float(&out[m * outputs + n], y);
     }
 };
@@ -172,7 +172,7 @@ extern "C" int product_conv(struct device *device, const struct conv *conv,
                 *shape, args->height, args->width, height, width, args->pad_top, args->pad_left
         };
         struct conv_out<T> out = {
-            (T *)args->out, (const T *)args->residual, conv->bias, shape->out_channels
+            (T *)args->out, (const T *)args->residual, (const T *)conv->bias, shape->out_channels
         };
         return launch(product_kernel<T, windows<T>, conv_out<T>>, grid, THREADS, 0, device->stream,
                       in, (const T *)conv->weight, out, rows, (int64_t)shape->out_channels, inputs);

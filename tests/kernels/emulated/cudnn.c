@@ -143,29 +143,61 @@ static int64_t dim_of(const struct descriptor *tensor, int axis) {
     return number_of(tensor, CUDNN_ATTR_TENSOR_DIMENSIONS, axis);
 }
 
+static cudnnDataType_t type_of(const struct descriptor *tensor) {
+    cudnnDataType_t type;
+    memcpy(&type, attribute_of(tensor, CUDNN_ATTR_TENSOR_DATA_TYPE)->bytes, sizeof type);
+    return type;
+}
+
+/* What cuDNN has compiled kernels for: all sums of the result's type, between the operations f32,
+ * and the one that is a number for each channel last. */
+static bool sums_are_compiled(const struct descriptor *graph) {
+    int64_t operations = attribute_of(graph, CUDNN_ATTR_OPERATIONGRAPH_OPS)->count;
+    for (int i = 1; i < operations; i++) {
+        const struct descriptor *sum = operation_of(graph, i);
+        const struct descriptor *x = link_of(sum, CUDNN_ATTR_OPERATION_POINTWISE_XDESC, 0);
+        const struct descriptor *b = link_of(sum, CUDNN_ATTR_OPERATION_POINTWISE_BDESC, 0);
+        bool last = i + 1 == operations, bias = dim_of(b, 2) * dim_of(b, 3) * dim_of(b, 4) == 1;
+        bool pixel = dim_of(x, 2) * dim_of(x, 3) * dim_of(x, 4) == 1;
+        if (type_of(x) != CUDNN_DATA_FLOAT || type_of(b) != CUDNN_DATA_BFLOAT16 ||
+            (bias != last && !pixel)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool has_plan(const struct descriptor *graph) {
     const struct descriptor *first = operation_of(graph, 0);
     if (first->type == CUDNN_BACKEND_OPERATION_SDPA_FWD_DESCRIPTOR) {
-        cudnnDataType_t type;
-        memcpy(&type,
-               attribute_of(link_of(first, CUDNN_ATTR_OPERATION_SDPA_FWD_QDESC, 0),
-                            CUDNN_ATTR_TENSOR_DATA_TYPE)
-                   ->bytes,
-               sizeof type);
-        return type == CUDNN_DATA_BFLOAT16;
+        return type_of(link_of(first, CUDNN_ATTR_OPERATION_SDPA_FWD_QDESC, 0)) ==
+               CUDNN_DATA_BFLOAT16;
     }
-    return dim_of(link_of(first, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, 0), 1) % 2 == 0;
+    return sums_are_compiled(graph) &&
+           dim_of(link_of(first, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, 0), 1) % 2 == 0;
+}
+
+/* Of the configurations that a heuristic gives, by their order: one that makes no plan, one whose
+ * plan wants more memory than anybody has, one that will do. */
+enum { REFUSED, LARGE, GOOD, CONFIGS };
+
+static int order_of(const struct descriptor *config) {
+    return (int)number_of(config, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, 0);
+}
+
+static int order_of_plan(const struct descriptor *plan) {
+    return order_of(link_of(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, 0));
 }
 
 cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t pointer) {
     struct descriptor *descriptor = pointer;
     descriptor->finished = true;
     bool plan = descriptor->type == CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR;
-    return !plan || has_plan(graph_of(descriptor)) ? CUDNN_STATUS_SUCCESS
-                                                   : CUDNN_STATUS_NOT_SUPPORTED;
+    bool made = !plan || (order_of_plan(descriptor) != REFUSED && has_plan(graph_of(descriptor)));
+    return made ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_NOT_SUPPORTED;
 }
 
-/* One configuration of a heuristic's graph; a plan's workspace. */
+/* The configurations of a heuristic's graph; a plan's workspace. */
 cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t pointer,
                                        cudnnBackendAttributeName_t name,
                                        cudnnBackendAttributeType_t type, int64_t wanted,
@@ -174,15 +206,20 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t pointer,
     (void)type;
     *count = 1;
     if (name == CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE) {
-        *(int64_t *)values = 0;
+        *(int64_t *)values = order_of_plan(descriptor) == LARGE ? INT64_MAX : 0;
         return CUDNN_STATUS_SUCCESS;
     }
-    if (name != CUDNN_ATTR_ENGINEHEUR_RESULTS || wanted < 1) {
+    if (name != CUDNN_ATTR_ENGINEHEUR_RESULTS || wanted < CONFIGS) {
         return CUDNN_STATUS_BAD_PARAM;
     }
-    struct descriptor *config = *(struct descriptor **)values;
-    config->attribute[config->count++] =
-        *attribute_of(descriptor, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH);
+    for (int64_t i = 0; i < CONFIGS; i++) {
+        struct descriptor *config = ((struct descriptor **)values)[i];
+        config->attribute[config->count++] =
+            *attribute_of(descriptor, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH);
+        (void)cudnnBackendSetAttribute(config, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1,
+                                       &i);
+    }
+    *count = CONFIGS;
     return CUDNN_STATUS_SUCCESS;
 }
 
@@ -211,9 +248,7 @@ static void *data_of(const struct descriptor *tensor, const struct descriptor *v
 
 static struct view view_of(const struct descriptor *tensor, const struct descriptor *variant) {
     struct view out = {.data = data_of(tensor, variant)};
-    cudnnDataType_t type;
-    memcpy(&type, attribute_of(tensor, CUDNN_ATTR_TENSOR_DATA_TYPE)->bytes, sizeof type);
-    out.dtype = type == CUDNN_DATA_FLOAT ? DTYPE_F32 : DTYPE_BF16;
+    out.dtype = type_of(tensor) == CUDNN_DATA_FLOAT ? DTYPE_F32 : DTYPE_BF16;
     int64_t rank = attribute_of(tensor, CUDNN_ATTR_TENSOR_DIMENSIONS)->count;
     for (int i = 0; i < rank; i++) {
         out.dim[i] = dim_of(tensor, i);

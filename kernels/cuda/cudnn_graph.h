@@ -1,6 +1,7 @@
 /* cuDNN's graphs, as plain C builds them through the backend API: descriptors are made, given their
  * attributes and finished, one after another; the first failure sticks. cuDNN is called from
- * cudnn_graph.c and from the two files that describe graphs, convolve.c and attention_cudnn.c. */
+ * cudnn_graph.c, cudnn_plan.c and the two files that describe graphs, convolve.c and
+ * attention_cudnn.c. */
 #ifndef VIDLOOM_KERNELS_CUDA_CUDNN_GRAPH_H
 #define VIDLOOM_KERNELS_CUDA_CUDNN_GRAPH_H
 
@@ -44,6 +45,8 @@ cudnnBackendDescriptor_t graph_tensor(struct graph_builder *builder, int64_t id,
                                       cudnnDataType_t type, int rank, const int64_t *dim,
                                       const int64_t *stride, enum graph_place place);
 
+/* -- cudnn_plan.c -------------------------------------------------------------------------------
+ */
 /* The first plan for these operations, by the heuristics' order of expected speed, that makes do
  * with `workspace` bytes. Sets plan->execution. */
 void graph_choose(struct graph_builder *builder, cudnnHandle_t handle,

@@ -9,4 +9,4 @@ if [ ! -f build/build.ninja ]; then
     cmake --preset release >/dev/null
 fi
 cmake --build build -- --quiet
-exec ctest --test-dir build --output-on-failure "$@"
+exec ctest --test-dir build --parallel "$(nproc)" --output-on-failure "$@"

@@ -28,9 +28,9 @@
 #include "world.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { SEEDS_BY_DEFAULT = 4000 }; /* these are five times as slow */
+enum { SEEDS_BY_DEFAULT = 1200 }; /* these are five times as slow */
 #else
-enum { SEEDS_BY_DEFAULT = 20000 };
+enum { SEEDS_BY_DEFAULT = 6000 }; /* half a minute */
 #endif
 
 /* -- its end ---------------------------------------------------------------------------------- */

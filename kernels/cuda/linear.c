@@ -289,12 +289,42 @@ static struct matmul_args with_library_end(void *out, const void *in, const stru
                                 .accumulate = epilogue->accumulate};
 }
 
+#define TILE_ROWS 128 /* of a block of threads, in cuBLASLt's large kernels and in ours */
+
+/* Rows of a piece, at most `most` (what scratch memory holds), so that all pieces together take the
+ * fewest waves of tiles over the card: a wave that is half empty takes as long as a full one. */
+static int64_t piece_of(const struct device *device, int64_t rows, int64_t most, int64_t outputs,
+                        int64_t tile_columns) {
+    const int64_t columns = (outputs + tile_columns - 1) / tile_columns;
+    const int64_t all = (rows + TILE_ROWS - 1) / TILE_ROWS, at_most = most / TILE_ROWS;
+    const int64_t processors = device->processors;
+    if (at_most == 0 || rows <= most) {
+        return rows < most ? rows : most;
+    }
+    int64_t best = at_most, fewest = INT64_MAX;
+    for (int64_t tiles = at_most; tiles >= (at_most + 1) / 2; tiles--) {
+        int64_t rest = all % tiles * columns;
+        int64_t waves = all / tiles * ((tiles * columns + processors - 1) / processors) +
+                        (rest + processors - 1) / processors;
+        if (waves < fewest) {
+            fewest = waves;
+            best = tiles;
+        }
+    }
+    return best * TILE_ROWS;
+}
+
+/* What cuBLASLt's kernels for large products take. */
+static int64_t tile_columns_of(const struct device *device) {
+    return device->capability >= 90 ? 256 : 128;
+}
+
 /* Rows in pieces whose products fit scratch memory, each finished while it is in the cache. */
 static bool linear_by_pieces(struct device *device, void *out, const void *in,
                              const struct linear *linear, int64_t rows,
                              const struct linear_epilogue *epilogue) {
-    int64_t piece = (int64_t)(SCRATCH_BYTES / sizeof(float)) / linear->outputs;
-    piece = piece > 128 ? piece / 128 * 128 : piece; /* whole tiles */
+    const int64_t most = (int64_t)(SCRATCH_BYTES / sizeof(float)) / linear->outputs;
+    const int64_t piece = piece_of(device, rows, most, linear->outputs, tile_columns_of(device));
     if (piece == 0) {
         return false;
     }
@@ -346,8 +376,9 @@ static void linear_int8(struct device *device, void *out, const struct source *s
                         const struct linear *linear, int64_t rows,
                         const struct linear_epilogue *epilogue) {
     const int64_t inputs = linear->inputs, blocks = scale_blocks(linear);
-    int64_t piece = (int64_t)SCRATCH_BYTES / (inputs + blocks * (int64_t)sizeof(float));
-    piece = piece / 128 * 128; /* whole tiles */
+    const int64_t most = (int64_t)SCRATCH_BYTES / (inputs + blocks * (int64_t)sizeof(float));
+    const int64_t piece =
+        piece_of(device, rows, most, linear->outputs, device->capability == 90 ? 192 : 128);
     float *scale = (float *)(void *)((uint8_t *)device->scratch + piece * inputs);
     const struct rounded rounded = {device->scratch, scale, inputs, linear->block, DTYPE_I8};
     assert(piece > 0);
@@ -372,10 +403,13 @@ struct f8_room {
     float *sums; /* [piece, outputs]; NULL: none */
 };
 
-static struct f8_room f8_room(const struct device *device, const struct linear *linear, bool sums) {
+static struct f8_room f8_room(const struct device *device, const struct linear *linear,
+                              int64_t rows, bool sums) {
     const int64_t inputs = linear->inputs, of_sums = sums ? linear->outputs : 0;
-    int64_t piece = (int64_t)SCRATCH_BYTES / (inputs + (1 + of_sums) * (int64_t)sizeof(float));
-    piece = piece > 128 ? piece / 128 * 128 : piece / 16 * 16; /* whole tiles; aligned parts */
+    const int64_t most =
+        (int64_t)SCRATCH_BYTES / (inputs + (1 + of_sums) * (int64_t)sizeof(float)) / 16 * 16;
+    int64_t piece = piece_of(device, rows, most, linear->outputs, tile_columns_of(device));
+    piece = (piece + 15) / 16 * 16; /* the parts of scratch memory are aligned */
     assert(piece > 0);
     float *scale = (float *)(void *)((uint8_t *)device->scratch + piece * inputs);
     return (struct f8_room){piece,
@@ -418,14 +452,14 @@ static bool f8_by_sums(struct device *device, void *out, const struct f8_room *r
 static void linear_f8(struct device *device, void *out, const struct source *source,
                       const struct linear *linear, int64_t rows,
                       const struct linear_epilogue *epilogue) {
-    struct f8_room room = f8_room(device, linear, false);
+    struct f8_room room = f8_room(device, linear, rows, false);
     struct matmul_args whole = with_library_end(out, room.rounded.rows, linear,
                                                 rows < room.piece ? rows : room.piece, epilogue);
     whole.in_scale = room.rounded.scale;
     const bool at_once =
         device->capability == 90 && library_ends(epilogue) && matmul_has(device, &whole);
     if (!at_once) {
-        room = f8_room(device, linear, true);
+        room = f8_room(device, linear, rows, true);
     }
     for (int64_t first = 0; first < rows; first += room.piece) {
         int64_t count = rows - first < room.piece ? rows - first : room.piece;

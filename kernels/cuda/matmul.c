@@ -302,16 +302,15 @@ static bool fill(struct device *device, void *out, size_t bytes, size_t scales, 
            cudaStreamSynchronize(device->stream) == cudaSuccess;
 }
 
-/* The fastest candidate, or -1 where there is no memory to try them in. What fails here fails
- * again, and is noted, where it matters. */
-static int measure(struct device *device, const struct linear *linear, const struct plan *plan,
-                   const cublasLtMatmulHeuristicResult_t *candidates, int count) {
+/* The fastest candidate in *best (-1: none works). False: there is no memory to try them in. */
+static bool measure(struct device *device, const struct linear *linear, const struct plan *plan,
+                    const cublasLtMatmulHeuristicResult_t *candidates, int count, int *best) {
     const struct shape *shape = &plan->shape;
     size_t in_bytes = (size_t)(shape->rows * shape->inputs) * (shape->f8 ? 1 : sizeof(uint16_t));
     size_t scale_bytes = shape->scaled ? (size_t)shape->rows * sizeof(float) : 0;
     size_t out_bytes = (size_t)(shape->rows * shape->outputs) * dtype_bytes(shape->out_dtype);
     struct trial trial = {device, linear, plan, candidates, NULL, NULL, NULL};
-    int best = -1;
+    bool tried = false;
     if (!graphs_recording(device) &&
         cudaStreamSynchronize(device->stream) == cudaSuccess && /* staging is in use until then */
         cudaMalloc(&trial.in, in_bytes + scale_bytes) == cudaSuccess &&
@@ -319,12 +318,13 @@ static int measure(struct device *device, const struct linear *linear, const str
         fill(device, trial.in, in_bytes, scale_bytes, shape->f8)) {
         trial.in_scale =
             shape->scaled ? (const float *)(void *)((uint8_t *)trial.in + in_bytes) : NULL;
-        best = tuning_choose(count, run_trial, &trial);
+        *best = tuning_choose(count, run_trial, &trial);
+        tried = true;
     }
     (void)cudaFree(trial.in);
     (void)cudaFree(trial.out);
     (void)cudaGetLastError();
-    return best;
+    return tried;
 }
 
 static struct tuning_product product_of(const struct shape *shape) {
@@ -356,8 +356,8 @@ static bool recall(struct matmul *matmul, struct plan *plan) {
            result.workspaceSize <= WORKSPACE_BYTES;
 }
 
-/* The heuristic's first choice, or a faster one that gives the same bits: results are the same for
- * a shape on a card and library, whatever was measured. */
+/* The heuristic's first choice that works, or a faster one that gives the same bits: results are
+ * the same for a shape on a card and library, whatever was measured. */
 static bool choose(struct device *device, struct plan *plan, const struct linear *linear) {
     struct matmul *matmul = device->matmul;
     const struct shape *shape = &plan->shape;
@@ -371,9 +371,13 @@ static bool choose(struct device *device, struct plan *plan, const struct linear
     if (count == 0) {
         return false;
     }
-    int best = large ? measure(device, linear, plan, candidates, count) : -1;
-    plan->algorithm = candidates[best > 0 ? best : 0].algo;
-    if (best >= 0) {
+    int best = 0;
+    const bool tried = large && measure(device, linear, plan, candidates, count, &best);
+    if (best < 0) {
+        return false;
+    }
+    plan->algorithm = candidates[best].algo;
+    if (tried) {
         const struct tuning_product product = product_of(shape);
         struct tuning_algorithm chosen;
         memcpy(&chosen, &plan->algorithm, sizeof chosen);
@@ -439,12 +443,16 @@ bool matmul_has(struct device *device, const struct matmul_args *args) {
 }
 
 bool matmul_run(struct device *device, const struct matmul_args *args) {
-    const struct plan *plan = plan_of(device, args);
+    struct plan *plan = plan_of(device, args);
     if (plan == NULL || !plan->there) {
         return false;
     }
     cublasStatus_t status =
         multiply(device, args->out, args->in, args->in_scale, args->linear, plan, &plan->algorithm);
+    if (status == CUBLAS_STATUS_NOT_SUPPORTED) { /* the heuristic was wrong; nothing was queued */
+        plan->there = false;
+        return false;
+    }
     if (status != CUBLAS_STATUS_SUCCESS) {
         device_fail(device, ERR_DEVICE, "cuBLASLt, %lldx%lldx%lld: %s", (long long)args->rows,
                     (long long)args->linear->outputs, (long long)args->linear->inputs,

@@ -228,14 +228,15 @@ void tuning_add(struct tuning *tuning, const struct tuning_product *product,
 }
 
 int tuning_choose(int count, tuning_trial *trial, void *context) {
-    float best_time, time;
-    uint64_t expected, digest;
-    if (count < 1 || !trial(context, 0, &best_time, &expected)) {
-        return -1;
-    }
-    int best = 0;
-    for (int i = 1; i < count && i < TUNING_TRIALS_MAX; i++) {
-        if (trial(context, i, &time, &digest) && digest == expected && time < best_time) {
+    float best_time = 0, time;
+    uint64_t expected = 0, digest;
+    int best = -1;
+    for (int i = 0; i < count && i < TUNING_TRIALS_MAX; i++) {
+        if (!trial(context, i, &time, &digest)) {
+            continue;
+        }
+        expected = best < 0 ? digest : expected;
+        if (best < 0 || (digest == expected && time < best_time)) {
             best = i;
             best_time = time;
         }

@@ -50,8 +50,7 @@ void tuning_add(struct tuning *tuning, const struct tuning_product *product,
 
 /* Run candidate `index`: its time, in any unit, and a digest of its result. False: it cannot. */
 typedef bool tuning_trial(void *context, int index, float *time, uint64_t *digest);
-/* The fastest of `count` candidates whose result is the first one's; -1 when the first one fails.
- */
+/* The fastest of `count` candidates whose result is that of the first that works; -1: none does. */
 int tuning_choose(int count, tuning_trial *trial, void *context);
 
 #endif

@@ -159,7 +159,12 @@ static void the_fastest_with_equal_results_is_chosen(void **state) {
     candidates[3].time = 6;
     candidates[1].time = 5; /* no faster: the library's first choice stays */
     assert_int_equal(tuning_choose(5, try_candidate, candidates), 0);
-    candidates[0].works = false;
+    candidates[0].works = false; /* then the next one's result is the one to have */
+    candidates[3].time = 1;
+    assert_int_equal(tuning_choose(5, try_candidate, candidates), 3);
+    candidates[1].works = false;
+    assert_int_equal(tuning_choose(5, try_candidate, candidates), 2);
+    candidates[2].works = candidates[3].works = false;
     assert_int_equal(tuning_choose(5, try_candidate, candidates), -1);
     assert_int_equal(tuning_choose(0, try_candidate, candidates), -1);
 }

@@ -240,18 +240,40 @@ extern "C" void cuda_interleave_frames(struct device *device, void *out, const v
     device_noted(device, code, "interleave_frames");
 }
 
-/* Where value `index` of coarse pixel `row` lies on the fine side, index counting channels first
- * and the cells of a block within; -1: before the first frame. */
-static __device__ __forceinline__ int64_t fine_place(const struct fold_args &a, int64_t row,
-                                                     int64_t index) {
+#define CELLS_MAX 64
+
+/* Where the values of a coarse pixel lie on the fine side: the fine pixels of its block, its cells,
+ * are so far from the first one. Worked out once a block of threads; divisions are dear. */
+struct cells {
+    int64_t first[CELLS_MAX]; /* elements */
+    int frame[CELLS_MAX];
+};
+
+/* By the whole block, before a barrier. */
+static __device__ __forceinline__ void cells_fill(struct cells *out, const struct fold_args &a,
+                                                  int cells) {
+    const int s = (int)a.factor_s;
+    for (int cell = (int)threadIdx.x; cell < cells; cell += THREADS) {
+        const int i = cell % (s * s), down = a.columns_first ? i % s : i / s;
+        const int right = a.columns_first ? i / s : i % s;
+        out->frame[cell] = cell / (s * s);
+        out->first[cell] =
+            ((out->frame[cell] * a.height + down) * a.width + right) * (int64_t)a.channels;
+    }
+}
+
+/* A coarse pixel: its first fine frame, of which those below 0 lack, and its first element. */
+struct coarse {
+    int frame;
+    int64_t first;
+};
+
+static __device__ __forceinline__ struct coarse coarse_of(const struct fold_args &a, int64_t row) {
     const int64_t s = a.factor_s, width = a.width / s, height = a.height / s;
-    const int64_t cells = a.factor_t * s * s, channel = index / cells, cell = index % cells;
     const int64_t lack = (a.frames + a.factor_t - 1) / a.factor_t * a.factor_t - a.frames;
-    const int64_t i = cell % (s * s), down = a.columns_first ? i % s : i / s;
-    const int64_t right = a.columns_first ? i / s : i % s;
-    const int64_t frame = row / width / height * a.factor_t + cell / (s * s) - lack;
-    const int64_t y = row / width % height * s + down, x = row % width * s + right;
-    return frame < 0 ? -1 : ((frame * a.height + y) * a.width + x) * a.channels + channel;
+    const int64_t frame = row / width / height * a.factor_t - lack;
+    const int64_t y = row / width % height * s, x = row % width * s;
+    return {(int)frame, ((frame * a.height + y) * a.width + x) * a.channels};
 }
 
 template <typename T>
@@ -260,54 +282,78 @@ static __device__ __forceinline__ void put(const struct fold_args &a, int64_t at
     from_float(out, a.accumulate ? to_float(*out) + value : value);
 }
 
-/* A thread has one value of the coarse side, the mean of `share` fine ones. */
+/* `lanes` threads do a coarse pixel; each of its values is the mean of `share` fine ones. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
-    fold_kernel(struct fold_args a, int64_t share, int64_t count) {
-    for (int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x; i < count;
-         i += (int64_t)gridDim.x * THREADS) {
-        int64_t row = i / a.folded, first = i % a.folded * share;
-        float sum = 0, part = 1 / (float)share;
-        for (int64_t j = 0; j < share; j++) {
-            int64_t at = fine_place(a, row, first + j);
-            sum += at < 0 ? 0 : to_float(((const T *)a.x)[at]);
+    fold_kernel(struct fold_args a, int share, int count, int lanes, int64_t rows) {
+    __shared__ struct cells cells;
+    cells_fill(&cells, a, count);
+    barrier();
+    const int64_t row = (int64_t)blockIdx.x * (THREADS / lanes) + threadIdx.x / lanes;
+    if (row >= rows) {
+        return;
+    }
+    const struct coarse coarse = coarse_of(a, row);
+    const float part = 1 / (float)share;
+    for (int d = (int)threadIdx.x % lanes; d < a.folded; d += lanes) {
+        float sum = 0;
+        for (int index = d * share; index < (d + 1) * share; index++) {
+            const int channel = index / count, cell = index % count;
+            if (coarse.frame + cells.frame[cell] >= 0) {
+                sum += to_float(((const T *)a.x)[coarse.first + cells.first[cell] + channel]);
+            }
         }
-        put<T>(a, i, sum * part);
+        put<T>(a, row * a.folded + d, sum * part);
     }
 }
 
-/* A thread has one value of the fine side; neighbours have neighbouring channels. */
+/* `lanes` threads do the channels of a fine pixel. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
-    unfold_kernel(struct fold_args a, int64_t share, int64_t cells, int64_t count) {
-    for (int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x; i < count;
-         i += (int64_t)gridDim.x * THREADS) {
-        int64_t values = a.channels * cells, row = i / values, cell = i % values / a.channels;
-        int64_t index = i % a.channels * cells + cell, at = fine_place(a, row, index);
-        if (at >= 0) {
-            put<T>(a, at, to_float(((const T *)a.x)[row * a.folded + index / share]));
-        }
+    unfold_kernel(struct fold_args a, int share, int count, int lanes, int64_t rows) {
+    __shared__ struct cells cells;
+    cells_fill(&cells, a, count);
+    barrier();
+    const int64_t pixel = (int64_t)blockIdx.x * (THREADS / lanes) + threadIdx.x / lanes;
+    const int64_t row = pixel / count;
+    const int cell = (int)(pixel % count);
+    if (row >= rows) {
+        return;
+    }
+    const struct coarse coarse = coarse_of(a, row);
+    if (coarse.frame + cells.frame[cell] < 0) {
+        return;
+    }
+    const T *x = (const T *)a.x + row * a.folded;
+    const int64_t at = coarse.first + cells.first[cell];
+    for (int channel = (int)threadIdx.x % lanes; channel < a.channels; channel += lanes) {
+        put<T>(a, at + channel, to_float(x[(channel * count + cell) / share]));
     }
 }
 
 static void fold_either(struct device *device, const struct fold_args *args, bool back) {
     const int64_t s = args->factor_s, cells = args->factor_t * s * s;
     assert(args->dtype == DTYPE_F32 || args->dtype == DTYPE_BF16);
-    assert(cells >= 1 && cells <= 64 && args->channels * cells % args->folded == 0);
+    assert(cells >= 1 && cells <= CELLS_MAX && args->channels * cells % args->folded == 0);
     assert(args->frames >= 0 && args->height % s == 0 && args->width % s == 0);
     const int64_t frames = (args->frames + args->factor_t - 1) / args->factor_t;
     const int64_t rows = frames * (args->height / s) * (args->width / s);
-    const int64_t share = args->channels * cells / args->folded;
+    const int share = (int)(args->channels * cells / args->folded);
     if (rows == 0 || !device_ready(device)) {
         return;
     }
+    const int64_t values = back ? args->channels : args->folded;
+    int lanes = 1;
+    while (lanes < values && lanes < THREADS) {
+        lanes *= 2;
+    }
+    const int64_t pixels = back ? rows * cells : rows;
+    const unsigned grid = (unsigned)blocks_of(pixels, THREADS / lanes);
     cudaError_t code = with_type(args->dtype, [&](auto type) {
         using T = decltype(type);
-        int64_t count = rows * (back ? args->channels * cells : args->folded);
-        return back ? launch(unfold_kernel<T>, grid_of(count), THREADS, 0, device->stream, *args,
-                             share, cells, count)
-                    : launch(fold_kernel<T>, grid_of(count), THREADS, 0, device->stream, *args,
-                             share, count);
+        auto kernel = back ? unfold_kernel<T> : fold_kernel<T>;
+        return launch(kernel, grid, THREADS, 0, device->stream, *args, share, (int)cells, lanes,
+                      rows);
     });
     device_noted(device, code, back ? "unfold" : "fold");
 }

@@ -161,7 +161,6 @@ void convolve_close(struct device *device);
 size_t convolve_version(void); /* as matmul_version */
 /* History only as zeros. False: cuDNN has no plan for this shape; nothing was queued. */
 bool convolve_run(struct device *device, const struct conv *conv, const struct conv_args *args);
-void convolve_forget(struct device *device, const struct conv *conv);
 
 /* -- product.cu: any shape and type, slower; and the way out of a product in scratch memory -------
  */

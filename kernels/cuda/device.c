@@ -50,8 +50,8 @@ static void cuda_close(struct device **device_pointer) {
     if (device == NULL) {
         return;
     }
-    (void)cudaSetDevice(device->index);
     if (device->stream != NULL) {
+        (void)cudaSetDevice(device->index);
         (void)cudaStreamSynchronize(device->stream);
     }
     graphs_close(device);
@@ -74,6 +74,7 @@ static void cuda_close(struct device **device_pointer) {
     *device_pointer = NULL;
 }
 
+/* Without a context of it, which takes some hundred MiB of its memory: a probe is no use of it. */
 static enum error_code find_gpu(struct device *device, struct error *error) {
     int count = 0;
     cudaError_t code = cudaGetDeviceCount(&count);
@@ -85,9 +86,6 @@ static enum error_code find_gpu(struct device *device, struct error *error) {
                          device->index, count);
     }
     code = cudaGetDeviceProperties(&device->properties, device->index);
-    if (code == cudaSuccess) {
-        code = cudaSetDevice(device->index);
-    }
     if (code != cudaSuccess) {
         return refuse(error, device->index, code, "cannot be used");
     }
@@ -104,7 +102,9 @@ static enum error_code find_gpu(struct device *device, struct error *error) {
 
 static enum error_code cuda_probe(int index, struct error *error) {
     struct device device = {.index = index};
-    return find_gpu(&device, error);
+    enum error_code code = find_gpu(&device, error);
+    (void)cudaGetLastError(); /* a device that is refused is no fault of one that is open */
+    return code;
 }
 
 static bool cuda_multiplies_f8(int index) {
@@ -122,7 +122,10 @@ static bool cuda_attends_narrow(int index, int64_t head_dim) {
 }
 
 static enum error_code take_memory(struct device *device, struct error *error) {
-    cudaError_t code = cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking);
+    cudaError_t code = cudaSetDevice(device->index);
+    if (code == cudaSuccess) {
+        code = cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking);
+    }
     if (code == cudaSuccess) {
         code = cudaMalloc(&device->scratch, SCRATCH_BYTES);
     }
@@ -164,6 +167,7 @@ static enum error_code cuda_open(struct device **out, const struct device_config
     }
     if (code != ERR_OK) {
         cuda_close(&device);
+        (void)cudaGetLastError();
         return code;
     }
     device->cache = NULL; /* the caller's */

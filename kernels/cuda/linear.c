@@ -206,7 +206,6 @@ static int64_t filter_inputs(const struct conv_shape *shape) {
 void cuda_conv_close(struct device *device, struct conv **pointer) {
     struct conv *conv = *pointer;
     if (conv != NULL) {
-        convolve_forget(device, conv);
         size_t outputs = (size_t)conv->shape.out_channels;
         weight_free(device, conv->weight,
                     outputs * (size_t)filter_inputs(&conv->shape) * dtype_bytes(conv->dtype));

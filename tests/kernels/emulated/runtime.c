@@ -37,13 +37,24 @@ uint8_t emulated_f8_from_float(float x) {
 }
 
 /* Device 0 is of the kind of an A100, device 1 of an H100, device 2 like 0 with little memory,
- * device 3 of an L40S. */
-#define DEVICES 4
+ * device 3 of an L40S, device 4 has fallen off the bus. */
+#define DEVICES 5
 
 static const size_t total[DEVICES] = {(size_t)1 << 30, (size_t)1 << 30, (size_t)128 << 20,
                                       (size_t)1 << 30};
-static const int capability[DEVICES] = {80, 90, 80, 89};
+static const int capability[DEVICES] = {80, 90, 80, 89, 0};
 static int current;
+static uint64_t selected;
+static cudaError_t last; /* failure, until it is asked for */
+
+uint64_t emulated_selected(void) {
+    return selected;
+}
+
+static cudaError_t failed(cudaError_t code) {
+    last = code;
+    return code;
+}
 
 int emulated_capability(void) {
     return capability[current];
@@ -55,11 +66,18 @@ cudaError_t cudaGetDeviceCount(int *count) {
 }
 
 cudaError_t cudaSetDevice(int index) {
-    current = index >= 0 && index < DEVICES ? index : current;
-    return index == current ? cudaSuccess : cudaErrorInvalidDevice;
+    selected++;
+    if (index < 0 || index >= DEVICES || capability[index] == 0) {
+        return failed(cudaErrorInvalidDevice);
+    }
+    current = index;
+    return cudaSuccess;
 }
 
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *out, int index) {
+    if (capability[index] == 0) {
+        return failed(cudaErrorDevicesUnavailable);
+    }
     *out = (struct cudaDeviceProp){.major = capability[index] / 10,
                                    .minor = capability[index] % 10,
                                    .multiProcessorCount = 3,
@@ -69,8 +87,8 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *out, int index) {
 }
 
 cudaError_t cudaDeviceGetAttribute(int *out, enum cudaDeviceAttr attribute, int index) {
-    if (index < 0 || index >= DEVICES) {
-        return cudaErrorInvalidDevice;
+    if (index < 0 || index >= DEVICES || capability[index] == 0) {
+        return failed(cudaErrorInvalidDevice);
     }
     *out = attribute == cudaDevAttrComputeCapabilityMajor ? capability[index] / 10
                                                           : capability[index] % 10;
@@ -95,7 +113,9 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **out, unsig
 }
 
 cudaError_t cudaGetLastError(void) {
-    return cudaSuccess;
+    cudaError_t code = last;
+    last = cudaSuccess;
+    return code;
 }
 
 const char *cudaGetErrorString(cudaError_t code) {
@@ -338,7 +358,7 @@ cudaError_t cudaMalloc(void **out, size_t bytes) {
         return code;
     }
     if (bytes > total[current] - taken[current]) {
-        return cudaErrorMemoryAllocation;
+        return failed(cudaErrorMemoryAllocation);
     }
     *out = allocate(bytes, current);
     taken[current] += bytes;

@@ -492,6 +492,31 @@ static void weights_give_way_to_weights(void **state) {
     stack_close(&usual, &usual_arena);
 }
 
+/* Kernels and graphs come later, and can make nothing give way: a part of the card stays free, here
+ * a thirty-second. When the last layer that moved is closed, so are the buffers. */
+static void weights_leave_room_for_what_comes_later(void **state) {
+    (void)state;
+    struct stack usual, small;
+    struct arena usual_arena, small_arena;
+    uint16_t expected[SIDE], result[SIDE];
+    random_start(11);
+    const void *weights = random_buffer((int64_t)SIDE * (SIDE + LAYERS), DTYPE_BF16, 0.05);
+    const void *in = random_buffer(SIDE, DTYPE_BF16, 1);
+    stack_open(&usual, USUAL, &usual_arena, 1 << 16, weights);
+    stack_run(&usual, in, expected);
+    stack_open(&small, SMALL, &small_arena, (size_t)17 << 20, weights); /* 14 of the other 15 */
+    stack_run(&small, in, result);
+    assert_memory_equal(expected, result, sizeof result);
+    assert_true(counted("emulated_free") >= (size_t)4 << 20);
+    assert_true(ops->weight_bytes(small.device) >= (size_t)2 * SIDE * SIDE * 2);
+    for (int i = 0; i < LAYERS; i++) {
+        ops->linear_close(small.device, &small.layer[i]);
+    }
+    assert_int_equal(counted("emulated_free"), (size_t)15 << 20);
+    stack_close(&small, &small_arena);
+    stack_close(&usual, &usual_arena);
+}
+
 /* What the measuring table says of the same layers. */
 static size_t measured_least(const void *weights) {
     struct device *device = NULL;
@@ -566,6 +591,63 @@ static void weights_come_once_a_pass(void **state) {
                          (uint64_t)i * LAYERS * SIDE * SIDE * 2);
     }
     stack_close(&stack, &arena);
+}
+
+/* -- weights on their way to the card -----------------------------------------------------------
+ */
+
+enum { TALL = 12000, TALL_WIDTH = 1024 };
+
+/* Column `k` of two stacked matrices, by a product with a row of the identity. */
+static void take_column(struct device *device, uint16_t *out, struct linear *linear,
+                        struct arena *arena, int64_t k) {
+    const struct linear_epilogue narrow = {.out_dtype = DTYPE_BF16};
+    uint16_t unit[TALL_WIDTH] = {0};
+    void *in = arena_alloc(arena, sizeof unit), *there = arena_alloc(arena, 2 * TALL * sizeof *out);
+    unit[k] = 0x3f80;
+    ops->upload(device, in, unit, sizeof unit);
+    ops->linear(device, there, in, linear, 1, &narrow);
+    ops->download(device, out, there, 2 * TALL * sizeof *out);
+    arena_reset(arena, 0);
+}
+
+/* Many times what staging holds, as they are and from another type: every one is where it belongs,
+ * though memory is filled while it is read. */
+static void weights_arrive_whole(void **state) {
+    (void)state;
+    static const enum dtype types[] = {DTYPE_BF16, DTYPE_F32};
+    static const int64_t columns[] = {0, 511, TALL_WIDTH - 1};
+    struct device *device = open_device(USUAL, NULL);
+    struct arena arena;
+    struct error error;
+    random_start(12);
+    const int64_t dim[2] = {TALL, TALL_WIDTH}, elements = 2 * dim[0] * dim[1];
+    const void *exact = random_buffer(elements, DTYPE_BF16, 1);
+    float *wide = buffer_of((size_t)elements * sizeof *wide);
+    uint16_t *out = buffer_of(2 * TALL * sizeof *out);
+    float_row(wide, exact, DTYPE_BF16, 0, elements);
+    assert_int_equal(ops->arena_open(device, &arena, 1 << 20, &error), ERR_OK);
+    for (size_t t = 0; t < 2; t++) {
+        const uint8_t *data = types[t] == DTYPE_F32 ? (const void *)wide : exact;
+        size_t half = (size_t)(elements / 2) * dtype_bytes(types[t]);
+        struct tensor first = tensor_of(data, types[t], 2, dim);
+        struct tensor second = tensor_of(data + half, types[t], 2, dim);
+        struct linear *linear = NULL;
+        assert_int_equal(ops->linear_create(device, &linear,
+                                            (const struct tensor *[]){&first, &second}, NULL, 2,
+                                            DTYPE_BF16, &error),
+                         ERR_OK);
+        for (size_t c = 0; c < sizeof columns / sizeof *columns; c++) {
+            take_column(device, out, linear, &arena, columns[c]);
+            for (int64_t n = 0; n < 2 * TALL; n++) {
+                assert_int_equal(out[n], ((const uint16_t *)exact)[n * TALL_WIDTH + columns[c]]);
+            }
+        }
+        ops->linear_close(device, &linear);
+    }
+    assert_int_equal(ops->status(device, &error), ERR_OK);
+    arena_close(&arena);
+    ops->device_close(&device);
 }
 
 /* -- memory of operations --------------------------------------------------------------------- */
@@ -749,8 +831,10 @@ int main(void) {
         cmocka_unit_test(a_download_keeps_what_was_there),
         cmocka_unit_test_teardown(weights_give_way_to_work, buffers_free),
         cmocka_unit_test_teardown(weights_give_way_to_weights, buffers_free),
+        cmocka_unit_test_teardown(weights_leave_room_for_what_comes_later, buffers_free),
         cmocka_unit_test_teardown(weights_give_way_to_a_limit, buffers_free),
         cmocka_unit_test_teardown(weights_come_once_a_pass, buffers_free),
+        cmocka_unit_test_teardown(weights_arrive_whole, buffers_free),
         cmocka_unit_test_teardown(operations_take_no_memory, buffers_free),
         cmocka_unit_test(layers_of_a_shape_share_a_plan),
     };

@@ -18,6 +18,8 @@ int emulated_capability(void);
 uint64_t emulated_copied(void);
 /* How often a device has been made the current one: that takes memory of it. */
 uint64_t emulated_selected(void);
+/* Bytes that are free on the current device. */
+uint64_t emulated_free(void);
 /* Plans of cuDNN that were made. */
 uint64_t emulated_plans(void);
 /* Time passes, for events. */

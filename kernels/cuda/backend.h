@@ -26,6 +26,8 @@ extern "C" {
 #define F8_CAPABILITY 89 /* from here on cuBLASLt has products of f8 */
 #define DOWNLOADS_MAX 4  /* OPS_DOWNLOADS_MAX: the kernel files do not see the table */
 #define STAGING_BYTES ((size_t)16 << 20) /* pinned host memory */
+#define STAGING_ROW_BYTES                                                                          \
+    ((size_t)4 << 20) /* behind it: a row of weights in f32 on its way there */
 
 struct graphs;    /* graphs.c: what repeats */
 struct residence; /* residence.c: where weights are */
@@ -44,7 +46,9 @@ struct device {
     int processors; /* streaming multiprocessors */
     cudaStream_t stream;
     void *scratch, *workspace; /* device memory, SCRATCH_BYTES and WORKSPACE_BYTES */
-    void *staging;             /* pinned host memory, STAGING_BYTES */
+    void *staging;             /* pinned host memory, STAGING_BYTES and STAGING_ROW_BYTES */
+    cudaEvent_t staged[2];     /* what weight_upload sent from either half of it has left */
+    int staging_next;          /* the half that comes next */
     const char *cache; /* folder of what was measured; NULL: none. While the device is opened */
     struct graphs *graphs;
     struct residence *residence;
@@ -96,9 +100,11 @@ bool device_noted(struct device *device, cudaError_t code, const char *what);
 /* `bytes` of device memory that counts as weights, and back. NULL: `error` says so. */
 void *weight_alloc(struct device *device, size_t bytes, struct error *error);
 void weight_free(struct device *device, void *weight, size_t bytes);
-/* Rows of any float type on the host to `dtype` on the device, through pinned staging. `row` writes
- * row r as f32. Waits. */
-typedef void weight_row(const void *context, int64_t row, float *out);
+/* Row r of what is uploaded: where it lies as `dtype` already, or NULL, and it is in `out` as f32.
+ */
+typedef const void *weight_row(const void *context, int64_t row, enum dtype dtype, float *out);
+/* Rows of any float type on the host to `dtype` on the device, through pinned staging: the next
+ * ones are made while the last are on their way. What rows are made of is read by then. */
 void weight_upload(struct device *device, void *out, enum dtype dtype, int64_t rows, int64_t width,
                    weight_row *row, const void *context);
 
@@ -118,7 +124,8 @@ void residence_close(struct device *device);
 /* A layer that is whole, and one that is about to go. */
 void residence_add(struct device *device, struct linear *linear);
 void residence_remove(struct device *device, struct linear *linear);
-/* cudaMalloc, for which weights give way. Waits when they do. */
+/* cudaMalloc, for which weights give way, and for some memory that stays free beside it. Waits when
+ * they do. */
 cudaError_t residence_malloc(struct device *device, void **out, size_t bytes);
 /* Weights give way until so many more bytes of them are within the limit, or all that can have. */
 void residence_make_room(struct device *device, size_t bytes);
@@ -126,7 +133,7 @@ void residence_make_room(struct device *device, size_t bytes);
 void residence_limit(struct device *device, size_t bytes);
 /* What they occupy at least. */
 size_t residence_least(const struct device *device);
-/* Whether any layer has ever moved: then what is queued differs from pass to pass. */
+/* Whether any layer that is there has moved: then what is queued differs from pass to pass. */
 bool residence_moved(const struct device *device);
 /* The weights on the card for what is queued until leave. */
 const void *residence_enter(struct device *device, struct linear *linear);
@@ -161,7 +168,6 @@ void convolve_close(struct device *device);
 size_t convolve_version(void); /* as matmul_version */
 /* History only as zeros. False: cuDNN has no plan for this shape; nothing was queued. */
 bool convolve_run(struct device *device, const struct conv *conv, const struct conv_args *args);
-void convolve_forget(struct device *device, const struct conv *conv);
 
 /* -- product.cu: any shape and type, slower; and the way out of a product in scratch memory -------
  */

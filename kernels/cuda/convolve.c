@@ -6,8 +6,9 @@
  * (tests/kernels/cudnn_plans.c asks it).
  *
  * Tensors are described in cuDNN's order, N C T H W, with the strides of our layout, [T,H,W,C]. A
- * plan belongs to a layer and an input size; it is made when first met (tens of milliseconds) and
- * kept until the layer is closed. Zeros before and after an axis may differ, so causal and
+ * plan belongs to the shapes of a filter and its input, whatever the weights: it is made when first
+ * met (tens of milliseconds), serves every layer of that shape, and outlives them, since a model
+ * that is opened again has the same. Zeros before and after an axis may differ, so causal and
  * asymmetric padding need no copies. */
 #include <stdlib.h>
 #include <string.h>
@@ -20,9 +21,12 @@
 
 enum tensor_id { ID_X = 1, ID_W, ID_BIAS, ID_RESIDUAL, ID_OUT, ID_CONVOLVED, ID_MORE };
 
+/* A decoder meets about a hundred, at its first chunk, the others and the last. */
+#define PLANS_MAX 512
+
 struct plan {
     struct plan *next;
-    const struct conv *conv;
+    struct conv_shape shape;
     struct conv_args args; /* its sizes; the pointers are not compared */
     bool residual;
     struct graph_plan graph;
@@ -30,7 +34,8 @@ struct plan {
 
 struct convolve {
     cudnnHandle_t handle;
-    struct plan *plans;
+    struct plan *plans; /* the one that was used last comes first */
+    int count;
 };
 
 enum error_code convolve_open(struct device *device, struct error *error) {
@@ -58,23 +63,18 @@ cudnnHandle_t convolve_handle(struct device *device) {
     return device->convolve->handle;
 }
 
-void convolve_forget(struct device *device, const struct conv *conv) {
-    struct plan **link = device->convolve != NULL ? &device->convolve->plans : NULL;
-    while (link != NULL && *link != NULL) {
-        struct plan *plan = *link;
-        if (conv == NULL || plan->conv == conv) {
-            *link = plan->next;
-            graph_plan_free(&plan->graph);
-            free(plan);
-        } else {
-            link = &plan->next;
-        }
-    }
+static void plan_free(struct plan *plan) {
+    graph_plan_free(&plan->graph);
+    free(plan);
 }
 
 void convolve_close(struct device *device) {
     if (device->convolve != NULL) {
-        convolve_forget(device, NULL);
+        while (device->convolve->plans != NULL) {
+            struct plan *plan = device->convolve->plans;
+            device->convolve->plans = plan->next;
+            plan_free(plan);
+        }
         if (device->convolve->handle != NULL) {
             (void)cudnnDestroy(device->convolve->handle);
         }
@@ -98,7 +98,7 @@ static cudnnBackendDescriptor_t tensor(struct graph_builder *builder, int64_t id
 static cudnnBackendDescriptor_t convolution(struct graph_builder *builder, const struct plan *plan,
                                             cudnnBackendDescriptor_t x, cudnnBackendDescriptor_t w,
                                             cudnnBackendDescriptor_t y) {
-    const struct conv_shape *shape = &plan->conv->shape;
+    const struct conv_shape *shape = &plan->shape;
     const struct conv_args *args = &plan->args;
     const int64_t spatial = 3, dilation[] = {1, 1, 1},
                   stride[] = {shape->stride_t, shape->stride_h, shape->stride_w},
@@ -150,7 +150,7 @@ static cudnnBackendDescriptor_t sum(struct graph_builder *builder, cudnnBackendD
 }
 
 static void describe(struct graph_builder *builder, const struct plan *plan, cudnnHandle_t handle) {
-    const struct conv_shape *shape = &plan->conv->shape;
+    const struct conv_shape *shape = &plan->shape;
     const struct conv_args *args = &plan->args;
     const int64_t channels = shape->in_channels, outputs = shape->out_channels;
     const int64_t height = args->height + args->pad_top + args->pad_bottom;
@@ -186,20 +186,44 @@ static void describe(struct graph_builder *builder, const struct plan *plan, cud
     graph_choose(builder, handle, operations, count, WORKSPACE_BYTES);
 }
 
-static struct plan *plan_make(struct convolve *convolve, const struct conv *conv,
+/* The one that was used the longest ago. Its kernels go with it: they may be running. */
+static void forget_last(struct device *device) {
+    struct plan **link = &device->convolve->plans;
+    while ((*link)->next != NULL) {
+        link = &(*link)->next;
+    }
+    graphs_forget(device);
+    (void)cudaStreamSynchronize(device->stream);
+    plan_free(*link);
+    *link = NULL;
+    device->convolve->count--;
+}
+
+static struct plan *plan_make(struct device *device, const struct conv_shape *shape,
                               const struct conv_args *args) {
+    struct convolve *convolve = device->convolve;
     struct plan *plan = calloc(1, sizeof *plan);
     if (plan == NULL) {
         return NULL;
     }
-    plan->conv = conv;
+    plan->shape = *shape;
     plan->args = *args;
     plan->residual = args->residual != NULL;
     struct graph_builder builder = {&plan->graph, true};
     describe(&builder, plan, convolve->handle);
+    if (convolve->count >= PLANS_MAX && !graphs_recording(device)) {
+        forget_last(device);
+    }
     plan->next = convolve->plans;
     convolve->plans = plan;
+    convolve->count++;
     return plan;
+}
+
+static bool same_shape(const struct conv_shape *a, const struct conv_shape *b) {
+    return a->kernel_t == b->kernel_t && a->kernel_h == b->kernel_h && a->kernel_w == b->kernel_w &&
+           a->stride_t == b->stride_t && a->stride_h == b->stride_h && a->stride_w == b->stride_w &&
+           a->in_channels == b->in_channels && a->out_channels == b->out_channels;
 }
 
 static bool same_size(const struct conv_args *a, const struct conv_args *b) {
@@ -209,15 +233,20 @@ static bool same_size(const struct conv_args *a, const struct conv_args *b) {
            a->pad_right == b->pad_right;
 }
 
-static struct plan *plan_of(struct convolve *convolve, const struct conv *conv,
+static struct plan *plan_of(struct device *device, const struct conv_shape *shape,
                             const struct conv_args *args) {
-    for (struct plan *plan = convolve->plans; plan != NULL; plan = plan->next) {
-        if (plan->conv == conv && plan->residual == (args->residual != NULL) &&
+    struct convolve *convolve = device->convolve;
+    for (struct plan **link = &convolve->plans; *link != NULL; link = &(*link)->next) {
+        struct plan *plan = *link;
+        if (plan->residual == (args->residual != NULL) && same_shape(&plan->shape, shape) &&
             same_size(&plan->args, args)) {
+            *link = plan->next;
+            plan->next = convolve->plans;
+            convolve->plans = plan;
             return plan;
         }
     }
-    return plan_make(convolve, conv, args);
+    return plan_make(device, shape, args);
 }
 
 size_t convolve_version(void) {
@@ -229,7 +258,7 @@ bool convolve_run(struct device *device, const struct conv *conv, const struct c
     if (((uintptr_t)args->in | (uintptr_t)args->out | (uintptr_t)args->residual) % 16 != 0) {
         return false;
     }
-    struct plan *plan = plan_of(convolve, conv, args);
+    struct plan *plan = plan_of(device, &conv->shape, args);
     if (plan == NULL || plan->graph.execution == NULL) {
         return false;
     }

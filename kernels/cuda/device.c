@@ -50,8 +50,8 @@ static void cuda_close(struct device **device_pointer) {
     if (device == NULL) {
         return;
     }
-    (void)cudaSetDevice(device->index);
     if (device->stream != NULL) {
+        (void)cudaSetDevice(device->index);
         (void)cudaStreamSynchronize(device->stream);
     }
     graphs_close(device);
@@ -62,6 +62,11 @@ static void cuda_close(struct device **device_pointer) {
     (void)cudaFree(device->scratch);
     (void)cudaFree(device->workspace);
     (void)cudaFreeHost(device->staging);
+    for (int i = 0; i < 2; i++) {
+        if (device->staged[i] != NULL) {
+            (void)cudaEventDestroy(device->staged[i]);
+        }
+    }
     for (int i = 0; i < DOWNLOADS_MAX; i++) {
         if (device->downloads[i].done != NULL) {
             (void)cudaEventDestroy(device->downloads[i].done);
@@ -74,6 +79,7 @@ static void cuda_close(struct device **device_pointer) {
     *device_pointer = NULL;
 }
 
+/* Without a context of it, which takes some hundred MiB of its memory: a probe is no use of it. */
 static enum error_code find_gpu(struct device *device, struct error *error) {
     int count = 0;
     cudaError_t code = cudaGetDeviceCount(&count);
@@ -85,9 +91,6 @@ static enum error_code find_gpu(struct device *device, struct error *error) {
                          device->index, count);
     }
     code = cudaGetDeviceProperties(&device->properties, device->index);
-    if (code == cudaSuccess) {
-        code = cudaSetDevice(device->index);
-    }
     if (code != cudaSuccess) {
         return refuse(error, device->index, code, "cannot be used");
     }
@@ -104,7 +107,9 @@ static enum error_code find_gpu(struct device *device, struct error *error) {
 
 static enum error_code cuda_probe(int index, struct error *error) {
     struct device device = {.index = index};
-    return find_gpu(&device, error);
+    enum error_code code = find_gpu(&device, error);
+    (void)cudaGetLastError(); /* a device that is refused is no fault of one that is open */
+    return code;
 }
 
 static bool cuda_multiplies_f8(int index) {
@@ -122,7 +127,10 @@ static bool cuda_attends_narrow(int index, int64_t head_dim) {
 }
 
 static enum error_code take_memory(struct device *device, struct error *error) {
-    cudaError_t code = cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking);
+    cudaError_t code = cudaSetDevice(device->index);
+    if (code == cudaSuccess) {
+        code = cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking);
+    }
     if (code == cudaSuccess) {
         code = cudaMalloc(&device->scratch, SCRATCH_BYTES);
     }
@@ -130,7 +138,10 @@ static enum error_code take_memory(struct device *device, struct error *error) {
         code = cudaMalloc(&device->workspace, WORKSPACE_BYTES);
     }
     if (code == cudaSuccess) {
-        code = cudaMallocHost(&device->staging, STAGING_BYTES);
+        code = cudaMallocHost(&device->staging, STAGING_BYTES + STAGING_ROW_BYTES);
+    }
+    for (int i = 0; i < 2 && code == cudaSuccess; i++) {
+        code = cudaEventCreateWithFlags(&device->staged[i], cudaEventDisableTiming);
     }
     for (int i = 0; i < DOWNLOADS_MAX && code == cudaSuccess; i++) {
         code = cudaEventCreateWithFlags(&device->downloads[i].done, cudaEventDisableTiming);
@@ -164,6 +175,7 @@ static enum error_code cuda_open(struct device **out, const struct device_config
     }
     if (code != ERR_OK) {
         cuda_close(&device);
+        (void)cudaGetLastError();
         return code;
     }
     device->cache = NULL; /* the caller's */
@@ -244,7 +256,8 @@ static enum error_code cuda_arena_open(struct device *device, struct arena *out,
     return ERR_OK;
 }
 
-/* Pageable memory is copied away before the call returns, so `host` may be reused at once. */
+/* Pageable memory is copied away before the call returns, so `host` may be reused at once; staging
+ * memory may not. */
 static void cuda_upload(struct device *device, void *out, const void *host, size_t bytes) {
     if (bytes > 0 && device_ready(device)) {
         (void)device_noted(
@@ -374,31 +387,44 @@ void weight_free(struct device *device, void *weight, size_t bytes) {
     }
 }
 
+static void make_row(uint8_t *out, enum dtype dtype, int64_t width, const void *there,
+                     const float *floats) {
+    if (there != NULL) {
+        memcpy(out, there, (size_t)width * dtype_bytes(dtype));
+        return;
+    }
+    for (int64_t i = 0; i < width; i++) {
+        float_store(out, dtype, i, floats[i]);
+    }
+}
+
 void weight_upload(struct device *device, void *out, enum dtype dtype, int64_t rows, int64_t width,
                    weight_row *row, const void *context) {
-    /* Staging holds what is sent, and one row in f32 behind it. */
-    size_t row_bytes = (size_t)width * dtype_bytes(dtype), float_bytes = (size_t)width * 4;
+    const size_t row_bytes = (size_t)width * dtype_bytes(dtype), half = STAGING_BYTES / 2;
+    uint8_t *staging = device->staging;
+    float *floats = (float *)(void *)(staging + STAGING_BYTES);
     if (!device_ready(device)) {
         return;
     }
-    if (row_bytes + float_bytes > STAGING_BYTES) {
+    if ((size_t)width * sizeof *floats > STAGING_ROW_BYTES) {
         device_fail(device, ERR_LIMIT, "a row of %lld weights is longer than the staging memory",
                     (long long)width);
         return;
     }
-    int64_t chunk = (int64_t)((STAGING_BYTES - float_bytes) / row_bytes);
-    float *floats = (float *)device->staging + (STAGING_BYTES - float_bytes) / sizeof(float);
-    for (int64_t first = 0; first < rows; first += chunk) {
+    const int64_t chunk = (int64_t)(half / row_bytes);
+    for (int64_t first = 0; first < rows && !device->failed; first += chunk) {
         int64_t count = rows - first < chunk ? rows - first : chunk;
+        cudaEvent_t left = device->staged[device->staging_next];
+        uint8_t *to = staging + (size_t)device->staging_next * half;
+        device->staging_next = 1 - device->staging_next;
+        (void)device_noted(device, cudaEventSynchronize(left), "weights");
         for (int64_t r = 0; r < count; r++) {
-            row(context, first + r, floats);
-            for (int64_t i = 0; i < width; i++) {
-                float_store(device->staging, dtype, r * width + i, floats[i]);
-            }
+            const void *there = row(context, first + r, dtype, floats);
+            make_row(to + (size_t)r * row_bytes, dtype, width, there, floats);
         }
-        cuda_upload(device, (uint8_t *)out + (size_t)first * row_bytes, device->staging,
+        cuda_upload(device, (uint8_t *)out + (size_t)first * row_bytes, to,
                     (size_t)count * row_bytes);
-        (void)device_noted(device, cudaStreamSynchronize(device->stream), "weights");
+        (void)device_noted(device, cudaEventRecord(left, device->stream), "weights");
     }
 }
 
@@ -407,11 +433,12 @@ struct embedding {
     const int32_t *ids;
 };
 
-static void embedding_row(const void *context, int64_t row, float *out) {
+static const void *embedding_row(const void *context, int64_t row, enum dtype dtype, float *out) {
     const struct embedding *embedding = context;
     int64_t width = embedding->table->dim[1], id = embedding->ids[row];
     assert(id >= 0 && id < embedding->table->dim[0]);
     float_row(out, embedding->table->data, embedding->table->dtype, id * width, width);
+    return NULL;
 }
 
 /* The table stays where it is, in the mapped file: a prompt needs a few hundred rows of it. */

@@ -19,13 +19,16 @@ struct stack {
 };
 
 /* Row `row` of tensors stacked along the output; a bias is a stack of rows of one. */
-static void stack_row(const void *context, int64_t row, float *out) {
+static const void *stack_row(const void *context, int64_t row, enum dtype dtype, float *out) {
     const struct stack *stack = context;
     int i = 0;
     while (row >= stack->tensors[i]->dim[0]) {
         row -= stack->tensors[i++]->dim[0];
     }
     const struct tensor *tensor = stack->tensors[i];
+    if (tensor->dtype == dtype && tensor->scale == NULL) {
+        return (const uint8_t *)tensor->data + (size_t)(row * stack->inputs) * dtype_bytes(dtype);
+    }
     float_row(out, tensor->data, tensor->dtype, row * stack->inputs, stack->inputs);
     if (tensor->scale != NULL) {
         int64_t columns = (stack->inputs + tensor->scale_columns - 1) / tensor->scale_columns;
@@ -34,11 +37,13 @@ static void stack_row(const void *context, int64_t row, float *out) {
             out[k] *= scale[k / tensor->scale_columns];
         }
     }
+    return NULL;
 }
 
-static void zero_row(const void *context, int64_t row, float *out) {
-    (void)context, (void)row;
+static const void *zero_row(const void *context, int64_t row, enum dtype dtype, float *out) {
+    (void)context, (void)row, (void)dtype;
     *out = 0;
+    return NULL;
 }
 
 /* Every waiting failure of the device as this function's own. */
@@ -123,8 +128,9 @@ static bool take_memory(struct device *device, struct linear *linear, struct err
 }
 
 /* Scales of block `row` of the stacked tensors. */
-static void scale_row(const void *context, int64_t row, float *out) {
+static const void *scale_row(const void *context, int64_t row, enum dtype dtype, float *out) {
     const struct stack *stack = context;
+    (void)dtype;
     for (int i = 0; i < stack->count; i++) {
         const struct tensor *tensor = stack->tensors[i];
         const bool scaled = tensor->scale != NULL;
@@ -134,6 +140,7 @@ static void scale_row(const void *context, int64_t row, float *out) {
             *out++ = scaled ? tensor->scale[n / tensor->scale_rows * blocks + row] : 1;
         }
     }
+    return NULL;
 }
 
 static void upload_8_bits(struct device *device, const struct linear *linear,
@@ -206,7 +213,6 @@ static int64_t filter_inputs(const struct conv_shape *shape) {
 void cuda_conv_close(struct device *device, struct conv **pointer) {
     struct conv *conv = *pointer;
     if (conv != NULL) {
-        convolve_forget(device, conv);
         size_t outputs = (size_t)conv->shape.out_channels;
         weight_free(device, conv->weight,
                     outputs * (size_t)filter_inputs(&conv->shape) * dtype_bytes(conv->dtype));
@@ -222,8 +228,9 @@ struct filter {
 };
 
 /* [tap, channel] of output channel `row`; PyTorch has [channel, tap]. */
-static void filter_row(const void *context, int64_t row, float *out) {
+static const void *filter_row(const void *context, int64_t row, enum dtype dtype, float *out) {
     const struct filter *filter = context;
+    (void)dtype;
     for (int64_t tap = 0; tap < filter->taps; tap++) {
         for (int64_t c = 0; c < filter->channels; c++) {
             int64_t at = (row * filter->channels + c) * filter->taps + tap;
@@ -231,6 +238,7 @@ static void filter_row(const void *context, int64_t row, float *out) {
                 float_load(filter->tensor->data, filter->tensor->dtype, at);
         }
     }
+    return NULL;
 }
 
 enum error_code cuda_conv_create(struct device *device, struct conv **out,

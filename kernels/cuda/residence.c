@@ -16,6 +16,12 @@
 
 #define SLOTS WEIGHTS_MOVE_BUFFERS
 
+/* What stays free beside an arena or weights, where weights can give way for it: kernels are loaded
+ * when they are first launched, graphs are made when a step comes again, others use the card too,
+ * and none of them can make weights give way. Of a small card, no more than a part. */
+#define HEADROOM_BYTES ((size_t)512 << 20)
+#define HEADROOM_PART  32
+
 struct slot {
     void *memory;
     struct linear *holds;
@@ -97,6 +103,14 @@ void residence_add(struct device *device, struct linear *linear) {
     residence->count++;
 }
 
+static bool any_moved(const struct residence *residence) {
+    const struct linear *linear = residence->first;
+    while (linear != NULL && linear->host == NULL) {
+        linear = linear->next;
+    }
+    return linear != NULL;
+}
+
 void residence_remove(struct device *device, struct linear *linear) {
     struct residence *residence = device->residence;
     if (linear->place == NULL) {
@@ -120,7 +134,12 @@ void residence_remove(struct device *device, struct linear *linear) {
         }
     }
     (void)cudaFreeHost(linear->host);
+    bool moved = linear->host != NULL;
     linear->host = NULL;
+    if (moved && !any_moved(residence)) { /* what comes is as if nothing had ever moved */
+        slots_free(device);
+        residence->moved_bytes = 0;
+    }
 }
 
 bool residence_moved(const struct device *device) {
@@ -214,7 +233,21 @@ static bool give_way(struct device *device) {
     return true;
 }
 
+/* Whether less would stay free than should. */
+static bool is_tight(const struct device *device, size_t bytes) {
+    const size_t part = device->properties.totalGlobalMem / HEADROOM_PART;
+    const size_t headroom = part < HEADROOM_BYTES ? part : HEADROOM_BYTES;
+    size_t there = 0, all = 0;
+    if (cudaMemGetInfo(&there, &all) != cudaSuccess) {
+        (void)cudaGetLastError();
+        return false;
+    }
+    return there < headroom || there - headroom < bytes;
+}
+
 cudaError_t residence_malloc(struct device *device, void **out, size_t bytes) {
+    while (is_tight(device, bytes) && give_way(device)) {
+    }
     cudaError_t code = cudaMalloc(out, bytes);
     while (code == cudaErrorMemoryAllocation && give_way(device)) {
         (void)cudaGetLastError(); /* a refused allocation is no fault of what comes next */

@@ -18,7 +18,7 @@ static int load(void **state) {
 }
 
 /* Devices; the small one has 128 MiB, most of them taken at opening. */
-enum { USUAL = 0, HOPPER = 1, SMALL = 2, ADA = 3 };
+enum { USUAL = 0, HOPPER = 1, SMALL = 2, ADA = 3, LOST = 4, NONE = 5 };
 
 static struct device *open_device(int index, const char *cache) {
     struct device *device = NULL;
@@ -26,6 +26,51 @@ static struct device *open_device(int index, const char *cache) {
     const struct device_config config = {.index = index, .cache = cache};
     assert_int_equal(ops->device_open(&device, &config, &error), ERR_OK);
     return device;
+}
+
+/* What a function of the emulated machine's library, which `load` has loaded, has counted. */
+static uint64_t counted(const char *function) {
+    Dl_info info;
+    assert_true(dladdr(ops, &info) != 0);
+    void *library = dlopen(info.dli_fname, RTLD_NOW | RTLD_NOLOAD);
+    union {
+        void *pointer;
+        uint64_t (*function)(void);
+    } count = {library != NULL ? dlsym(library, function) : NULL};
+    assert_non_null(count.pointer);
+    uint64_t out = count.function();
+    (void)dlclose(library);
+    return out;
+}
+
+/* -- probing ---------------------------------------------------------------------------------- */
+
+static void a_probe_takes_nothing_and_leaves_nothing(void **state) {
+    (void)state;
+    struct device *device = NULL, *none = NULL;
+    struct error error;
+    const struct device_config lost = {.index = LOST};
+    const uint64_t before = counted("emulated_selected");
+    assert_int_equal(ops->device_probe(ADA, &error), ERR_OK);
+    assert_int_equal(ops->device_probe(NONE, &error), ERR_MISSING);
+    assert_int_equal(ops->device_probe(LOST, &error), ERR_DEVICE);
+    assert_true(ops->attends_narrow(ADA, 128) && !ops->attends_narrow(LOST, 128));
+    assert_true(ops->multiplies_f8(ADA) && !ops->multiplies_f8(LOST));
+    assert_int_equal(ops->device_open(&none, &lost, &error), ERR_DEVICE);
+    assert_int_equal(counted("emulated_selected"), before);
+    /* What another device is refused for is no failure of this one's next launch. */
+    device = open_device(USUAL, NULL);
+    struct arena arena;
+    assert_int_equal(ops->arena_open(device, &arena, 1 << 16, &error), ERR_OK);
+    float *x = arena_alloc(&arena, 256);
+    ops->zero(device, x, 256);
+    assert_int_equal(ops->device_probe(LOST, &error), ERR_DEVICE);
+    ops->activate(device, x, x, 64, ACTIVATION_SILU);
+    assert_int_equal(ops->device_open(&none, &lost, &error), ERR_DEVICE);
+    ops->activate(device, x, x, 64, ACTIVATION_SILU);
+    assert_int_equal(ops->status(device, &error), ERR_OK);
+    arena_close(&arena);
+    ops->device_close(&device);
 }
 
 /* -- measured algorithms ---------------------------------------------------------------------- */
@@ -459,6 +504,31 @@ static void weights_give_way_to_weights(void **state) {
     stack_close(&usual, &usual_arena);
 }
 
+/* Kernels and graphs come later, and can make nothing give way: a part of the card stays free, here
+ * a thirty-second. When the last layer that moved is closed, so are the buffers. */
+static void weights_leave_room_for_what_comes_later(void **state) {
+    (void)state;
+    struct stack usual, small;
+    struct arena usual_arena, small_arena;
+    uint16_t expected[SIDE], result[SIDE];
+    random_start(11);
+    const void *weights = random_buffer((int64_t)SIDE * (SIDE + LAYERS), DTYPE_BF16, 0.05);
+    const void *in = random_buffer(SIDE, DTYPE_BF16, 1);
+    stack_open(&usual, USUAL, &usual_arena, 1 << 16, weights);
+    stack_run(&usual, in, expected);
+    stack_open(&small, SMALL, &small_arena, (size_t)17 << 20, weights); /* 14 of the other 15 */
+    stack_run(&small, in, result);
+    assert_memory_equal(expected, result, sizeof result);
+    assert_true(counted("emulated_free") >= (size_t)4 << 20);
+    assert_true(ops->weight_bytes(small.device) >= (size_t)2 * SIDE * SIDE * 2);
+    for (int i = 0; i < LAYERS; i++) {
+        ops->linear_close(small.device, &small.layer[i]);
+    }
+    assert_int_equal(counted("emulated_free"), (size_t)15 << 20);
+    stack_close(&small, &small_arena);
+    stack_close(&usual, &usual_arena);
+}
+
 /* What the measuring table says of the same layers. */
 static size_t measured_least(const void *weights) {
     struct device *device = NULL;
@@ -514,21 +584,6 @@ static void weights_give_way_to_a_limit(void **state) {
     stack_close(&usual, &usual_arena);
 }
 
-/* A part of the emulated machine's library, which `load` has loaded. */
-static uint64_t copied_bytes(void) {
-    Dl_info info;
-    assert_true(dladdr(ops, &info) != 0);
-    void *library = dlopen(info.dli_fname, RTLD_NOW | RTLD_NOLOAD);
-    union {
-        void *pointer;
-        uint64_t (*function)(void);
-    } copied = {library != NULL ? dlsym(library, "emulated_copied") : NULL};
-    assert_non_null(copied.pointer);
-    uint64_t bytes = copied.function();
-    (void)dlclose(library);
-    return bytes;
-}
-
 /* Each layer comes once a pass, however often it is used in a row, and none in vain. */
 static void weights_come_once_a_pass(void **state) {
     (void)state;
@@ -541,12 +596,70 @@ static void weights_come_once_a_pass(void **state) {
     ops->limit_weights(stack.device, 1);
     ops->upload(stack.device, stack.x, in, SIDE * 2);
     (void)pass(&stack); /* learns the order */
-    uint64_t before = copied_bytes();
+    uint64_t before = counted("emulated_copied");
     for (int i = 1; i <= 3; i++) {
         (void)pass(&stack);
-        assert_int_equal(copied_bytes() - before, (uint64_t)i * LAYERS * SIDE * SIDE * 2);
+        assert_int_equal(counted("emulated_copied") - before,
+                         (uint64_t)i * LAYERS * SIDE * SIDE * 2);
     }
     stack_close(&stack, &arena);
+}
+
+/* -- weights on their way to the card -----------------------------------------------------------
+ */
+
+enum { TALL = 12000, TALL_WIDTH = 1024 };
+
+/* Column `k` of two stacked matrices, by a product with a row of the identity. */
+static void take_column(struct device *device, uint16_t *out, struct linear *linear,
+                        struct arena *arena, int64_t k) {
+    const struct linear_epilogue narrow = {.out_dtype = DTYPE_BF16};
+    uint16_t unit[TALL_WIDTH] = {0};
+    void *in = arena_alloc(arena, sizeof unit), *there = arena_alloc(arena, 2 * TALL * sizeof *out);
+    unit[k] = 0x3f80;
+    ops->upload(device, in, unit, sizeof unit);
+    ops->linear(device, there, in, linear, 1, &narrow);
+    ops->download(device, out, there, 2 * TALL * sizeof *out);
+    arena_reset(arena, 0);
+}
+
+/* Many times what staging holds, as they are and from another type: every one is where it belongs,
+ * though memory is filled while it is read. */
+static void weights_arrive_whole(void **state) {
+    (void)state;
+    static const enum dtype types[] = {DTYPE_BF16, DTYPE_F32};
+    static const int64_t columns[] = {0, 511, TALL_WIDTH - 1};
+    struct device *device = open_device(USUAL, NULL);
+    struct arena arena;
+    struct error error;
+    random_start(12);
+    const int64_t dim[2] = {TALL, TALL_WIDTH}, elements = 2 * dim[0] * dim[1];
+    const void *exact = random_buffer(elements, DTYPE_BF16, 1);
+    float *wide = buffer_of((size_t)elements * sizeof *wide);
+    uint16_t *out = buffer_of(2 * TALL * sizeof *out);
+    float_row(wide, exact, DTYPE_BF16, 0, elements);
+    assert_int_equal(ops->arena_open(device, &arena, 1 << 20, &error), ERR_OK);
+    for (size_t t = 0; t < 2; t++) {
+        const uint8_t *data = types[t] == DTYPE_F32 ? (const void *)wide : exact;
+        size_t half = (size_t)(elements / 2) * dtype_bytes(types[t]);
+        struct tensor first = tensor_of(data, types[t], 2, dim);
+        struct tensor second = tensor_of(data + half, types[t], 2, dim);
+        struct linear *linear = NULL;
+        assert_int_equal(ops->linear_create(device, &linear,
+                                            (const struct tensor *[]){&first, &second}, NULL, 2,
+                                            DTYPE_BF16, &error),
+                         ERR_OK);
+        for (size_t c = 0; c < sizeof columns / sizeof *columns; c++) {
+            take_column(device, out, linear, &arena, columns[c]);
+            for (int64_t n = 0; n < 2 * TALL; n++) {
+                assert_int_equal(out[n], ((const uint16_t *)exact)[n * TALL_WIDTH + columns[c]]);
+            }
+        }
+        ops->linear_close(device, &linear);
+    }
+    assert_int_equal(ops->status(device, &error), ERR_OK);
+    arena_close(&arena);
+    ops->device_close(&device);
 }
 
 /* -- memory of operations --------------------------------------------------------------------- */
@@ -646,8 +759,80 @@ static void operations_take_no_memory(void **state) {
     ops->device_close(&device);
 }
 
+/* -- plans of convolutions -------------------------------------------------------------------- */
+
+enum { SPOTS = 2 }; /* channels of a layer that mixes them, and no more */
+
+static struct conv *mixer_open(struct device *device, float value) {
+    const struct conv_shape shape = {1, 1, 1, 1, 1, 1, SPOTS, SPOTS};
+    const float host[SPOTS * SPOTS] = {value, value, value, value};
+    struct tensor weight = tensor_of(host, DTYPE_F32, 5, (int64_t[]){SPOTS, SPOTS, 1, 1, 1});
+    struct conv *conv = NULL;
+    struct error error;
+    assert_int_equal(ops->conv_create(device, &conv, &shape, &weight, NULL, DTYPE_BF16, &error),
+                     ERR_OK);
+    return conv;
+}
+
+/* Of ones, `width` pixels: twice the layer's value, plus one with a residual. */
+static float mix(struct device *device, const struct conv *conv, uint8_t *memory, int64_t width,
+                 bool residual) {
+    uint16_t ones[2 * SPOTS * 1024], result;
+    for (size_t i = 0; i < sizeof ones / sizeof *ones; i++) {
+        ones[i] = 0x3f80;
+    }
+    const struct conv_args args = {.in = memory,
+                                   .out = memory + sizeof ones,
+                                   .residual = residual ? memory : NULL,
+                                   .frames = 1,
+                                   .height = 1,
+                                   .width = width};
+    ops->upload(device, memory, ones, sizeof ones);
+    ops->conv(device, conv, &args);
+    ops->download(device, &result, memory + sizeof ones, sizeof result);
+    return float_load(&result, DTYPE_BF16, 0);
+}
+
+/* A plan belongs to shapes: layers share it, and it outlives them. */
+static void layers_of_a_shape_share_a_plan(void **state) {
+    (void)state;
+    struct device *device = open_device(USUAL, NULL);
+    struct arena arena;
+    struct error error;
+    assert_int_equal(ops->arena_open(device, &arena, 1 << 16, &error), ERR_OK);
+    uint8_t *memory = arena_alloc(&arena, 1 << 15);
+    struct conv *one = mixer_open(device, 1), *other = mixer_open(device, 3);
+    const uint64_t before = counted("emulated_plans");
+    assert_true(mix(device, one, memory, 8, false) == 2 &&
+                mix(device, other, memory, 8, false) == 6);
+    assert_int_equal(counted("emulated_plans") - before, 1);
+    assert_true(mix(device, one, memory, 8, true) == 3 && mix(device, other, memory, 8, true) == 7);
+    assert_int_equal(counted("emulated_plans") - before, 2);
+    assert_true(mix(device, one, memory, 9, false) == 2);
+    assert_int_equal(counted("emulated_plans") - before, 3);
+    ops->conv_close(device, &other);
+    ops->conv_close(device, &one);
+    one = mixer_open(device, 4);
+    assert_true(mix(device, one, memory, 8, false) == 8);
+    assert_int_equal(counted("emulated_plans") - before, 3);
+    /* As many as are kept: the one that was used the longest ago is made again. */
+    for (int64_t width = 100; width < 612; width++) {
+        assert_true(mix(device, one, memory, width, false) == 8);
+    }
+    assert_int_equal(counted("emulated_plans") - before, 3 + 512);
+    assert_true(mix(device, one, memory, 101, false) == 8);
+    assert_int_equal(counted("emulated_plans") - before, 3 + 512);
+    assert_true(mix(device, one, memory, 8, false) == 8);
+    assert_int_equal(counted("emulated_plans") - before, 3 + 513);
+    assert_int_equal(ops->status(device, &error), ERR_OK);
+    ops->conv_close(device, &one);
+    arena_close(&arena);
+    ops->device_close(&device);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_probe_takes_nothing_and_leaves_nothing),
         cmocka_unit_test_teardown(the_fastest_equal_algorithm_is_kept, buffers_free),
         cmocka_unit_test_teardown(a_proposal_that_fails_is_passed_over, buffers_free),
         cmocka_unit_test_teardown(f8_is_multiplied_by_the_library, buffers_free),
@@ -659,9 +844,12 @@ int main(void) {
         cmocka_unit_test(a_download_keeps_what_was_there),
         cmocka_unit_test_teardown(weights_give_way_to_work, buffers_free),
         cmocka_unit_test_teardown(weights_give_way_to_weights, buffers_free),
+        cmocka_unit_test_teardown(weights_leave_room_for_what_comes_later, buffers_free),
         cmocka_unit_test_teardown(weights_give_way_to_a_limit, buffers_free),
         cmocka_unit_test_teardown(weights_come_once_a_pass, buffers_free),
+        cmocka_unit_test_teardown(weights_arrive_whole, buffers_free),
         cmocka_unit_test_teardown(operations_take_no_memory, buffers_free),
+        cmocka_unit_test(layers_of_a_shape_share_a_plan),
     };
     return cmocka_run_group_tests(tests, load, NULL);
 }

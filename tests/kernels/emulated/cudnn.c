@@ -189,11 +189,18 @@ static int order_of_plan(const struct descriptor *plan) {
     return order_of(link_of(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, 0));
 }
 
+static uint64_t plans;
+
+uint64_t emulated_plans(void) {
+    return plans;
+}
+
 cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t pointer) {
     struct descriptor *descriptor = pointer;
     descriptor->finished = true;
     bool plan = descriptor->type == CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR;
     bool made = !plan || (order_of_plan(descriptor) != REFUSED && has_plan(graph_of(descriptor)));
+    plans += plan && made && order_of_plan(descriptor) == GOOD;
     return made ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_NOT_SUPPORTED;
 }
 

@@ -78,7 +78,7 @@ static inline cudaError_t launch(void (*kernel)(Args...), dim3 grid, int threads
                 &b->thread);
         },
         &block, sizeof block);
-    return cudaSuccess;
+    return cudaGetLastError(); /* of whatever failed before, too */
 }
 
 template <typename... Args>

@@ -37,13 +37,24 @@ uint8_t emulated_f8_from_float(float x) {
 }
 
 /* Device 0 is of the kind of an A100, device 1 of an H100, device 2 like 0 with little memory,
- * device 3 of an L40S. */
-#define DEVICES 4
+ * device 3 of an L40S, device 4 has fallen off the bus. */
+#define DEVICES 5
 
 static const size_t total[DEVICES] = {(size_t)1 << 30, (size_t)1 << 30, (size_t)128 << 20,
                                       (size_t)1 << 30};
-static const int capability[DEVICES] = {80, 90, 80, 89};
+static const int capability[DEVICES] = {80, 90, 80, 89, 0};
 static int current;
+static uint64_t selected;
+static cudaError_t last; /* failure, until it is asked for */
+
+uint64_t emulated_selected(void) {
+    return selected;
+}
+
+static cudaError_t failed(cudaError_t code) {
+    last = code;
+    return code;
+}
 
 int emulated_capability(void) {
     return capability[current];
@@ -55,11 +66,18 @@ cudaError_t cudaGetDeviceCount(int *count) {
 }
 
 cudaError_t cudaSetDevice(int index) {
-    current = index >= 0 && index < DEVICES ? index : current;
-    return index == current ? cudaSuccess : cudaErrorInvalidDevice;
+    selected++;
+    if (index < 0 || index >= DEVICES || capability[index] == 0) {
+        return failed(cudaErrorInvalidDevice);
+    }
+    current = index;
+    return cudaSuccess;
 }
 
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *out, int index) {
+    if (capability[index] == 0) {
+        return failed(cudaErrorDevicesUnavailable);
+    }
     *out = (struct cudaDeviceProp){.major = capability[index] / 10,
                                    .minor = capability[index] % 10,
                                    .multiProcessorCount = 3,
@@ -69,8 +87,8 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *out, int index) {
 }
 
 cudaError_t cudaDeviceGetAttribute(int *out, enum cudaDeviceAttr attribute, int index) {
-    if (index < 0 || index >= DEVICES) {
-        return cudaErrorInvalidDevice;
+    if (index < 0 || index >= DEVICES || capability[index] == 0) {
+        return failed(cudaErrorInvalidDevice);
     }
     *out = attribute == cudaDevAttrComputeCapabilityMajor ? capability[index] / 10
                                                           : capability[index] % 10;
@@ -95,7 +113,9 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **out, unsig
 }
 
 cudaError_t cudaGetLastError(void) {
-    return cudaSuccess;
+    cudaError_t code = last;
+    last = cudaSuccess;
+    return code;
 }
 
 const char *cudaGetErrorString(cudaError_t code) {
@@ -117,9 +137,10 @@ struct CUgraph_st {
     int owners;
 };
 
-/* The first of the two streams that a device of kernels/cuda makes does everything at once. The
- * second, for copies, only what an event is waited for, and no sooner: what nobody waits for is not
- * there. */
+/* The first of the two streams that a device of kernels/cuda makes does everything at once, but for
+ * copies from pinned memory, which read it as late as may be: when something else is queued or they
+ * are waited for. The second, for copies, does only what an event is waited for, and no sooner:
+ * what nobody waits for is not there. */
 struct CUstream_st {
     bool deferred;
     struct node *first, **end; /* queued, not done */
@@ -159,17 +180,6 @@ static void node_free(struct node *node) {
     free(node);
 }
 
-void emulated_queue(void (*run)(void *context), const void *context, size_t bytes) {
-    struct node *node = node_make(run, context, bytes);
-    if (capture == NULL) {
-        run(node->context);
-        node_free(node);
-        return;
-    }
-    *capture->end = node;
-    capture->end = &node->next;
-}
-
 static void do_until(struct CUstream_st *stream, uint64_t queued) {
     while (stream->done < queued && stream->first != NULL) {
         struct node *node = stream->first;
@@ -179,6 +189,34 @@ static void do_until(struct CUstream_st *stream, uint64_t queued) {
         node->run(node->context);
         node_free(node);
     }
+}
+
+static void defer(struct CUstream_st *stream, void (*run)(void *context), const void *context,
+                  size_t bytes) {
+    *stream->end = node_make(run, context, bytes);
+    stream->end = &(*stream->end)->next;
+    stream->queued++;
+}
+
+static struct CUstream_st *late; /* has copies from pinned memory to do; NULL: none has */
+
+static void do_late(void) {
+    if (late != NULL) {
+        do_until(late, late->queued);
+        late = NULL;
+    }
+}
+
+void emulated_queue(void (*run)(void *context), const void *context, size_t bytes) {
+    do_late();
+    struct node *node = node_make(run, context, bytes);
+    if (capture == NULL) {
+        run(node->context);
+        node_free(node);
+        return;
+    }
+    *capture->end = node;
+    capture->end = &node->next;
 }
 
 /* What no captured stream takes: it waits, allocates, or reads the host's memory later on. */
@@ -241,6 +279,7 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
     (void)stream;
+    do_late();
     for (struct node *node = ((cudaGraph_t)(void *)exec)->first; node != NULL; node = node->next) {
         node->run(node->context);
     }
@@ -305,6 +344,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    do_late();
     do_until(stream, stream->queued);
     free(stream);
     return cudaSuccess;
@@ -315,19 +355,23 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 /* Before every block. */
 struct allocation {
     size_t bytes;
-    int device;
+    int device;              /* -1: the host's, pinned */
+    struct allocation *next; /* of those */
 };
 
 #define ALIGNMENT ((size_t)256)
 
 static size_t taken[DEVICES];
+static struct allocation *pinned;
 
 static void *allocate(size_t bytes, int device) {
     uint8_t *base = aligned_alloc(ALIGNMENT, ALIGNMENT + (bytes + 255) / ALIGNMENT * ALIGNMENT);
     if (base == NULL) {
         abort();
     }
-    *(struct allocation *)(void *)base = (struct allocation){bytes, device};
+    struct allocation *allocation = (struct allocation *)(void *)base;
+    *allocation = (struct allocation){bytes, device, device < 0 ? pinned : NULL};
+    pinned = device < 0 ? allocation : pinned;
     memset(base + ALIGNMENT, 0xff, bytes < 1 << 20 ? bytes : 1 << 20);
     return base + ALIGNMENT;
 }
@@ -338,20 +382,53 @@ cudaError_t cudaMalloc(void **out, size_t bytes) {
         return code;
     }
     if (bytes > total[current] - taken[current]) {
-        return cudaErrorMemoryAllocation;
+        return failed(cudaErrorMemoryAllocation);
     }
     *out = allocate(bytes, current);
     taken[current] += bytes;
     return cudaSuccess;
 }
 
+uint64_t emulated_free(void) {
+    return total[current] - taken[current];
+}
+
+cudaError_t cudaMemGetInfo(size_t *there, size_t *all) {
+    *there = total[current] - taken[current];
+    *all = total[current];
+    return outside_capture();
+}
+
+static bool is_pinned(const void *pointer) {
+    for (const struct allocation *a = pinned; a != NULL; a = a->next) {
+        const uint8_t *base = (const uint8_t *)(const void *)a + ALIGNMENT;
+        if ((const uint8_t *)pointer >= base && (const uint8_t *)pointer < base + a->bytes) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void unpin(const struct allocation *allocation) {
+    struct allocation **link = &pinned;
+    while (*link != NULL && *link != allocation) {
+        link = &(*link)->next;
+    }
+    if (*link != NULL) {
+        *link = allocation->next;
+    }
+}
+
+/* Waits for all that was queued, as CUDA's does. */
 cudaError_t cudaFree(void *pointer) {
+    do_late();
     if (pointer != NULL) {
         uint8_t *base = (uint8_t *)pointer - ALIGNMENT;
         const struct allocation *allocation = (struct allocation *)(void *)base;
         if (allocation->device >= 0) {
             taken[allocation->device] -= allocation->bytes;
         }
+        unpin(allocation);
         free(base);
     }
     return outside_capture();
@@ -400,10 +477,16 @@ cudaError_t cudaMemcpy2DAsync(void *out, size_t out_pitch, const void *in, size_
     }
     if (stream->deferred) { /* what comes is not there yet, and what was there is gone */
         memset(out, 0xff, width * height);
-        *stream->end = node_make(transfer, &t, sizeof t);
-        stream->end = &(*stream->end)->next;
-        stream->queued++;
+        defer(stream, transfer, &t, sizeof t);
         copied += width * height;
+        return cudaSuccess;
+    }
+    if (kind == cudaMemcpyHostToDevice && is_pinned(in)) {
+        if (late != stream) {
+            do_late();
+        }
+        defer(stream, transfer, &t, sizeof t);
+        late = stream;
         return cudaSuccess;
     }
     emulated_queue(transfer, &t, sizeof t);

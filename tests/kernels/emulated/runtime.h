@@ -16,6 +16,12 @@ void emulated_queue(void (*run)(void *context), const void *context, size_t byte
 int emulated_capability(void);
 /* Bytes that copies from the host have been queued for on streams of copies. */
 uint64_t emulated_copied(void);
+/* How often a device has been made the current one: that takes memory of it. */
+uint64_t emulated_selected(void);
+/* Bytes that are free on the current device. */
+uint64_t emulated_free(void);
+/* Plans of cuDNN that were made. */
+uint64_t emulated_plans(void);
 /* Time passes, for events. */
 void emulated_clock_add(float milliseconds);
 

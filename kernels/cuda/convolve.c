@@ -149,20 +149,28 @@ static cudnnBackendDescriptor_t sum(struct graph_builder *builder, cudnnBackendD
     return out;
 }
 
+struct volume_size {
+    int64_t frames, height, width;
+};
+
+static struct volume_size out_size(const struct conv_shape *shape, const struct conv_args *args) {
+    const int64_t height = args->height + args->pad_top + args->pad_bottom;
+    const int64_t width = args->width + args->pad_left + args->pad_right;
+    return (struct volume_size){
+        (args->history_frames + args->frames - shape->kernel_t) / shape->stride_t + 1,
+        (height - shape->kernel_h) / shape->stride_h + 1,
+        (width - shape->kernel_w) / shape->stride_w + 1};
+}
+
 static void describe(struct graph_builder *builder, const struct plan *plan, cudnnHandle_t handle) {
     const struct conv_shape *shape = &plan->shape;
     const struct conv_args *args = &plan->args;
     const int64_t channels = shape->in_channels, outputs = shape->out_channels;
-    const int64_t height = args->height + args->pad_top + args->pad_bottom;
-    const int64_t width = args->width + args->pad_left + args->pad_right;
+    const struct volume_size size = out_size(shape, args);
     const int64_t in[] = {1, channels, args->frames, args->height, args->width},
                   filter[] = {outputs, channels, shape->kernel_t, shape->kernel_h, shape->kernel_w},
                   bias[] = {1, outputs, 1, 1, 1},
-                  out[] = {
-                      1, outputs,
-                      (args->history_frames + args->frames - shape->kernel_t) / shape->stride_t + 1,
-                      (height - shape->kernel_h) / shape->stride_h + 1,
-                      (width - shape->kernel_w) / shape->stride_w + 1};
+                  out[] = {1, outputs, size.frames, size.height, size.width};
     cudnnBackendDescriptor_t x = tensor(builder, ID_X, CUDNN_DATA_BFLOAT16, in, GRAPH_IN_MEMORY);
     cudnnBackendDescriptor_t w =
         tensor(builder, ID_W, CUDNN_DATA_BFLOAT16, filter, GRAPH_IN_MEMORY);
@@ -253,6 +261,44 @@ size_t convolve_version(void) {
     return cudnnGetVersion();
 }
 
+/* What is left of `args` for `count` frames of the result from `first` on. */
+static struct conv_args part_of(const struct conv *conv, const struct conv_args *args,
+                                int64_t first, int64_t count) {
+    const struct conv_shape *shape = &conv->shape;
+    const struct volume_size out = out_size(shape, args);
+    const int64_t begin = first * shape->stride_t - args->history_frames; /* frame of `in` */
+    const int64_t zeros = begin < 0 ? -begin : 0;
+    const size_t bytes = dtype_bytes(conv->dtype);
+    const size_t frame = (size_t)(args->height * args->width * shape->in_channels) * bytes;
+    const size_t skip = (size_t)(first * out.height * out.width * shape->out_channels) * bytes;
+    struct conv_args part = *args;
+    part.history_frames = (int)zeros;
+    part.frames = (count - 1) * shape->stride_t + shape->kernel_t - zeros;
+    part.in = (const uint8_t *)args->in + (size_t)(begin + zeros) * frame;
+    part.out = (uint8_t *)args->out + skip;
+    part.residual = args->residual != NULL ? (const uint8_t *)args->residual + skip : NULL;
+    return part;
+}
+
+/* What has no plan by itself may have one by halves: cuDNN widens results of a few channels, as the
+ * last layer of a VAE has, in a workspace that grows with the frames. */
+static bool run_by_halves(struct device *device, const struct conv *conv,
+                          const struct conv_args *args) {
+    const int64_t frames = out_size(&conv->shape, args).frames, half = (frames + 1) / 2;
+    if (frames < 2) {
+        return false;
+    }
+    const struct conv_args first = part_of(conv, args, 0, half);
+    const struct conv_args rest = part_of(conv, args, half, frames - half);
+    if (!convolve_run(device, conv, &first)) {
+        return false;
+    }
+    if (!convolve_run(device, conv, &rest)) {
+        (void)device_noted(device, product_conv(device, conv, &rest), "conv");
+    }
+    return true;
+}
+
 bool convolve_run(struct device *device, const struct conv *conv, const struct conv_args *args) {
     struct convolve *convolve = device->convolve;
     if (((uintptr_t)args->in | (uintptr_t)args->out | (uintptr_t)args->residual) % 16 != 0) {
@@ -260,7 +306,7 @@ bool convolve_run(struct device *device, const struct conv *conv, const struct c
     }
     struct plan *plan = plan_of(device, &conv->shape, args);
     if (plan == NULL || plan->graph.execution == NULL) {
-        return false;
+        return run_by_halves(device, conv, args);
     }
     const int64_t id[] = {ID_X, ID_W, ID_BIAS, ID_OUT, ID_RESIDUAL};
     const void *const data[] = {args->in, conv->weight, conv->bias, args->out, args->residual};

@@ -204,6 +204,18 @@ cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t pointer) {
     return made ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_NOT_SUPPORTED;
 }
 
+/* Results of six channels are widened in a workspace, of more than two frames in more than there
+ * is.
+ */
+static bool widens(const struct descriptor *graph) {
+    const struct descriptor *first = operation_of(graph, 0);
+    if (first->type == CUDNN_BACKEND_OPERATION_SDPA_FWD_DESCRIPTOR) {
+        return false;
+    }
+    const struct descriptor *y = link_of(first, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, 0);
+    return dim_of(y, 1) == 6 && dim_of(y, 2) > 2;
+}
+
 /* The configurations of a heuristic's graph; a plan's workspace. */
 cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t pointer,
                                        cudnnBackendAttributeName_t name,
@@ -213,7 +225,8 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t pointer,
     (void)type;
     *count = 1;
     if (name == CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE) {
-        *(int64_t *)values = order_of_plan(descriptor) == LARGE ? INT64_MAX : 0;
+        *(int64_t *)values =
+            order_of_plan(descriptor) == LARGE || widens(graph_of(descriptor)) ? INT64_MAX : 0;
         return CUDNN_STATUS_SUCCESS;
     }
     if (name != CUDNN_ATTR_ENGINEHEUR_RESULTS || wanted < CONFIGS) {

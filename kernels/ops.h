@@ -78,6 +78,9 @@ struct ops_wants {
      * every chunk copies that. */
     int64_t chunk_bytes;
     int chunk_frames; /* latent frames of a chunk at most; 0: any number */
+    /* Opening a layer copies its weights to the device's own memory: what is open is better kept
+     * than opened again. */
+    bool uploads;
 };
 
 #define OPS_COMBINE_MAX   6

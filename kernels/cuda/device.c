@@ -509,5 +509,6 @@ const struct ops vidloom_ops = {
     .wants = {.joins = true,
               .part_rows = 32768,
               .chunk_bytes = (int64_t)1 << 30,
-              .chunk_frames = 8},
+              .chunk_frames = 8,
+              .uploads = true},
 };

@@ -535,5 +535,9 @@ const struct ops vidloom_ops = {
     .to_nv12 = walled_to_nv12,
     .context = walled_context,
     /* Little, so that small tests have several parts and chunks. */
-    .wants = {.joins = true, .part_rows = 20, .chunk_bytes = 1 << 20, .chunk_frames = 2},
+    .wants = {.joins = true,
+              .part_rows = 20,
+              .chunk_bytes = 1 << 20,
+              .chunk_frames = 2,
+              .uploads = true},
 };

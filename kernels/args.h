@@ -65,7 +65,7 @@ struct conv_args {
     const void *history;           /* frames before those of `in`; NULL: zeros, at no cost */
     int history_frames;            /* of it; 0: none */
     void *joined;                  /* memory for conv_join's bytes (kernels/join.h) where the table
-                                      wants it (ops.joins); overwritten. NULL: slower there */
+                                      wants it (ops.wants); overwritten. NULL: slower there */
     int64_t frames, height, width; /* T, H, W of `in` */
     int pad_top, pad_bottom, pad_left, pad_right; /* zeros */
 };

@@ -336,6 +336,7 @@ const struct ops *ops_measure(void) {
         .to_pixels = measure_to_pixels,
         .to_nv12 = measure_to_nv12,
         .context = measure_context,
+        .wants = CPU_WANTS,
     };
     return &table;
 }

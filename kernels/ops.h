@@ -64,6 +64,25 @@ struct device_info {
     size_t memory; /* bytes of device memory in all */
 };
 
+/* What a table asks of its callers, who are right without it, but slower. Memory is planned with
+ * the wants of the table that will run: those of `like` where a plan is made on ops_measure. */
+struct ops_wants {
+    bool joins; /* conv in bf16 is given conv_args.joined */
+    /* Rows of a feed-forward at a time. Hidden rows are its largest activation: a CPU's stay in its
+     * caches, while a GPU that multiplies few rows leaves processors idle in the last wave of
+     * tiles. */
+    int64_t part_rows;
+    /* Bytes of the largest activation of a VAE's chunk: latent frames are taken as many at a time
+     * as come to so much, or one. What a chunk's convolutions see of the one before is joined with
+     * it (joins) or read in place. A CPU's chunk stays in a shared cache; a GPU's is large, since
+     * every chunk copies that. */
+    int64_t chunk_bytes;
+    int chunk_frames; /* latent frames of a chunk at most; 0: any number */
+    /* Opening a layer copies its weights to the device's own memory: what is open is better kept
+     * than opened again. */
+    bool uploads;
+};
+
 #define OPS_COMBINE_MAX   6
 #define OPS_KEY_MAX       256 /* bytes of a key of `repeat` */
 #define OPS_DOWNLOADS_MAX 4
@@ -262,7 +281,7 @@ struct ops {
     /* -- what is no operation ---------------------------------------------------------------- */
     /* Of a CUDA device its CUcontext, for a library that reads the device's memory; else NULL. */
     void *(*context)(struct device *device);
-    bool joins; /* conv in bf16 wants conv_args.joined */
+    struct ops_wants wants;
 };
 
 /* The table of this machine's CPU: plain C, overwritten per feature found. Always there. */

@@ -6,6 +6,7 @@
 #include "base/file.h"
 
 #define OPEN_DEFAULT     4
+#define OPEN_PARTS       3 /* texts, keyframes, windows: of a model that is opened in parts */
 #define OPEN_LIMIT       16
 #define SMALL_PARAMETERS 100000000 /* 200 MB in bf16 */
 
@@ -51,7 +52,9 @@ enum error_code models_open(struct models **out, const struct models_config *con
         return error_set(error, ERR_MEMORY, "no memory for the list of models");
     models->config = *config;
     if (models->config.open_max <= 0 || models->config.open_max > OPEN_LIMIT)
-        models->config.open_max = config->memory > 0 ? OPEN_LIMIT : OPEN_DEFAULT;
+        models->config.open_max = config->memory > 0           ? OPEN_LIMIT
+                                  : config->ops->wants.uploads ? OPEN_PARTS * OPEN_DEFAULT
+                                                               : OPEN_DEFAULT;
     *out = models;
     return ERR_OK;
 }
@@ -285,18 +288,28 @@ static void add_free_stages(const struct models *models, struct model_options *o
     }
 }
 
+/* Whether what is open of a model is opened again, as one with what it lacks: where that takes no
+ * more than mapping files, or fits a limit that parts would share worse. Otherwise what is open
+ * stays, and what it lacks comes beside it: 11 GB of text encoder go to a card once, not again with
+ * the transformer and again with the VAE. */
+static bool goes_together(const struct models *models, const struct model_info *info,
+                          const struct model_options *options, bool small) {
+    if (models->config.memory == 0)
+        return small || !models->config.ops->wants.uploads;
+    return !goes_alone(models) && !models->parted && fits_whole(models, info, options);
+}
+
 /* With what it has already and the new ones: a worker that only decodes never maps a transformer. A
  * small family is opened whole, once, rather than again for every stage; but LoRAs may be for one
- * of its transformers alone. Not together where that would not fit: then what is open stays open,
- * and is not opened again for what comes beside it. */
+ * of its transformers alone. */
 static enum error_code choose_stages(const struct models *models, struct model_options *options,
                                      struct model_bytes *bytes, const struct model_info *info,
                                      struct error *error) {
-    bool limited = models->config.memory > 0;
     bool small = info->parameters <= SMALL_PARAMETERS && options->lora_count == 0;
-    if (!limited || (!goes_alone(models) && !models->parted && fits_whole(models, info, options)))
+    bool together = goes_together(models, info, options, small);
+    if (together)
         options->stages = small ? info->stages : stages_together(models);
-    if (!limited)
+    if (together && models->config.memory == 0)
         return ERR_OK;
     enum error_code code = model_measure(bytes, models->wanted.path, options, error);
     if (code == ERR_OK && options->stages == models->stages && !goes_alone(models))

@@ -29,7 +29,10 @@ struct models_config {
     /* Told of a folder before it is opened, and for which stages; may be NULL. */
     void (*opening)(void *user, const char *folder, int stages);
     void *user;
-    int open_max; /* 0: 4, or 16 where there is a limit. The one used longest ago is closed. */
+    /* 0: 4; 12 where a device has weights of its own (ops_wants.uploads), on which a model is
+     * opened in parts beside each other; 16 where there is a limit. The one used longest ago is
+     * closed. */
+    int open_max;
 };
 
 MUST_CHECK enum error_code models_open(struct models **out, const struct models_config *config,

@@ -279,6 +279,10 @@ enum error_code linear_describe(struct device *device, struct linear **out,
 /* Bytes of packed weights at this level. */
 size_t conv_bytes(const struct cpu_level *level, const struct conv_shape *shape, enum dtype dtype);
 
+/* A feed-forward's rows and a VAE's activations that caches hold, and every core has work on. */
+#define CPU_WANTS                                                                                  \
+    { .part_rows = 4096, .chunk_bytes = 16 << 20 }
+
 #define IN_PLACE_DEFAULT                                                                           \
     (INT64_C(1) << 20) /* the least layer whose packing costs more than reading */
 

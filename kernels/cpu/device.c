@@ -235,6 +235,7 @@ const struct ops *ops_cpu(void) {
         .to_pixels = cpu_to_pixels,
         .to_nv12 = cpu_to_nv12,
         .context = cpu_context,
+        .wants = CPU_WANTS,
     };
     return &table;
 }

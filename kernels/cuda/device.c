@@ -504,5 +504,11 @@ const struct ops vidloom_ops = {
     .to_pixels = cuda_to_pixels,
     .to_nv12 = cuda_to_nv12,
     .context = cuda_context,
-    .joins = true,
+    /* 4 * 8 pictures of a chunk are half of what an encoder lets lie on the card
+     * (SEGMENT_PLANES_MAX): two chunks are under way. */
+    .wants = {.joins = true,
+              .part_rows = 32768,
+              .chunk_bytes = (int64_t)1 << 30,
+              .chunk_frames = 8,
+              .uploads = true},
 };

@@ -9,7 +9,7 @@ static void tables_are_complete(void **state) {
     (void)state;
     const struct ops *tables[] = {ops_cpu(), ops_measure()};
     for (int i = 0; i < 2; i++) {
-        void *entry[offsetof(struct ops, joins) / sizeof(void *)];
+        void *entry[offsetof(struct ops, wants) / sizeof(void *)];
         memcpy(entry, tables[i], sizeof entry);
         for (size_t j = 0; j < sizeof entry / sizeof *entry; j++) {
             assert_non_null(entry[j]);

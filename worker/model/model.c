@@ -197,7 +197,7 @@ enum error_code model_open(struct model **out, const struct ops *ops, struct dev
     model->runtime = (struct runtime){.ops = ops,
                                       .device = device,
                                       .dtype = options->dtype,
-                                      .joins = ops->joins,
+                                      .wants = ops->wants,
                                       .narrow = options->weights,
                                       .params = &model->params,
                                       .made = &model->made,

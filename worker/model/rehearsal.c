@@ -128,7 +128,7 @@ static enum error_code begin(struct rehearsal *r, const struct rehearsal_config 
         .frames = config->frames, .height = config->height, .width = config->width};
     r->runtime = (struct runtime){.ops = ops,
                                   .dtype = DTYPE_BF16,
-                                  .joins = config->ops->joins,
+                                  .wants = config->ops->wants,
                                   .narrow = config->narrow,
                                   .attention8 = config->attention8,
                                   .params = &r->params,

@@ -90,7 +90,7 @@ void run_conv(struct runtime *runtime, const struct filter *filter, const struct
         return;
     size_t mark = runtime->work->used;
     struct conv_args joined = *args;
-    size_t bytes = runtime->joins && runtime->dtype == DTYPE_BF16
+    size_t bytes = runtime->wants.joins && runtime->dtype == DTYPE_BF16
                        ? conv_join(s, args, runtime->dtype).bytes
                        : 0;
     joined.joined = bytes > 0 ? work_alloc(runtime, (int64_t)bytes, DTYPE_U8) : NULL;

@@ -14,13 +14,12 @@
 struct runtime {
     const struct ops *ops;
     struct device *device;
-    enum dtype dtype;     /* compute type */
-    enum dtype narrow;    /* what linear layers' weights are made at opening: BF16, I8, F8_E4M3; or
-                             F32, 0: they stay as they are */
-    bool joins;           /* convolutions get memory for their joined frames: ops.joins of the
-                             table that runs, when measuring too */
-    bool attention8;      /* the video attends to itself in 8 bits, where the device does so */
-    struct arena *params; /* device, as long as the model: norms' weights, modulation tables */
+    enum dtype dtype;  /* compute type */
+    enum dtype narrow; /* what linear layers' weights are made at opening: BF16, I8, F8_E4M3; or
+                          F32, 0: they stay as they are */
+    struct ops_wants wants; /* of the table that runs, when measuring too */
+    bool attention8;        /* the video attends to itself in 8 bits, where the device does so */
+    struct arena *params;   /* device, as long as the model: norms' weights, modulation tables */
     struct arena *made; /* host, as long: weights that no file has as they are, random or narrower.
                            NULL: in params, where that is the host's memory */
     struct arena *work; /* device, one request; reserved once at its planned size */

@@ -12,9 +12,10 @@ static size_t at_most(size_t a, size_t b) {
 enum error_code measured_open(struct measured *measured, const char *folder,
                               const struct model_options *options, struct error *error) {
     memset(measured, 0, sizeof *measured);
+    const struct ops *like = options->like != NULL ? options->like : ops_cpu();
     measured->runtime = (struct runtime){.ops = ops_measure(),
                                          .dtype = options->dtype,
-                                         .joins = options->like != NULL && options->like->joins,
+                                         .wants = like->wants,
                                          .narrow = options->weights,
                                          .params = &measured->params,
                                          .made = &measured->made,

@@ -52,7 +52,10 @@ static int64_t usual_chunk(const struct vae_stream *stream) {
     int64_t width = stream->encode ? stream->vae->config.width : stream->vae->config.decoder_width;
     int64_t frame = stream->height * stream->width * LEVEL_SIDE * LEVEL_SIDE * width *
                     (int64_t)dtype_bytes(stream->runtime->dtype);
-    int64_t chunk = VAE_CHUNK_BYTES / (TIME_STRIDE * frame);
+    const struct ops_wants *wants = &stream->runtime->wants;
+    int64_t chunk = wants->chunk_bytes / (TIME_STRIDE * frame);
+    if (wants->chunk_frames > 0 && chunk > wants->chunk_frames)
+        chunk = wants->chunk_frames;
     return chunk < 1 ? 1 : chunk;
 }
 

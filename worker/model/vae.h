@@ -44,8 +44,8 @@ struct vae_stream {
     uint8_t *role[VAE_ROLES], *cache[VAE_CACHES_MAX];
 };
 
-/* chunk 0: as many latent frames at a time as keep activations about as large as a cache; 1 for
- * large pictures. Otherwise that many, for tests. */
+/* chunk 0: as many latent frames at a time as the device wants (ops_wants.chunk_bytes); 1 for
+ * large pictures on a CPU. Otherwise that many, for tests. */
 void vae_stream_open(struct vae_stream *stream, const struct vae *vae, struct runtime *runtime,
                      bool encode, int64_t frames, int64_t height, int64_t width, int64_t chunk);
 

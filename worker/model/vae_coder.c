@@ -132,7 +132,8 @@ static void run_up(struct vae_stream *stream, struct volume *x, const struct res
     struct volume from = up->in_time ? time_up(stream, x, up) : *x;
     struct volume to = volume_make(stream, role_next(stream, x->role), from.frames, 2 * from.height,
                                    2 * from.width, up->space.shape.out_channels);
-    int64_t piece = VAE_CHUNK_BYTES / 2 / (int64_t)(4 * volume_frame_bytes(stream, &from));
+    int64_t piece =
+        stream->runtime->wants.chunk_bytes / 2 / (int64_t)(4 * volume_frame_bytes(stream, &from));
     piece = piece < 1 ? 1 : piece > from.frames ? from.frames : piece;
     struct volume large =
         volume_make(stream, ROLE_IN, piece, 2 * from.height, 2 * from.width, from.channels);

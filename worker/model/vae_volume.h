@@ -10,10 +10,6 @@
 
 #define VAE_HISTORY 2 /* frames that a causal convolution of 3 looks back */
 
-/* Activations of one chunk and one convolution are kept at about this size: small enough for a
- * shared cache, large enough to keep every core busy. */
-#define VAE_CHUNK_BYTES ((int64_t)16 << 20)
-
 /* Where an activation lives. X, Y, Z and W take turns as the stream between blocks: one may be held
  * for a shortcut, and one is what goes through in pieces. IN is what the next convolution reads;
  * MIDDLE is between a block's two; PIXELS are a chunk's pictures. */

@@ -534,5 +534,10 @@ const struct ops vidloom_ops = {
     .to_pixels = walled_to_pixels,
     .to_nv12 = walled_to_nv12,
     .context = walled_context,
-    .joins = true,
+    /* Little, so that small tests have several parts and chunks. */
+    .wants = {.joins = true,
+              .part_rows = 20,
+              .chunk_bytes = 1 << 20,
+              .chunk_frames = 2,
+              .uploads = true},
 };

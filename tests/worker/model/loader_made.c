@@ -24,6 +24,7 @@ static size_t forward(float out[COUNT], const struct ops *ops, enum dtype narrow
     struct error error = {0};
     struct arena params, made, work;
     struct runtime runtime = {.ops = ops,
+                              .wants = ops->wants,
                               .dtype = DTYPE_BF16,
                               .narrow = narrow,
                               .attention8 = attention8,

@@ -53,6 +53,7 @@ static void run(struct result *out, const struct ops *ops, const struct manner *
     struct error error = {0};
     struct arena params, work;
     struct runtime runtime = {.ops = ops,
+                              .wants = ops->wants,
                               .dtype = DTYPE_BF16,
                               .attention8 = manner->attention8,
                               .narrow = manner->weights,

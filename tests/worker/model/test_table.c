@@ -28,7 +28,8 @@ enum error_code table_open(struct runtime *out, struct arena *params, struct are
     *params = *work = (struct arena){0};
     *out = (struct runtime){.dtype = dtype, .params = params, .work = work};
     enum error_code code = ops_find(&out->ops, &config.index, table, error);
-    out->joins = code == ERR_OK && out->ops->joins;
+    if (code == ERR_OK)
+        out->wants = out->ops->wants;
     if (code == ERR_OK)
         code = out->ops->device_open(&out->device, &config, error);
     size_t bytes = out->ops == ops_cpu() ? HOST_BYTES : DEVICE_BYTES;

@@ -19,6 +19,7 @@
 #define BESIDE (12 * MIB)
 
 struct scene {
+    const struct ops *ops; /* of the CPU, or they say that they upload */
     struct device *device;
     struct models *models;
     char folder[64]; /* of the large model: its matrices are used in their files */
@@ -94,6 +95,7 @@ static int make_large(void **state) {
         link_from_random_wan(scene.folder, names[i]);
     write_transformer(scene.folder, "keyframe", 16);
     write_transformer(scene.folder, "window", 36);
+    scene.ops = ops_cpu();
     ok(ops_cpu()->device_open(&scene.device, &config, &error), &error);
     scene.large = hash_of_model(scene.folder);
     scene.tiny = hash_of_model(RANDOM_WAN);
@@ -119,7 +121,7 @@ static struct model_bytes bytes_of(const char *folder, int stages) {
 
 static void start(struct scene *scene, size_t memory) {
     struct error error = {0};
-    const struct models_config config = {.ops = ops_cpu(),
+    const struct models_config config = {.ops = scene->ops,
                                          .device = scene->device,
                                          .folder = "tests/vectors",
                                          .dtype = DTYPE_BF16,
@@ -190,6 +192,32 @@ static void parts_stay_open(void **state) {
     models_close(&scene->models);
 }
 
+/* Where opening copies weights a part is opened once, beside what is open; elsewhere again with
+ * what comes, in one model. */
+static void what_is_uploaded_stays(void **state) {
+    static const int together[] = {TEXT, TEXT | KEYFRAME, TEXT | KEYFRAME | WINDOW};
+    static const int beside[] = {TEXT, KEYFRAME, WINDOW};
+    struct scene *scene = *state;
+    struct ops uploading = *ops_cpu();
+    uploading.wants.uploads = true;
+    for (int uploads = 0; uploads < 2; uploads++) {
+        scene->ops = uploads != 0 ? &uploading : ops_cpu();
+        start(scene, 0);
+        ask_as_jobs_do(scene, scene->folder);
+        ask_as_jobs_do(scene, scene->folder);
+        assert_int_equal(scene->openings, 3);
+        for (int i = 0; i < 3; i++)
+            assert_int_equal(scene->stages[i], uploads != 0 ? beside[i] : together[i]);
+        models_close(&scene->models);
+    }
+    /* A small one is opened whole, once. */
+    start(scene, 0);
+    ask_as_jobs_do(scene, "./" RANDOM_WAN);
+    assert_int_equal(scene->openings, 1);
+    models_close(&scene->models);
+    scene->ops = ops_cpu();
+}
+
 /* -- several ----------------------------------------------------------------------------------- */
 
 static void make_keyframe(struct model *model, float latents[COUNT]) {
@@ -253,7 +281,8 @@ static void only_what_must_goes_alone(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(streams_stay_open), cmocka_unit_test(parts_stay_open),
-        cmocka_unit_test(two_models_take_turns), cmocka_unit_test(only_what_must_goes_alone)};
+        cmocka_unit_test(what_is_uploaded_stays), cmocka_unit_test(streams_stay_open),
+        cmocka_unit_test(parts_stay_open), cmocka_unit_test(two_models_take_turns),
+        cmocka_unit_test(only_what_must_goes_alone)};
     return cmocka_run_group_tests(tests, make_large, remove_large);
 }

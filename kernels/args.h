@@ -14,6 +14,10 @@
 #define WEIGHTS_MOVE_LEAST   ((size_t)1 << 16)
 #define WEIGHTS_MOVE_BUFFERS 3
 
+/* Tokens that a transformer's feed-forward takes at a time (worker/model/transformer.c): the hidden
+ * rows of all would be the largest thing in memory. kernels/speed.c measures layers so. */
+#define FEED_FORWARD_ROWS 4096
+
 enum activation { ACTIVATION_NONE, ACTIVATION_SILU, ACTIVATION_GELU_TANH, ACTIVATION_GELU_ERF };
 
 /* What happens to a linear layer's y = x·Wᵀ + b before it is written. */
@@ -48,7 +52,8 @@ struct attention_args {
     const float *bias;     /* [heads,q_length,k_length] f32 (umT5); NULL: none */
     void *narrow;          /* memory for 8 bits, narrow_layout's bytes, where narrow_suits and the
                               device may do so; overwritten. NULL: in the compute type */
-    bool library;          /* by the vendor's own attention, where there is one: to compare with */
+    bool library;          /* by the vendor's own attention where ops.attends_by_library says so,
+                              to compare with */
     enum dtype dtype;
 };
 

@@ -10,7 +10,6 @@
 
 #define SCALES      (1u << SCALE1 | 1u << SCALE2)
 #define HEAD_SCALES (1u << HEAD_SCALE)
-#define FFN_ROWS    4096 /* tokens in one part of a feed-forward */
 
 /* What a forward shares between its blocks. */
 struct step {
@@ -194,8 +193,8 @@ static void feed_forward(struct step *step, const struct block *block) {
     struct runtime *runtime = step->runtime;
     const struct transformer_config *config = &step->transformer->config;
     const float *gate = part(step, GATE2);
-    for (int64_t row = 0; row < step->grid->tokens; row += FFN_ROWS) {
-        int64_t rows = smaller(FFN_ROWS, step->grid->tokens - row);
+    for (int64_t row = 0; row < step->grid->tokens; row += FEED_FORWARD_ROWS) {
+        int64_t rows = smaller(FEED_FORWARD_ROWS, step->grid->tokens - row);
         const struct norm_args norm =
             norm_of(step, part(step, SCALE2), part(step, SHIFT2), step->group, row);
         run_norm_linear(runtime, step->wide, &norm, &block->ffn_in, rows,
@@ -268,7 +267,7 @@ static void run_blocks(struct step *step) {
     struct runtime *runtime = step->runtime;
     const struct transformer_config *config = &step->transformer->config;
     int64_t tokens = step->grid->tokens, qkv = tokens * 3 * config->width;
-    int64_t hidden = smaller(tokens, FFN_ROWS) * config->ffn;
+    int64_t hidden = smaller(tokens, FEED_FORWARD_ROWS) * config->ffn;
     int64_t text = kv_elements(step->transformer, step->text);
     int64_t image = kv_elements(step->transformer, step->image);
     size_t mark = runtime->work->used;

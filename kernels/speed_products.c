@@ -267,8 +267,7 @@ static void measure_conv(struct speed *s, const char *key, int channels, struct 
         double flops = 2.0 * (double)(inputs * channels * v.frames * v.height * v.width);
         speed_put(s, key, flops / seconds * 1e-12, "TFLOP/s", &samples,
                   "conv 3x3x3, %d channels, %lldx%lldx%lld, bf16%s", channels, (long long)v.frames,
-                  (long long)v.height, (long long)v.width,
-                  apart ? ", joined with its history, + residual" : "");
+                  (long long)v.height, (long long)v.width, apart ? ", as the VAE has it" : "");
     }
     if (c.conv != NULL) {
         s->ops->conv_close(s->device, &c.conv);

@@ -59,8 +59,12 @@ static void add_figure(void *user, const struct figure *figure) {
 static enum error_code bench_device(struct report *report, const struct bench_values *values,
                                     const struct ops *ops, const struct device_config *device,
                                     struct error *error) {
-    const struct speed_config config = {
-        .ops = ops, .device = *device, .small = values->quick, .put = add_figure, .user = report};
+    const struct speed_config config = {.ops = ops,
+                                        .device = *device,
+                                        .groups = SPEED_ALL,
+                                        .small = values->quick,
+                                        .put = add_figure,
+                                        .user = report};
     enum error_code code = ERR_OK;
     if (values->what == WHAT_ALL || values->what == WHAT_KERNELS)
         code = speed_kernels(&config, error);

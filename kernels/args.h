@@ -48,7 +48,8 @@ struct attention_args {
     const float *bias;     /* [heads,q_length,k_length] f32 (umT5); NULL: none */
     void *narrow;          /* memory for 8 bits, narrow_layout's bytes, where narrow_suits and the
                               device may do so; overwritten. NULL: in the compute type */
-    bool library;          /* by the vendor's own attention, where there is one: to compare with */
+    bool library;          /* by the vendor's own attention where ops.attends_by_library says so,
+                              to compare with */
     enum dtype dtype;
 };
 

@@ -20,6 +20,10 @@ static bool measure_attends_narrow(int index, int64_t head_dim) {
     return false;
 }
 
+static bool measure_attends_by_library(struct device *device, const struct attention_args *args) {
+    return false;
+}
+
 static enum error_code measure_open(struct device **out, const struct device_config *config,
                                     struct error *error) {
     struct device *device = calloc(1, sizeof *device);
@@ -310,6 +314,7 @@ const struct ops *ops_measure(void) {
         .linear = measure_linear,
         .norm_linear = measure_norm_linear,
         .attention = measure_attention,
+        .attends_by_library = measure_attends_by_library,
         .conv = measure_conv,
         .layer_norm = measure_layer_norm,
         .rms_norm = measure_rms_norm,

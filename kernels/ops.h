@@ -188,6 +188,11 @@ struct ops {
      * (kernels/narrow.h) GPUs, CPUs that have int8 products, and plain C to define it, compute in 8
      * bits: 5e-2, the CPU's 2e-2 from plain C's; others do not. */
     void (*attention)(struct device *device, const struct attention_args *args);
+    /* Whether `attention` of these args would be the vendor's own, as args.library asks: false
+     * where there is none, or where it has no kernel for these types, lengths, distances and
+     * addresses, and the table's own takes its place. Queues nothing; may take as long as making a
+     * plan. */
+    bool (*attends_by_library)(struct device *device, const struct attention_args *args);
     /* T' = (history+T-kt)/st+1, H' = (H+pads-kh)/sh+1, W' alike. 1e-6 f32, 4e-3 bf16. */
     void (*conv)(struct device *device, const struct conv *conv, const struct conv_args *args);
 

@@ -92,6 +92,12 @@ static bool cpu_attends_narrow(int index, int64_t head_dim) {
            (level.attention8 != NULL || level_gemm(&level, DTYPE_BF16) == NULL);
 }
 
+static bool cpu_attends_by_library(struct device *device, const struct attention_args *args) {
+    (void)device;
+    (void)args;
+    return false;
+}
+
 static void cpu_info(struct device *device, struct device_info *out) {
     char name[64];
     cpu_name(name);
@@ -209,6 +215,7 @@ const struct ops *ops_cpu(void) {
         .linear = cpu_linear,
         .norm_linear = cpu_norm_linear,
         .attention = cpu_attention,
+        .attends_by_library = cpu_attends_by_library,
         .conv = cpu_conv,
         .layer_norm = cpu_layer_norm,
         .rms_norm = cpu_rms_norm,

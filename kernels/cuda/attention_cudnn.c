@@ -111,7 +111,9 @@ static struct attention_plan *plan_of(struct device *device, const struct attent
     return plan;
 }
 
-bool attention_cudnn(struct device *device, const struct attention_args *args) {
+/* NULL: cuDNN has none. */
+static const struct attention_plan *plan_for(struct device *device,
+                                             const struct attention_args *args) {
     const struct attention_shape shape = {args->q_length, args->k_length,       args->heads,
                                           args->head_dim, (int64_t)args->dtype, args->q_stride,
                                           args->k_stride, args->v_stride,       args->out_stride};
@@ -121,10 +123,19 @@ bool attention_cudnn(struct device *device, const struct attention_args *args) {
     if (!args->library || args->key_bias != NULL || args->bias != NULL ||
         (args->dtype != DTYPE_BF16 && args->dtype != DTYPE_F16) || bits % 16 != 0 ||
         strides % 8 != 0 || args->head_dim % 8 != 0 || cudnnGetVersion() < VERSION_LEAST) {
-        return false;
+        return NULL;
     }
     const struct attention_plan *plan = plan_of(device, &shape);
-    if (plan == NULL || plan->graph.execution == NULL) {
+    return plan != NULL && plan->graph.execution != NULL ? plan : NULL;
+}
+
+bool attention_cudnn_suits(struct device *device, const struct attention_args *args) {
+    return device_ready(device) && plan_for(device, args) != NULL;
+}
+
+bool attention_cudnn(struct device *device, const struct attention_args *args) {
+    const struct attention_plan *plan = plan_for(device, args);
+    if (plan == NULL) {
         return false;
     }
     const int64_t ids[] = {ID_Q, ID_K, ID_V, ID_OUT, ID_SCALE};

@@ -218,7 +218,8 @@ bool attention_sm90(struct device *device, const struct attention_args *args);
 bool attention_sm80(struct device *device, const struct attention_args *args);
 bool attention_wide(struct device *device, const struct attention_args *args);
 void attention_any(struct device *device, const struct attention_args *args);
-/* By cuDNN, where args->library asks for it. */
+/* By cuDNN, where args->library asks for it; and whether it would be. */
+bool attention_cudnn_suits(struct device *device, const struct attention_args *args);
 bool attention_cudnn(struct device *device, const struct attention_args *args);
 void attention_cudnn_close(struct device *device);
 

@@ -478,6 +478,7 @@ const struct ops vidloom_ops = {
     .linear = cuda_linear,
     .norm_linear = cuda_norm_linear,
     .attention = cuda_attention,
+    .attends_by_library = attention_cudnn_suits,
     .conv = cuda_conv,
     .layer_norm = cuda_layer_norm,
     .rms_norm = cuda_rms_norm,

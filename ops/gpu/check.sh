@@ -2,33 +2,43 @@
 # The CUDA table against plain C and against what is asked of it:
 #
 #     sh ops/gpu/check.sh [--table NAME:INDEX] [--only PART,...] [--size full|small]
-#                         [--report FILE] [--commit ID]
+#                         [--seconds N] [--report FILE] [--commit ID]
 #
 # Needs nvcc, CMake, ninja or make, a C++ compiler; no network and, but for video, none of the worker's
 # libraries.
-# PART, with the time to expect on 16 cores and one H200:
-#   build      the bare build with the CUDA table and its tests; 2 minutes
-#   resources  registers and spills of attention against ops/gpu/resources.txt; 20 seconds
+# PART, in the order in which they are done, with the time to expect on 16 cores and one H200 (none has
+# been measured there):
+#   build      what the other parts run, the table for the card that nvidia-smi finds alone; 2 minutes
 #   vectors    every operation's tests over the table; 1 minute
+#   bench      speed at Wan2.1's shapes with random weights beside the machine's ceilings, a process a
+#              group, and PyTorch on the same shapes where it is installed; 3 minutes
 #   models     text encoder, transformer, VAE, samplers and whole requests against the tensors that the
 #              published classes gave; 1 minute
-#   bench      speed at Wan2.1's shapes with random weights beside the machine's ceilings, and PyTorch
-#              on the same shapes where it is installed; 2 minutes
 #   memory     the operations' tests under compute-sanitizer's memcheck, where it is installed; 4 minutes
-#   video      text to encoded file by the whole program (video.sh): not part of all, as it needs
-#              ops/install.sh build's packages beside nvcc; 6 minutes, half of it the build
+#   resources  registers and spills of attention against ops/gpu/resources.txt; 80 seconds on 2 cores, and
+#              the same on every machine: no work for one with a GPU
+#   video      text to encoded file by the whole program (video.sh): not part of all, and not for a
+#              machine that can fetch nothing: it needs ops/install.sh build's packages (FFmpeg, ZeroMQ,
+#              SentencePiece...) beside nvcc; 6 minutes, half of it the build
+# --seconds: when so many are over, what is left is not done, and what is being done is ended. The table
+# says so; it counts as neither passed nor failed, but the exit status is not 0.
 # --report puts the figures into FILE, between its two marks (ops/gpu/RESULTS.md); a figure that was not
 # measured is "compiled, not yet run" there. --commit: where there is no git to ask.
+# $OUT, where it is set, is a folder whose content is brought home from this machine: FILE is copied
+# there, and check-parts.txt (what was done), check-figures.txt (what was measured), check-clocks.txt and
+# check.log (all output of every step) are written there as it goes. Else these are in the build folder.
 # Tables for machines without a GPU, so that this script is tested too: cpu:0 and walled:0 (neither
 # needs nvcc; bench with --size small), emulated:0, emulated:1 (of Hopper's kind) and
 # emulated:3 (of Ada's); slow.
-# Ends with one table and "N passed, N failed"; the exit status is 1 when one failed.
+# Ends with one table and "N passed, N failed, N not done"; the exit status is 0 when all passed that was
+# not skipped.
 set -eu
 cd "$(dirname "$0")/../.."
 PATH=$PATH:/usr/local/cuda/bin
 table=cuda:0
 only=all
 size=full
+seconds=
 report=
 commit=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
 while [ $# -gt 1 ]; do
@@ -36,9 +46,10 @@ while [ $# -gt 1 ]; do
         --table) table=$2 ;;
         --only) only=$2 ;;
         --size) size=$2 ;;
+        --seconds) seconds=$2 ;;
         --report) report=$2 ;;
         --commit) commit=$2 ;;
-        *) echo "check.sh: what is $1?" >&2; exit 2 ;;
+        *) echo "check.sh: what is $1? Its head lists the options" >&2; exit 2 ;;
     esac
     shift 2
 done
@@ -46,41 +57,84 @@ done
 for name in $(echo "$only" | tr , ' '); do
     case $name in
         all | build | resources | vectors | models | bench | memory | video) ;;
-        *) echo "check.sh: there is no part '$name'" >&2; exit 2 ;;
+        *)
+            echo "check.sh: there is no part '$name': build, vectors, bench, models, memory, resources," \
+                "video and all are there" >&2
+            exit 2
+            ;;
     esac
 done
 case $size in
     full | small) ;;
     *) echo "check.sh: there is no size '$size': full or small" >&2; exit 2 ;;
 esac
-case ${table%%:*} in
-    cpu | walled) build=build-bare whole=build cuda=OFF ;;
-    *) build=build-cuda-bare whole=build-cuda cuda=ON ;;
+case $seconds in
+    *[!0-9]* | 0*) echo "check.sh: --seconds '$seconds': a whole number of seconds is wanted" >&2; exit 2 ;;
 esac
-operations="rows layout linear int8 f8 norm_linear conv attention attention8"
+deadline=${seconds:+$(($(date +%s) + seconds))}
+case ${table%%:*} in
+    cpu | walled) build=build-bare whole=build cuda=OFF patience=10 ;;
+    cuda) build=build-cuda-bare whole=build-cuda cuda=ON patience=1 ;;
+    *) build=build-cuda-bare whole=build-cuda cuda=ON patience=10 ;;
+esac
+operations="attention attention8 linear conv rows layout int8 f8 norm_linear"
 jobs=$(nproc)
 passed=0
 failed=0
-lines=$build/check-figures.txt # "key<TAB>value<TAB>unit<TAB>what"
-parts=$build/check-parts.txt   # what was done, for the table at the end
+undone=0 # for lack of time
+home=${OUT:-$build}
+lines=$home/check-figures.txt # "key<TAB>value<TAB>unit<TAB>what[<TAB>error]"
+parts=$home/check-parts.txt   # what was done, for the table at the end
+log=$home/check.log
+clocks=$home/check-clocks.txt
 
 say() {
     echo "$1" | tee -a "$parts"
 }
 
-# step NAME COMMAND...: run, count, show the end of a failure's output.
+# step LIMIT NAME COMMAND...: run, count, show the end of a failure's output. COMMAND is for `limited`, or
+# a function that calls it: it has LIMIT seconds on a GPU, where a kernel may hang and time is short.
+# Status 77: skipped, for the reason that the last line gives.
 step() {
-    title=$1
-    shift
+    limit=$(($1 * patience))
+    title=$2
+    shift 2
     begun=$(date +%s)
-    if "$@" >"$build/check.log" 2>&1; then
+    late=FAILED
+    if [ -n "$deadline" ] && [ $((deadline - begun)) -lt "$limit" ]; then
+        limit=$((deadline - begun))
+        late="not done: no time left"
+    fi
+    if [ "$limit" -lt 2 ]; then
+        undone=$((undone + 1))
+        say "$title: $late"
+        return
+    fi
+    echo "== $title" >>"$log"
+    before=$(wc -l <"$log")
+    status=0
+    "$@" >>"$log" 2>&1 || status=$?
+    took=$(($(date +%s) - begun))
+    if [ "$status" -eq 0 ]; then
         passed=$((passed + 1))
-        say "$title: passed, $(($(date +%s) - begun)) s"
+        say "$title: passed, $took s"
+    elif [ "$status" -eq 77 ]; then
+        say "$title: skipped: $(tail -n 1 "$log")"
+    elif [ "$took" -ge "$limit" ] && [ "$late" != FAILED ]; then
+        undone=$((undone + 1))
+        say "$title: $late; ended after $took s"
     else
         failed=$((failed + 1))
-        tail -n 30 "$build/check.log"
-        say "$title: FAILED, $(($(date +%s) - begun)) s"
+        tail -n "+$((before + 1))" "$log" | tail -n 30
+        [ "$took" -lt "$limit" ] || took="ended after $took"
+        say "$title: FAILED, $took s"
     fi
+}
+
+# What ignores the first signal, as a process that waits for a GPU may, is killed 5 s later.
+limited() {
+    rest=$((begun + limit - $(date +%s)))
+    timeout -k 5 "$((rest > 0 ? rest : 1))" "$@"
 }
 
 part() {
@@ -101,18 +155,47 @@ place_table() {
     done
 }
 
-build_all() {
-    cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=RelWithDebInfo -DVIDLOOM_BARE=ON "-DVIDLOOM_CUDA=$cuda" &&
-        cmake --build "$build" -j "$jobs" && place_table
+# The machine code of the card at hand is a third of what is built for all.
+architectures() {
+    card=
+    if [ "${table%%:*}" = cuda ] && command -v nvidia-smi >/dev/null; then
+        card=$(nvidia-smi --id="${table##*:}" --query-gpu=compute_cap --format=csv,noheader |
+            sed -n 's/^\([0-9]*\)\.\([0-9]*\)$/\1\2-real/p')
+    fi
+    if [ -n "$card" ]; then
+        echo "-DVIDLOOM_CUDA_ARCHITECTURES=$card"
+    else
+        echo -UVIDLOOM_CUDA_ARCHITECTURES # as the build has it
+    fi
 }
 
+# What is run, and no more: a warning in anything else is no reason to have no results.
+build_all() {
+    set -- vidloom_speed vidloom_parity test_model_parity test_model_vae test_model_sampler
+    for name in $operations; do
+        set -- "$@" "test_kernels_$name"
+    done
+    [ "${table%%:*}" = cpu ] || set -- "$@" "vidloom_${table%%:*}"
+    limited cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=RelWithDebInfo -DVIDLOOM_BARE=ON \
+        "-DVIDLOOM_CUDA=$cuda" "$(architectures)" &&
+        limited cmake --build "$build" -j "$jobs" --target "$@" && place_table
+}
+
+# measure GROUP: of vidloom_speed's, a process each, so that one failure takes no other's figures along.
 # What is printed before a failure counts.
-measure_ours() {
-    timeout 300 "$build/worker/model/vidloom_speed" --table "$table" --size "$size" >>"$lines"
+measure() {
+    limited "$build/worker/model/vidloom_speed" --table "$table" --size "$size" --only "$1" >>"$lines"
 }
 
 measure_torch() {
-    timeout 240 python3 ops/gpu/torch_bench.py --size "$size" >>"$lines"
+    command -v python3 >/dev/null || { echo "no python3"; return 77; }
+    limited python3 ops/gpu/torch_bench.py --size "$size" >>"$lines"
+}
+
+check_memory() {
+    [ "${table%%:*}" = cuda ] || { echo "a table without a GPU"; return 77; }
+    command -v compute-sanitizer >/dev/null || { echo "no compute-sanitizer"; return 77; }
+    limited compute-sanitizer --error-exitcode 9 "$build/tests/kernels/test_kernels_$1" "$table"
 }
 
 # Packages of the whole build that are not there.
@@ -125,21 +208,21 @@ missing_packages() {
 }
 
 build_whole() {
-    cmake -S . -B "$whole" -DCMAKE_BUILD_TYPE=RelWithDebInfo "-DVIDLOOM_CUDA=$cuda" || return 1
+    limited cmake -S . -B "$whole" -DCMAKE_BUILD_TYPE=RelWithDebInfo "-DVIDLOOM_CUDA=$cuda" || return 1
     set -- vidloom random_folder
     [ "$cuda" = OFF ] || set -- "$@" "vidloom_${table%%:*}"
-    cmake --build "$whole" -j "$jobs" --target "$@"
+    limited cmake --build "$whole" -j "$jobs" --target "$@"
 }
 
 measure_video() {
-    timeout 600 sh ops/gpu/video.sh "$whole" "$table" "$size" >>"$lines"
+    limited sh ops/gpu/video.sh "$whole" "$table" "$size" >>"$lines"
 }
 
 # Clocks and power while it measures: they explain a slow run.
 watch_card() {
     command -v nvidia-smi >/dev/null || return 0
-    nvidia-smi --id="${table##*:}" --query-gpu=clocks.sm,power.draw,temperature.gpu \
-        --format=csv,noheader,nounits --loop-ms=500 >"$build/check-clocks.txt" 2>/dev/null &
+    nvidia-smi --id="${table##*:}" --query-gpu=clocks.sm,power.draw,temperature.gpu,utilization.gpu \
+        --format=csv,noheader,nounits --loop-ms=500 >"$clocks" 2>/dev/null &
     watcher=$!
 }
 
@@ -147,12 +230,17 @@ say_clocks() {
     [ -n "${watcher:-}" ] || return 0
     kill "$watcher" 2>/dev/null || true
     wait "$watcher" 2>/dev/null || true
-    sort -n "$build/check-clocks.txt" | awk -F', ' '
-        { clock[NR] = $1; power = $2 > power ? $2 : power; heat = $3 > heat ? $3 : heat }
+    # Of the samples at work: builds of plans and weights on the host leave the card idle.
+    sort -n "$clocks" | awk -F', ' '
+        $4 >= 50 {
+            clock[++busy] = $1
+            power = $2 > power ? $2 : power
+            heat = $3 > heat ? $3 : heat
+        }
         END {
-            if (NR > 0)
-                printf "clocks while measuring: %s to %s MHz, median %s; at most %s W, %s C\n",
-                    clock[1], clock[NR], clock[int((NR + 1) / 2)], power, heat
+            if (busy > 0)
+                printf "clocks, %d busy samples of %d: %s to %s MHz, median %s; at most %s W, %s C\n",
+                    busy, NR, clock[1], clock[busy], clock[int((busy + 1) / 2)], power, heat
         }' | tee -a "$parts"
 }
 
@@ -184,50 +272,52 @@ write_report() {
             while ((getline line < table) > 0) print line
         }
         END { exit marks != 2 }
-    ' "$report" >"$report.new" && mv "$report.new" "$report"
+    ' "$report" >"$report.new" && mv "$report.new" "$report" || return 1
+    [ -z "${OUT:-}" ] || cp "$report" "$OUT/"
 }
 
-mkdir -p "$build"
+mkdir -p "$build" "$home"
 : >"$parts"
 : >"$lines"
+: >"$log"
 if command -v nvidia-smi >/dev/null; then
     say "$(nvidia-smi --query-gpu=name,driver_version,clocks.sm,power.limit --format=csv,noheader || true)"
 fi
 say "commit $commit, $(date -u +%F), table $table"
 if part build; then
-    step build build_all
-fi
-if part resources && [ "$cuda" = ON ]; then
-    step resources sh ops/gpu/resources.sh
+    step 300 build build_all
 fi
 if part vectors; then
     for name in $operations; do
-        step "vectors: $name" timeout 300 "$build/tests/kernels/test_kernels_$name" "$table"
+        step 60 "vectors: $name" limited "$build/tests/kernels/test_kernels_$name" "$table"
     done
-fi
-if part models; then
-    for name in parity vae sampler; do
-        step "models: $name" timeout 600 "$build/tests/worker/model/test_model_$name" \
-            --table "$table"
-    done
-    step "models: golden" timeout 600 "$build/tests/parity/parity" tests/parity/golden \
-        --table "$table"
 fi
 if part bench; then
     watch_card
-    step "bench: ours" measure_ours
-    step "bench: PyTorch" measure_torch
+    for name in denoise vae attention linear; do
+        step 120 "bench: $name" measure "$name"
+    done
+    step 120 "bench: PyTorch" measure_torch
+    for name in elementwise conv denoise8; do
+        step 120 "bench: $name" measure "$name"
+    done
     say_clocks
+fi
+if part models; then
+    for name in parity vae sampler; do
+        step 120 "models: $name" limited "$build/tests/worker/model/test_model_$name" \
+            --table "$table"
+    done
+    step 120 "models: golden" limited "$build/tests/parity/parity" tests/parity/golden \
+        --table "$table"
 fi
 if part memory; then
     for name in $operations; do
-        if command -v compute-sanitizer >/dev/null && [ "${table%%:*}" = cuda ]; then
-            step "memory: $name" timeout 300 compute-sanitizer --error-exitcode 9 \
-                "$build/tests/kernels/test_kernels_$name" "$table"
-        else
-            say "memory: $name: skipped: no compute-sanitizer, or a table without a GPU"
-        fi
+        step 300 "memory: $name" check_memory "$name"
     done
+fi
+if part resources && [ "$cuda" = ON ]; then
+    step 300 resources limited sh ops/gpu/resources.sh
 fi
 case ,$only, in
     *,video,*)
@@ -236,17 +326,18 @@ case ,$only, in
             failed=$((failed + 1)) # it was asked for by name
             say "video: FAILED: not on this machine: ${missing}(sh ops/install.sh build)"
         else
-            step "video: build" build_whole
-            step "video: text to file" measure_video
+            step 600 "video: build" build_whole
+            step 600 "video: text to file" measure_video
         fi
         ;;
 esac
-[ -z "$report" ] || step "report: $report" write_report
+deadline= # what is left takes no time, and is what the rest was done for
+[ -z "$report" ] || step 60 "report: $report" write_report
 if [ -s "$lines" ]; then
-    step "figures: at least what is asked" show_figures
+    step 60 "figures: at least what is asked" show_figures
 fi
 echo
 cat "$parts"
 [ ! -s "$lines" ] || show_figures || true
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+echo "$passed passed, $failed failed, $undone not done"
+[ $((failed + undone)) -eq 0 ]

@@ -1,10 +1,10 @@
 #!/bin/sh
 # Measured lines to a table: sh ops/gpu/table.sh LINES [STAMP]
-# LINES is a file of "key<TAB>value<TAB>unit<TAB>what" (vidloom_speed's, torch_bench.py's); what is
-# asked of the keys is in figures.txt. STAMP ("H200, driver 580.1; 2026-11-26, commit 1234567") makes
-# it the report's table, where a figure that was not measured is "compiled, not yet run"; without it,
-# only what was measured is shown. Of small sizes nothing is asked. Exit status 1: a figure is less
-# than "at least".
+# LINES is a file of "key<TAB>value<TAB>unit<TAB>what" (vidloom_speed's, torch_bench.py's; a fifth field,
+# the error of the result, is for people); what is asked of the keys is in figures.txt. STAMP ("H200,
+# driver 580.1; 2026-11-26, commit 1234567") makes it the report's table, where a figure that was not
+# measured is "compiled, not yet run"; without it, only what was measured is shown. Of small sizes
+# nothing is asked. Exit status 1: a figure is less than "at least".
 set -eu
 figures=$(dirname "$0")/figures.txt
 awk -v stamp="${2:-}" '

@@ -1,7 +1,8 @@
 """PyTorch on the shapes of kernels/speed.c, in the same run: python3 torch_bench.py [--size small]
 
-Prints "key<TAB>value<TAB>unit<TAB>what". Without PyTorch, or for what this version or device has not,
-it says so on stderr and leaves the line out. --size small runs on a CPU, to try the script."""
+Prints "key<TAB>value<TAB>unit<TAB>what". For what this version or device has not it says so on stderr
+and leaves the line out; without PyTorch, or a GPU that it sees, the exit status is 77. --size small
+runs on a CPU, to try the script."""
 
 import argparse
 import statistics
@@ -13,8 +14,8 @@ try:
     import torch.nn.functional as F
     from torch.nn.attention import SDPBackend, sdpa_kernel
 except ImportError as error:
-    print(f"torch_bench.py: nothing to compare with: {error}", file=sys.stderr)
-    sys.exit(0)
+    print(f"no PyTorch: {error}", file=sys.stderr)
+    sys.exit(77)
 
 SAMPLES = 5
 FULL = dict(tokens=32760, text=512, width=1536, heads=12, heads_14b=40, product=8192,
@@ -116,8 +117,8 @@ def main():
     size = SMALL if parser.parse_args().size == "small" else FULL
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu" and size is FULL:
-        print("torch_bench.py: PyTorch sees no GPU", file=sys.stderr)
-        return
+        print("PyTorch sees no GPU", file=sys.stderr)
+        sys.exit(77)
     torch.backends.cudnn.benchmark = True
     print(f"torch\t0\t-\tPyTorch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}, {device}")
     with torch.no_grad():

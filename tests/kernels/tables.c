@@ -128,6 +128,47 @@ static void measuring_counts_what_a_gpu_holds(void **state) {
     assert_false(emulated->attends_narrow(0, 64) || emulated->attends_narrow(99, 128));
 }
 
+/* Which alone decides under whose name a figure stands (kernels/speed.c). */
+static void the_vendors_attention_is_told_from_ours(void **state) {
+    (void)state;
+    const struct ops *emulated = NULL;
+    struct error error = {0};
+    if (ops_load(&emulated, "emulated", &error) == ERR_MISSING) {
+        skip();
+    }
+    assert_non_null(emulated);
+    struct device *device = NULL;
+    assert_int_equal(emulated->device_open(&device, &(struct device_config){0}, &error), ERR_OK);
+    static uint16_t rows[4][128] __attribute__((aligned(16)));
+    struct attention_args args = {.q = rows[0],
+                                  .k = rows[1],
+                                  .v = rows[2],
+                                  .out = rows[3],
+                                  .q_stride = 128,
+                                  .k_stride = 128,
+                                  .v_stride = 128,
+                                  .out_stride = 128,
+                                  .q_length = 1,
+                                  .k_length = 1,
+                                  .heads = 1,
+                                  .head_dim = 128,
+                                  .scale = 1,
+                                  .library = true,
+                                  .dtype = DTYPE_BF16};
+    assert_true(emulated->attends_by_library(device, &args));
+    args.dtype = DTYPE_F32;
+    assert_false(emulated->attends_by_library(device, &args));
+    args.dtype = DTYPE_BF16;
+    args.library = false;
+    assert_false(emulated->attends_by_library(device, &args));
+    emulated->device_close(&device);
+    struct device *cpu = NULL;
+    args.library = true;
+    assert_int_equal(ops_cpu()->device_open(&cpu, &(struct device_config){0}, &error), ERR_OK);
+    assert_false(ops_cpu()->attends_by_library(cpu, &args));
+    ops_cpu()->device_close(&cpu);
+}
+
 static void a_missing_backend_is_named(void **state) {
     (void)state;
     const struct ops *ops = NULL;
@@ -225,6 +266,7 @@ int main(void) {
         cmocka_unit_test(device_says_what_it_is),
         cmocka_unit_test_teardown(measuring_counts_what_the_cpu_holds, buffers_free),
         cmocka_unit_test_teardown(measuring_counts_what_a_gpu_holds, buffers_free),
+        cmocka_unit_test(the_vendors_attention_is_told_from_ours),
         cmocka_unit_test(a_missing_backend_is_named),
         cmocka_unit_test(devices_are_named),
         cmocka_unit_test(the_wall_stands),

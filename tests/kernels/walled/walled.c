@@ -286,6 +286,12 @@ static void walled_attention(struct device *device, const struct attention_args 
     leave(device);
 }
 
+static bool walled_attends_by_library(struct device *device, const struct attention_args *args) {
+    (void)device;
+    (void)args;
+    return false;
+}
+
 static void walled_conv(struct device *device, const struct conv *conv,
                         const struct conv_args *args) {
     ENTER(device, "conv", args->out, args->in, args->residual, args->history, args->joined);
@@ -508,6 +514,7 @@ const struct ops vidloom_ops = {
     .linear = walled_linear,
     .norm_linear = walled_norm_linear,
     .attention = walled_attention,
+    .attends_by_library = walled_attends_by_library,
     .conv = walled_conv,
     .layer_norm = walled_layer_norm,
     .rms_norm = walled_rms_norm,

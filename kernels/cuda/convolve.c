@@ -196,15 +196,17 @@ static void describe(struct graph_builder *builder, const struct plan *plan, cud
 
 /* The one that was used the longest ago. Its kernels go with it: they may be running. */
 static void forget_last(struct device *device) {
-    struct plan **link = &device->convolve->plans;
-    while ((*link)->next != NULL) {
-        link = &(*link)->next;
+    struct plan **last = NULL;
+    for (struct plan **link = &device->convolve->plans; *link != NULL; link = &(*link)->next) {
+        last = link;
     }
-    graphs_forget(device);
-    (void)cudaStreamSynchronize(device->stream);
-    plan_free(*link);
-    *link = NULL;
-    device->convolve->count--;
+    if (last != NULL) {
+        graphs_forget(device);
+        (void)cudaStreamSynchronize(device->stream);
+        plan_free(*last);
+        *last = NULL;
+        device->convolve->count--;
+    }
 }
 
 static struct plan *plan_make(struct device *device, const struct conv_shape *shape,

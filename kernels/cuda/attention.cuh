@@ -5,35 +5,44 @@
 #include "kernels/cuda/backend.h"
 #include "kernels/cuda/math.cuh"
 
-/* The online softmax of a warp's 16 rows: row g of lane l = 4g+t, and row g+8. */
+/* The online softmax of a warp's 16 rows: row g of lane l = 4g+t, and row g+8. `max` is of logits
+ * in base 2. */
 struct running {
     float max[2], sum[2];
 };
 
-/* Logits to probabilities times 2^raise, in place; `scale` is scale·log2(e). Returns how much the
- * sums and outputs so far shrink. */
-template <int tiles>
+/* Logits to probabilities times 2^raise, in place. Times `scale`, above 0, they are in base 2: a
+ * number for each of `parts` parts of the keys and each of the two rows, which so costs no
+ * instruction of its own. Returns how much the sums and outputs so far shrink. */
+template <int tiles, int parts>
 static __device__ __forceinline__ void softmax_step(float s[tiles][4], struct running *running,
-                                                    float shrink[2], float scale, float raise) {
+                                                    float shrink[2], const float scale[parts][2],
+                                                    float raise) {
+    const int of_part = tiles / parts;
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-        float max = running->max[half];
+        float max = -INFINITY;
 #pragma unroll
-        for (int n = 0; n < tiles; n++) {
-            max = fmaxf(max, fmaxf(s[n][2 * half], s[n][2 * half + 1]));
+        for (int part = 0; part < parts; part++) {
+            float largest = -INFINITY;
+#pragma unroll
+            for (int n = part * of_part; n < (part + 1) * of_part; n++) {
+                largest = fmaxf(largest, fmaxf(s[n][2 * half], s[n][2 * half + 1]));
+            }
+            max = fmaxf(max, largest * scale[part][half]);
         }
         max = fmaxf(max, shuffle_xor(max, 1));
-        max = fmaxf(max, shuffle_xor(max, 2));
+        max = fmaxf(fmaxf(max, shuffle_xor(max, 2)), running->max[half]);
         /* All keys so far banned by -infinity: nothing counts yet, and inf-inf must not arise. */
-        float shift = max == -INFINITY ? 0 : max * scale;
-        shrink[half] = exp2_fast(running->max[half] * scale - shift);
+        float shift = max == -INFINITY ? 0 : max;
+        shrink[half] = exp2_fast(running->max[half] - shift);
         shift -= raise;
         float sum = 0;
 #pragma unroll
         for (int n = 0; n < tiles; n++) {
 #pragma unroll
             for (int i = 2 * half; i < 2 * half + 2; i++) {
-                s[n][i] = exp2_fast(s[n][i] * scale - shift);
+                s[n][i] = exp2_fast(fmaf(s[n][i], scale[n / of_part][half], -shift));
                 sum += s[n][i];
             }
         }

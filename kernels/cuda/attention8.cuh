@@ -6,16 +6,20 @@
 #include "kernels/f8.h"
 #include "kernels/narrow.h"
 
-/* Logits of a tile of keys from their sums: `scale` of the row, in base 2, and of the keys. */
+/* What a tile of keys' sums are multiplied by: `row` of the two rows, in base 2, and of the keys.
+ * Not 0, as of keys that are all zeros: softmax_step's -infinity stays that. */
+static __device__ __forceinline__ void logit_scales(float out[2], const float row[2], float keys) {
+    out[0] = fmaxf(row[0] * keys, 1e-30f);
+    out[1] = fmaxf(row[1] * keys, 1e-30f);
+}
+
 template <int tiles>
-static __device__ __forceinline__ void logits_of(float out[tiles][4], const int sum[tiles][4],
-                                                 const float row[2], float keys) {
-    const float scale[2] = {row[0] * keys, row[1] * keys};
+static __device__ __forceinline__ void to_floats(float out[tiles][4], const int sum[tiles][4]) {
 #pragma unroll
     for (int n = 0; n < tiles; n++) {
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            out[n][i] = (float)sum[n][i] * scale[i / 2];
+            out[n][i] = (float)sum[n][i];
         }
     }
 }

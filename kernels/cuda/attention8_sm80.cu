@@ -78,11 +78,13 @@ static __global__ void __launch_bounds__(THREADS)
         }
 
         float s[N][4], shrink[2];
-        logits_of<N>(s, sum, row_scale, in.k_scale[head * in.blocks + block]);
+        float scale[1][2];
+        logit_scales(scale[0], row_scale, in.k_scale[head * in.blocks + block]);
+        to_floats<N>(s, sum);
         if (key0 + KEYS > a.k_length) {
             add_bias<N>(s, NULL, 1, key0, a.k_length);
         }
-        softmax_step<N>(s, &running, shrink, 1, 0);
+        softmax_step<N, 1>(s, &running, shrink, scale, 0);
         shrink_outputs<E>(o, shrink);
 
 #pragma unroll

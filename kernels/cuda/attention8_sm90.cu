@@ -162,13 +162,14 @@ static __device__ __forceinline__ void consume(const struct attention_args &a,
             phase_arrive(phases.k_empty + 8 * (i % STAGES));
         }
         const int64_t block = 2 * (int64_t)i;
-        logits_of<N / 2>(s, sum, row_scale, k_scale[block]);
-        logits_of<N / 2>(s + N / 2, sum + N / 2, row_scale,
-                         block + 1 < in.blocks ? k_scale[block + 1] : 0);
+        float scale[2][2];
+        logit_scales(scale[0], row_scale, k_scale[block]);
+        logit_scales(scale[1], row_scale, block + 1 < in.blocks ? k_scale[block + 1] : 0);
+        to_floats<N>(s, sum);
         if ((int64_t)(i + 1) * KEYS > a.k_length) {
             add_bias<N>(s, NULL, 1, (int64_t)i * KEYS, a.k_length);
         }
-        softmax_step<N>(s, &running, shrink, 1, RAISE);
+        softmax_step<N, 2>(s, &running, shrink, scale, RAISE);
     };
     auto finish_outputs = [&](int i) { /* `shrink` is still tile i's */
                                        registers_pin<E / 2>(&part[0][0]);

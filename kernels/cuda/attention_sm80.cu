@@ -41,7 +41,7 @@ static __global__ void __launch_bounds__(tile<E>::threads)
     const uint32_t k_at = q_at + ROWS * E * 2, v_at = k_at + STAGES * KEYS * E * 2;
     const T *q_in = (const T *)a.q + head * E, *k_in = (const T *)a.k + head * E;
     const T *v_in = (const T *)a.v + head * E;
-    const float scale = a.scale * LOG2_E;
+    const float scale[1][2] = {{a.scale * LOG2_E, a.scale * LOG2_E}};
 
     load_rows<E, ROWS, THREADS>(q_at, q_in, a.q_stride, first, a.q_length);
     load_rows<E, KEYS, THREADS>(k_at, k_in, a.k_stride, 0, a.k_length);
@@ -98,7 +98,7 @@ static __global__ void __launch_bounds__(tile<E>::threads)
                 add_bias<N>(s[m], a.key_bias, 1 / a.scale, key0, a.k_length);
             }
             float shrink[2];
-            softmax_step<N>(s[m], &running[m], shrink, scale, 0);
+            softmax_step<N, 1>(s[m], &running[m], shrink, scale, 0);
             shrink_outputs<E>(o[m], shrink);
         }
 

@@ -98,7 +98,7 @@ static __device__ __forceinline__ void consume(const struct attention_args &a, u
     const int warp = (int)threadIdx.x % GROUP / WARP;
     const int mine = consumer == 0 ? TURN_OF_FIRST : TURN_OF_SECOND;
     const int other = consumer == 0 ? TURN_OF_SECOND : TURN_OF_FIRST;
-    const float scale = a.scale * LOG2_E;
+    const float scale[1][2] = {{a.scale * LOG2_E, a.scale * LOG2_E}};
     float s[N][4], o[E / 8][4], shrink[2];
     uint32_t p[N / 2][4];
     struct running running = {{-INFINITY, -INFINITY}, {0, 0}};
@@ -119,7 +119,7 @@ static __device__ __forceinline__ void consume(const struct attention_args &a, u
         if (a.key_bias != NULL || (int64_t)(i + 1) * KEYS > a.k_length) {
             add_bias<N>(s, a.key_bias, 1 / a.scale, (int64_t)i * KEYS, a.k_length);
         }
-        softmax_step<N>(s, &running, shrink, scale, 0);
+        softmax_step<N, 1>(s, &running, shrink, scale, 0);
     };
 
     /* The first tile's logits alone. The second's last turn is followed by none of the first's. */

@@ -69,7 +69,7 @@ static __global__ void __launch_bounds__(THREADS) attention_wide_kernel(struct a
     const uint32_t base = shared_address(memory), v_at = base + 2 * stage_bytes;
     const T *q_in = (const T *)a.q + column, *k_in = (const T *)a.k + column;
     const T *v_in = (const T *)a.v + slice * SLICE;
-    const float scale = a.scale * LOG2_E;
+    const float scale[1][2] = {{a.scale * LOG2_E, a.scale * LOG2_E}};
     auto load_chunk = [&](int stage, int64_t key0, int chunk) {
         const uint32_t at = base + (uint32_t)(stage * stage_bytes);
         load_rows<DEPTH, ROWS, THREADS>(at, q_in + chunk * DEPTH, a.q_stride, first, a.q_length);
@@ -106,7 +106,7 @@ static __global__ void __launch_bounds__(THREADS) attention_wide_kernel(struct a
         if (a.key_bias != NULL || key0 + KEYS > a.k_length) {
             add_bias<N>(s, a.key_bias, 1 / a.scale, key0, a.k_length);
         }
-        softmax_step<N>(s, &running, shrink, scale, 0);
+        softmax_step<N, 1>(s, &running, shrink, scale, 0);
         shrink_outputs<SLICE>(o, shrink);
         add_outputs<T>(o, s, v_lane);
     }

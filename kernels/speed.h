@@ -3,8 +3,9 @@
  * the machine as the table itself reaches them, one large product and one large copy. For devices
  * that are fast enough: a GPU needs half a minute and 6 GiB. kernels/bench.h is the CPU's.
  *
- * After it was timed, some of an operation's numbers are compared with f64's: tests cannot, at
- * these shapes. Where they are off by more than the operation's tolerance there is no figure. */
+ * After attention, a linear layer or a convolution was timed, some of its numbers are compared with
+ * f64's: tests cannot, at these shapes. Where they are off by more than the operation's tolerance
+ * there is no figure. */
 #ifndef VIDLOOM_KERNELS_SPEED_H
 #define VIDLOOM_KERNELS_SPEED_H
 

@@ -171,18 +171,19 @@ static __device__ __forceinline__ void consume(const struct attention_args &a,
         }
         softmax_step<N, 2>(s, &running, shrink, scale, RAISE);
     };
-    auto finish_outputs = [&](int i) { /* `shrink` is still tile i's */
-                                       registers_pin<E / 2>(&part[0][0]);
-                                       if (lane == 0) {
-                                           phase_arrive(phases.v_empty + 8 * (i % STAGES));
-                                       }
+    auto finish_outputs = [&](int i) {
+        /* `shrink` is still tile i's. */
+        registers_pin<E / 2>(&part[0][0]);
+        if (lane == 0) {
+            phase_arrive(phases.v_empty + 8 * (i % STAGES));
+        }
 #pragma unroll
-                                       for (int e = 0; e < E / 8; e++) {
+        for (int e = 0; e < E / 8; e++) {
 #pragma unroll
-                                           for (int j = 0; j < 4; j++) {
-                                               o[e][j] = fmaf(o[e][j], shrink[j / 2], part[e][j]);
-                                           }
-                                       }
+            for (int j = 0; j < 4; j++) {
+                o[e][j] = fmaf(o[e][j], shrink[j / 2], part[e][j]);
+            }
+        }
     };
 
     /* The first tile's logits alone. The second's last turn is followed by none of the first's. */

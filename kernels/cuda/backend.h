@@ -20,12 +20,11 @@ extern "C" {
 /* Device memory for products whose way out no library has: small enough to stay in the L2 cache of
  * the large cards, so that writing and reading it again costs little. */
 #define SCRATCH_BYTES ((size_t)32 << 20)
-#define WORKSPACE_BYTES                                                                            \
-    ((size_t)64 << 20)   /* of cuBLASLt and cuDNN; Hopper's kernels ask for 32                     \
-                          */
-#define F8_CAPABILITY 89 /* from here on cuBLASLt has products of f8 */
-#define DOWNLOADS_MAX 4  /* OPS_DOWNLOADS_MAX: the kernel files do not see the table */
-#define STAGING_BYTES ((size_t)16 << 20) /* pinned host memory */
+/* Of cuBLASLt and cuDNN; Hopper's kernels ask for 32. */
+#define WORKSPACE_BYTES ((size_t)64 << 20)
+#define F8_CAPABILITY   89 /* from here on cuBLASLt has products of f8 */
+#define DOWNLOADS_MAX   4  /* OPS_DOWNLOADS_MAX: the kernel files do not see the table */
+#define STAGING_BYTES   ((size_t)16 << 20) /* pinned host memory */
 #define STAGING_ROW_BYTES                                                                          \
     ((size_t)4 << 20) /* behind it: a row of weights in f32 on its way there */
 

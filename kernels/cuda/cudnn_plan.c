@@ -38,7 +38,7 @@ static void choose(struct graph_plan *plan, cudnnHandle_t handle,
     builder.ok = builder.ok && cudnnBackendGetAttribute(order, CUDNN_ATTR_ENGINEHEUR_RESULTS,
                                                         CUDNN_TYPE_BACKEND_DESCRIPTOR, CONFIGS_MAX,
                                                         &count, configs) == CUDNN_STATUS_SUCCESS;
-    for (int i = 0; builder.ok && i < count && plan->execution == NULL; i++) {
+    for (int i = 0; builder.ok && i < count && i < CONFIGS_MAX && plan->execution == NULL; i++) {
         plan->execution = execution(plan, handle, configs[i], workspace);
     }
     while (plan->execution == NULL && plan->count > start) {

@@ -2,8 +2,8 @@
  * Compiled without contraction of multiply and add, so that sums equal the plain C ones to the bit.
  *
  * What a kernel that moves bytes needs: enough of them on their way at once (on an H200 some 20 KB
- * an SM, so 16 bytes a thread) and fewer than some four instructions a byte. Speed: not yet
- * measured (ops/gpu/RESULTS.md). */
+ * an SM, so at least 16 bytes a thread) and fewer instructions a byte than the seven that an SM has
+ * time for. Speed: not yet measured (ops/gpu/RESULTS.md). */
 #include <assert.h>
 
 #include "kernels/cuda/backend.h"

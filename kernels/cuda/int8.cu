@@ -20,8 +20,8 @@
 static const int stage_bytes = 2 * TILE * STEP_BYTES;
 static_assert(STAGES * stage_bytes <= 99 * 1024, "shared memory of the smaller cards");
 
-/* A warp's results on their way out, in place of the stages. Eight more a row: the eight rows that
- * it writes at once fall into different banks. */
+/* A warp's results on their way out, in place of the stages. Eight more a row: the four rows that
+ * half a warp writes at once fall into different banks. */
 #define OUT_STRIDE (COLUMNS * 8 + 8)
 static_assert(WARPS_M * WARPS_N * ROWS * 16 * OUT_STRIDE * 4 <= STAGES * stage_bytes,
               "the results' room");

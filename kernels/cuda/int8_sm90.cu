@@ -29,8 +29,8 @@ static const int stage_bytes = in_bytes + weight_bytes;
 static const int shared_bytes = STAGES * stage_bytes + 1024; /* and the phases */
 static_assert(shared_bytes <= 227 * 1024, "shared memory of a block");
 
-/* The results on their way out, in place of the stages. Eight more a row: the eight rows that a
- * warp writes at once fall into different banks. */
+/* The results on their way out, in place of the stages. Eight more a row: the four rows that
+ * half a warp writes at once fall into different banks. */
 #define OUT_STRIDE (COLUMNS + 8)
 static_assert(ROWS * OUT_STRIDE * 4 <= STAGES * (in_bytes + weight_bytes), "the results' room");
 enum { END_OF_PRODUCTS = 1 }; /* a barrier of the consumers */

@@ -34,6 +34,9 @@ struct plan {
     struct plan *next;
     struct shape shape;
     bool there; /* cuBLASLt has an algorithm */
+    /* What may be tried where that does not run, in the heuristic's order; none where all were. */
+    cublasLtMatmulAlgo_t others[TUNING_TRIALS_MAX];
+    int others_count;
     cublasLtMatmulDesc_t operation;
     cublasLtMatrixLayout_t a, b, d;
     cublasLtMatmulAlgo_t algorithm;
@@ -377,6 +380,9 @@ static bool choose(struct device *device, struct plan *plan, const struct linear
         return false;
     }
     plan->algorithm = candidates[best].algo;
+    for (int i = 1; i < count && !tried; i++) {
+        plan->others[plan->others_count++] = candidates[i].algo;
+    }
     if (tried) {
         const struct tuning_product product = product_of(shape);
         struct tuning_algorithm chosen;
@@ -442,14 +448,29 @@ bool matmul_has(struct device *device, const struct matmul_args *args) {
     return plan != NULL && plan->there;
 }
 
+/* Its algorithm, or, where the heuristic was wrong and nothing was queued, the next one that runs:
+ * the one that measuring would have found first, so that results do not depend on whether there was
+ * memory to measure in. */
+static cublasStatus_t multiply_by_plan(struct device *device, const struct matmul_args *args,
+                                       struct plan *plan) {
+    cublasStatus_t status =
+        multiply(device, args->out, args->in, args->in_scale, args->linear, plan, &plan->algorithm);
+    for (int i = 0; i < plan->others_count && status == CUBLAS_STATUS_NOT_SUPPORTED; i++) {
+        plan->algorithm = plan->others[i];
+        status = multiply(device, args->out, args->in, args->in_scale, args->linear, plan,
+                          &plan->algorithm);
+    }
+    plan->others_count = status == CUBLAS_STATUS_SUCCESS ? 0 : plan->others_count;
+    return status;
+}
+
 bool matmul_run(struct device *device, const struct matmul_args *args) {
     struct plan *plan = plan_of(device, args);
     if (plan == NULL || !plan->there) {
         return false;
     }
-    cublasStatus_t status =
-        multiply(device, args->out, args->in, args->in_scale, args->linear, plan, &plan->algorithm);
-    if (status == CUBLAS_STATUS_NOT_SUPPORTED) { /* the heuristic was wrong; nothing was queued */
+    cublasStatus_t status = multiply_by_plan(device, args, plan);
+    if (status == CUBLAS_STATUS_NOT_SUPPORTED) {
         plan->there = false;
         return false;
     }

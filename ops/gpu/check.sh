@@ -14,7 +14,8 @@
 #              group, and PyTorch on the same shapes where it is installed; 3 minutes
 #   models     text encoder, transformer, VAE, samplers and whole requests against the tensors that the
 #              published classes gave; 1 minute
-#   memory     the operations' tests under compute-sanitizer's memcheck, where it is installed; 4 minutes
+#   memory     the operations' tests under compute-sanitizer, where it is installed: memcheck, and racecheck
+#              where shared memory is written and read; 5 minutes
 #   resources  registers and spills of attention against ops/gpu/resources.txt; 80 seconds on 2 cores, and
 #              the same on every machine: no work for one with a GPU
 #   video      text to encoded file by the whole program (video.sh): not part of all, and not for a
@@ -24,15 +25,16 @@
 # says so; it counts as neither passed nor failed, but the exit status is not 0.
 # --report puts the figures into FILE, between its two marks (ops/gpu/RESULTS.md); a figure that was not
 # measured is "compiled, not yet run" there. --commit: where there is no git to ask.
-# $OUT, where it is set, is a folder whose content is brought home from this machine: FILE is copied
-# there, and check-parts.txt (what was done), check-figures.txt (what was measured), check-clocks.txt and
-# check.log (all output of every step) are written there as it goes. Else these are in the build folder.
+# $OUT, where it is set, is a folder for the results: FILE is copied there, and check-parts.txt (what was
+# done), check-figures.txt (what was measured), check-clocks.txt and check.log (all output of every step)
+# are written there as it goes. Else these are in the build folder.
 # Tables for machines without a GPU, so that this script is tested too: cpu:0 and walled:0 (neither
 # needs nvcc; bench with --size small), emulated:0, emulated:1 (of Hopper's kind) and
 # emulated:3 (of Ada's); slow.
 # Ends with one table and "N passed, N failed, N not done"; the exit status is 0 when all passed that was
 # not skipped.
 set -eu
+here=$(pwd)
 cd "$(dirname "$0")/../.."
 PATH=$PATH:/usr/local/cuda/bin
 table=cuda:0
@@ -47,13 +49,19 @@ while [ $# -gt 1 ]; do
         --only) only=$2 ;;
         --size) size=$2 ;;
         --seconds) seconds=$2 ;;
-        --report) report=$2 ;;
+        --report)
+            case $2 in
+                /*) report=$2 ;;
+                *) report=$here/$2 ;;
+            esac
+            ;;
         --commit) commit=$2 ;;
         *) echo "check.sh: what is $1? Its head lists the options" >&2; exit 2 ;;
     esac
     shift 2
 done
 [ $# -eq 0 ] || { echo "check.sh: $1 wants a value" >&2; exit 2; }
+[ -n "$(echo "$only" | tr -d ', ')" ] || { echo "check.sh: --only wants a part" >&2; exit 2; }
 for name in $(echo "$only" | tr , ' '); do
     case $name in
         all | build | resources | vectors | models | bench | memory | video) ;;
@@ -75,7 +83,11 @@ deadline=${seconds:+$(($(date +%s) + seconds))}
 case ${table%%:*} in
     cpu | walled) build=build-bare whole=build cuda=OFF patience=10 ;;
     cuda) build=build-cuda-bare whole=build-cuda cuda=ON patience=1 ;;
-    *) build=build-cuda-bare whole=build-cuda cuda=ON patience=10 ;;
+    emulated) build=build-cuda-bare whole=build-cuda cuda=ON patience=10 ;;
+    *)
+        echo "check.sh: there is no table '$table': cuda:N, and without a GPU cpu:0, walled:0, emulated:N" >&2
+        exit 2
+        ;;
 esac
 operations="attention attention8 linear conv rows layout int8 f8 norm_linear"
 jobs=$(nproc)
@@ -195,7 +207,7 @@ measure_torch() {
 check_memory() {
     [ "${table%%:*}" = cuda ] || { echo "a table without a GPU"; return 77; }
     command -v compute-sanitizer >/dev/null || { echo "no compute-sanitizer"; return 77; }
-    limited compute-sanitizer --error-exitcode 9 "$build/tests/kernels/test_kernels_$1" "$table"
+    limited compute-sanitizer --tool "$2" --error-exitcode 9 "$build/tests/kernels/test_kernels_$1" "$table"
 }
 
 # Packages of the whole build that are not there.
@@ -250,7 +262,7 @@ show_figures() {
 
 # "card, driver; date, commit" of the report.
 stamp() {
-    card=$(awk -F '\t' '$1 == "device" { print $4 }' "$lines")
+    card=$(awk -F '\t' '$1 == "device" { print $4; exit }' "$lines")
     if [ "${table%%:*}" = cuda ] && command -v nvidia-smi >/dev/null; then
         card=$(nvidia-smi --id="${table##*:}" --query-gpu=name,driver_version \
             --format=csv,noheader | sed 's/, /, driver /')
@@ -313,7 +325,10 @@ if part models; then
 fi
 if part memory; then
     for name in $operations; do
-        step 300 "memory: $name" check_memory "$name"
+        step 300 "memory: $name" check_memory "$name" memcheck
+    done
+    for name in rows norm_linear int8; do
+        step 300 "races: $name" check_memory "$name" racecheck
     done
 fi
 if part resources && [ "$cuda" = ON ]; then

@@ -35,7 +35,10 @@ report() {
 
 # overlap FILE: a line where a kernel waits for both products before its softmax.
 overlap() {
-    command -v cuobjdump >/dev/null || return 0
+    command -v cuobjdump >/dev/null || {
+        echo "resources: there is no cuobjdump: not checked that attention's softmax overlaps" >&2
+        return 0
+    }
     cuobjdump -sass "$work/cubin" | awk -v file="$1" '
         /DEPBAR.LE gsb0, 0x1/ { between = 1; exponentials = 0 }
         /MUFU.EX2/ { exponentials++ }
@@ -48,7 +51,7 @@ overlap() {
 
 {
     "$nvcc" --version | sed -n 's/^Cuda compilation tools, /nvcc /p'
-    for file in attention_sm80 attention_wide attention8_sm80 attention8 int8 rounding; do
+    for file in attention_any attention_sm80 attention_wide attention8_sm80 attention8 int8 rounding; do
         for arch in 80 90 120; do
             report "$file" "$arch"
         done

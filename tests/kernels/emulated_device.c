@@ -83,8 +83,9 @@ enum { PRODUCT_OUTPUTS = 304, PRODUCT_INPUTS = 208 };
 enum { ROWS_USUAL = 100, ROWS_FAILING = 101 }; /* 7n+3: the first proposal fails */
 
 /* A product that is worth measuring, of weights of BF16 or F8_E4M3; the emulated library's wrong
- * algorithm is its fastest. */
-static void multiply(int index, const char *cache, enum dtype type, int64_t rows) {
+ * algorithm is its fastest. `full`: there is no memory to measure in. Returns a number made of all
+ * of its results' bits. */
+static uint64_t multiply(int index, const char *cache, enum dtype type, int64_t rows, bool full) {
     const int64_t dim[2] = {PRODUCT_OUTPUTS, PRODUCT_INPUTS};
     const int64_t elements = dim[0] * dim[1], row = PRODUCT_INPUTS;
     struct device *device = open_device(index, cache);
@@ -96,17 +97,24 @@ static void multiply(int index, const char *cache, enum dtype type, int64_t rows
     }
     const struct tensor *weights[] = {&weight};
     struct linear *linear = NULL;
-    struct arena arena;
+    struct arena arena, rest = {0};
     struct error error;
     assert_int_equal(ops->arena_open(device, &arena, 1 << 20, &error), ERR_OK);
+    if (full) { /* but for the weights and as much again, less than a trial's results */
+        const size_t left = 2 * (size_t)elements * 2;
+        assert_int_equal(ops->arena_open(device, &rest, counted("emulated_free") - left, &error),
+                         ERR_OK);
+    }
     assert_int_equal(ops->linear_create(device, &linear, weights, NULL, 1, DTYPE_BF16, &error),
                      ERR_OK);
     const void *host = random_buffer(rows * row, DTYPE_BF16, 1);
     void *in = arena_alloc(&arena, (size_t)(rows * row) * 2);
-    float *out = arena_alloc(&arena, sizeof *out * (size_t)rows * PRODUCT_OUTPUTS), result;
+    const size_t out_bytes = sizeof(float) * (size_t)rows * PRODUCT_OUTPUTS;
+    float *out = arena_alloc(&arena, out_bytes), *results = buffer_of(out_bytes);
     ops->upload(device, in, host, (size_t)(rows * row) * 2);
     ops->linear(device, out, in, linear, rows, NULL);
-    ops->download(device, &result, out + PRODUCT_OUTPUTS + 1, sizeof result);
+    ops->download(device, results, out, out_bytes);
+    const float result = results[PRODUCT_OUTPUTS + 1];
     double expected = 0, size = 0;
     for (int k = 0; k < PRODUCT_INPUTS; k++) {
         double term = (double)float_load(host, DTYPE_BF16, row + k) *
@@ -118,8 +126,14 @@ static void multiply(int index, const char *cache, enum dtype type, int64_t rows
     assert_true(fabs(expected - (double)result) <= (type == DTYPE_BF16 ? 1e-5 : 2e-2) * size);
     assert_int_equal(ops->status(device, &error), ERR_OK);
     ops->linear_close(device, &linear);
+    arena_close(&rest);
     arena_close(&arena);
     ops->device_close(&device);
+    uint64_t bits = 0xcbf29ce484222325;
+    for (size_t i = 0; i < out_bytes; i++) {
+        bits = (bits ^ ((const uint8_t *)results)[i]) * 0x100000001b3;
+    }
+    return bits;
 }
 
 /* What the only file of the folder has for its only product. */
@@ -156,10 +170,10 @@ static void the_fastest_equal_algorithm_is_kept(void **state) {
     struct error error;
     random_start(1);
     assert_non_null(mkdtemp(folder));
-    multiply(USUAL, folder, DTYPE_BF16, ROWS_USUAL);
+    multiply(USUAL, folder, DTYPE_BF16, ROWS_USUAL, false);
     assert_int_equal(kept_of(folder).algorithm, 1);
-    multiply(USUAL, folder, DTYPE_BF16, ROWS_USUAL);
-    multiply(USUAL, NULL, DTYPE_BF16, ROWS_USUAL);
+    multiply(USUAL, folder, DTYPE_BF16, ROWS_USUAL, false);
+    multiply(USUAL, NULL, DTYPE_BF16, ROWS_USUAL, false);
     assert_int_equal(kept_of(folder).algorithm, 1);
     assert_int_equal(file_remove_tree(folder, &error), ERR_OK);
 }
@@ -170,8 +184,11 @@ static void a_proposal_that_fails_is_passed_over(void **state) {
     struct error error;
     random_start(3);
     assert_non_null(mkdtemp(folder));
-    multiply(USUAL, folder, DTYPE_BF16, ROWS_FAILING);
+    const uint64_t bits = multiply(USUAL, folder, DTYPE_BF16, ROWS_FAILING, false);
     assert_int_equal(kept_of(folder).algorithm, 1);
+    /* And to the same bits where there is no memory to measure in. */
+    random_start(3);
+    assert_int_equal(multiply(USUAL, NULL, DTYPE_BF16, ROWS_FAILING, true), bits);
     assert_int_equal(file_remove_tree(folder, &error), ERR_OK);
 }
 
@@ -188,7 +205,7 @@ static void f8_is_multiplied_by_the_library(void **state) {
         char folder[] = "/tmp/vidloom-emulated-XXXXXX";
         struct error error;
         assert_non_null(mkdtemp(folder));
-        multiply(cases[i].device, folder, DTYPE_F8_E4M3, ROWS_USUAL);
+        multiply(cases[i].device, folder, DTYPE_F8_E4M3, ROWS_USUAL, false);
         const struct kept kept = kept_of(folder);
         assert_int_equal(kept.algorithm, 1);
         assert_int_equal(kept.type, cases[i].type);

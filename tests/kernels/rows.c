@@ -2,7 +2,9 @@
 #include "tests/kernels/support.h"
 
 static const enum dtype types[] = {DTYPE_F32, DTYPE_BF16};
-static const int64_t widths[] = {1, 2, 3, 8, 15, 16, 17, 31, 33, 64, 100, 256, 1536};
+/* 384, 1024 and 5120 are the models': GPUs have other kernels for each. */
+static const int64_t widths[] = {1,  2,  3,   8,   15,  16,   17,   24,  31,
+                                 33, 64, 100, 256, 384, 1024, 1536, 5120};
 #define WIDTHS (sizeof widths / sizeof *widths)
 
 static double tolerance(enum dtype dtype) {
@@ -143,17 +145,19 @@ static void run_qk_norm_rope(const struct ops *ops, struct device *device, void 
 static void qk_norm_rope_equals_double(void **state) {
     (void)state;
     random_start(3);
-    static const int shapes[][2] = {{1, 2}, {2, 4}, {3, 20}, {4, 64}, {2, 128}, {1, 6}};
-    for (int i = 0; i < 24; i++) {
+    static const int shapes[][2] = {{1, 2}, {2, 4},  {3, 20}, {4, 64},   {2, 128},
+                                    {1, 6}, {3, 24}, {5, 96}, {12, 128}, {40, 128}};
+    enum { SHAPES = sizeof shapes / sizeof *shapes };
+    for (int i = 0; i < 4 * SHAPES; i++) {
         struct rows_case c = {.rows = 21,
-                              .heads = shapes[i % 6][0],
-                              .head_dim = shapes[i % 6][1],
-                              .dtype = types[i / 6 % 2]};
+                              .heads = shapes[i % SHAPES][0],
+                              .head_dim = shapes[i % SHAPES][1],
+                              .dtype = types[i / SHAPES % 2]};
         int64_t width = (int64_t)c.heads * c.head_dim, half = c.head_dim / 2;
         c.stride = 3 * width; /* q of a packed row: k and v must stay */
         c.x = random_buffer(c.rows * c.stride, c.dtype, 5);
         c.weight = random_buffer(width, DTYPE_F32, 1);
-        if (i < 12) {
+        if (i < 2 * SHAPES) {
             float *cosine = buffer_of((size_t)(c.rows * half) * sizeof(float));
             float *sine = buffer_of((size_t)(c.rows * half) * sizeof(float));
             for (int64_t j = 0; j < c.rows * half; j++) {

@@ -67,15 +67,16 @@ static enum error_code read_arguments(struct speed_config *out, const char **tab
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (value != NULL && strcmp(argv[i], "--table") == 0)
             *table = value;
-        else if (value != NULL && strcmp(argv[i], "--size") == 0)
+        else if (value != NULL && strcmp(argv[i], "--size") == 0 &&
+                 (strcmp(value, "small") == 0 || strcmp(value, "full") == 0))
             out->small = strcmp(value, "small") == 0;
         else if (value != NULL && strcmp(argv[i], "--only") == 0)
             code = read_groups(&out->groups, value, error);
         else
             code = error_set(error, ERR_USAGE,
-                             "what is '%s'? usage: vidloom_speed [--table NAME:INDEX] "
+                             "what is '%s %s'? usage: vidloom_speed [--table NAME:INDEX] "
                              "[--size full|small] [--only GROUP[,GROUP]]",
-                             argv[i]);
+                             argv[i], value != NULL ? value : "");
     }
     if (out->small)
         out->seconds = 0.02;

@@ -87,18 +87,7 @@ static __global__ void __launch_bounds__(THREADS)
         softmax_step<N, 1>(s, &running, shrink, scale, 0);
         shrink_outputs<E>(o, shrink);
 
-#pragma unroll
-        for (int step = 0; step < KEYS / 16; step++) {
-            uint32_t p[4];
-            pack_operand<bf16>(p, &s[2 * step]);
-#pragma unroll
-            for (int e = 0; e < E / 8; e += 2) {
-                uint32_t v[4];
-                load_matrix_x4_transposed(v, chunks_on(v_tile, e) + step * 16 * E * 2);
-                multiply_16x8x16(bf16{}, o[e], p, v[0], v[1]);
-                multiply_16x8x16(bf16{}, o[e + 1], p, v[2], v[3]);
-            }
-        }
+        add_outputs<bf16, E, KEYS>(o, s, v_tile);
     }
     write_rows<bf16, E>(a, o, &running, query, head);
 }

@@ -36,4 +36,22 @@ static __device__ __forceinline__ void load_rows(uint32_t shared, const T *globa
     }
 }
 
+/* o[16,E] += p · v over a tile of `keys`, by a warp; v_lane: where this lane's rows of V begin. */
+template <typename T, int E, int keys>
+static __device__ __forceinline__ void add_outputs(float o[E / 8][4], const float p[keys / 8][4],
+                                                   uint32_t v_lane) {
+#pragma unroll
+    for (int step = 0; step < keys / 16; step++) {
+        uint32_t a[4];
+        pack_operand<T>(a, &p[2 * step]);
+#pragma unroll
+        for (int e = 0; e < E / 8; e += 2) {
+            uint32_t v[4];
+            load_matrix_x4_transposed(v, chunks_on(v_lane, e) + step * 16 * E * 2);
+            multiply_16x8x16(T{}, o[e], a, v[0], v[1]);
+            multiply_16x8x16(T{}, o[e + 1], a, v[2], v[3]);
+        }
+    }
+}
+
 #endif

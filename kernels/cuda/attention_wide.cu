@@ -41,24 +41,6 @@ static __device__ __forceinline__ void add_logits(float s[N][4], uint32_t q_lane
     }
 }
 
-/* o[16,SLICE] += p · v. */
-template <typename T>
-static __device__ __forceinline__ void add_outputs(float o[SLICE / 8][4], const float s[N][4],
-                                                   uint32_t v_lane) {
-#pragma unroll
-    for (int step = 0; step < KEYS / 16; step++) {
-        uint32_t p[4];
-        pack_operand<T>(p, &s[2 * step]);
-#pragma unroll
-        for (int e = 0; e < SLICE / 8; e += 2) {
-            uint32_t v[4];
-            load_matrix_x4_transposed(v, chunks_on(v_lane, e) + step * 16 * SLICE * 2);
-            multiply_16x8x16(T{}, o[e], p, v[0], v[1]);
-            multiply_16x8x16(T{}, o[e + 1], p, v[2], v[3]);
-        }
-    }
-}
-
 template <typename T>
 static __global__ void __launch_bounds__(THREADS) attention_wide_kernel(struct attention_args a) {
     SHARED_MEMORY(memory);
@@ -108,7 +90,7 @@ static __global__ void __launch_bounds__(THREADS) attention_wide_kernel(struct a
         }
         softmax_step<N, 1>(s, &running, shrink, scale, 0);
         shrink_outputs<SLICE>(o, shrink);
-        add_outputs<T>(o, s, v_lane);
+        add_outputs<T, SLICE, KEYS>(o, s, v_lane);
     }
     write_rows<T, SLICE>(a, o, &running, first + warp * 16 + lane / 4, slice);
 }

@@ -2,6 +2,7 @@
  * card that we know the properties of: it is asked for plans by properties alone, without a card.
  * Nothing is run. What it would compile at run time takes half a second a plan, and is a failure
  * here. */
+/* NOLINTNEXTLINE(bugprone-suspicious-include): another graph_choose and graph_run for its graphs */
 #include "kernels/cuda/convolve.c"
 
 #include <setjmp.h>

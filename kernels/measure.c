@@ -140,8 +140,8 @@ static size_t gpu_linear_bytes(size_t *matrix, const struct linear *linear,
 
 static size_t gpu_conv_bytes(const struct conv_shape *shape, enum dtype dtype) {
     size_t taps = (size_t)shape->kernel_t * (size_t)shape->kernel_h * (size_t)shape->kernel_w;
-    return (size_t)shape->out_channels *
-           (taps * (size_t)shape->in_channels * dtype_bytes(dtype) + sizeof(float));
+    return (size_t)shape->out_channels * (taps * (size_t)shape->in_channels + 1) *
+           dtype_bytes(dtype);
 }
 
 static enum error_code measure_linear_create(struct device *device, struct linear **out,

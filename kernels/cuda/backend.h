@@ -165,6 +165,15 @@ bool matmul_run(struct device *device, const struct matmul_args *args);
 MUST_CHECK enum error_code convolve_open(struct device *device, struct error *error);
 void convolve_close(struct device *device);
 size_t convolve_version(void); /* as matmul_version */
+/* Of a convolution's result. */
+struct volume_size {
+    int64_t frames, height, width;
+};
+struct volume_size convolve_size(const struct conv_shape *shape, const struct conv_args *args);
+/* `args` for `count` frames of the result from `first` on, none of which sees other history than
+ * zeros. */
+struct conv_args convolve_part(const struct conv *conv, const struct conv_args *args, int64_t first,
+                               int64_t count);
 /* History only as zeros. False: cuDNN has no plan for this shape; nothing was queued. */
 bool convolve_run(struct device *device, const struct conv *conv, const struct conv_args *args);
 

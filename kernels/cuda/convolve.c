@@ -149,11 +149,7 @@ static cudnnBackendDescriptor_t sum(struct graph_builder *builder, cudnnBackendD
     return out;
 }
 
-struct volume_size {
-    int64_t frames, height, width;
-};
-
-static struct volume_size out_size(const struct conv_shape *shape, const struct conv_args *args) {
+struct volume_size convolve_size(const struct conv_shape *shape, const struct conv_args *args) {
     const int64_t height = args->height + args->pad_top + args->pad_bottom;
     const int64_t width = args->width + args->pad_left + args->pad_right;
     return (struct volume_size){
@@ -166,7 +162,7 @@ static void describe(struct graph_builder *builder, const struct plan *plan, cud
     const struct conv_shape *shape = &plan->shape;
     const struct conv_args *args = &plan->args;
     const int64_t channels = shape->in_channels, outputs = shape->out_channels;
-    const struct volume_size size = out_size(shape, args);
+    const struct volume_size size = convolve_size(shape, args);
     const int64_t in[] = {1, channels, args->frames, args->height, args->width},
                   filter[] = {outputs, channels, shape->kernel_t, shape->kernel_h, shape->kernel_w},
                   bias[] = {1, outputs, 1, 1, 1},
@@ -263,17 +259,17 @@ size_t convolve_version(void) {
     return cudnnGetVersion();
 }
 
-/* What is left of `args` for `count` frames of the result from `first` on. */
-static struct conv_args part_of(const struct conv *conv, const struct conv_args *args,
-                                int64_t first, int64_t count) {
+struct conv_args convolve_part(const struct conv *conv, const struct conv_args *args, int64_t first,
+                               int64_t count) {
     const struct conv_shape *shape = &conv->shape;
-    const struct volume_size out = out_size(shape, args);
+    const struct volume_size out = convolve_size(shape, args);
     const int64_t begin = first * shape->stride_t - args->history_frames; /* frame of `in` */
     const int64_t zeros = begin < 0 ? -begin : 0;
     const size_t bytes = dtype_bytes(conv->dtype);
     const size_t frame = (size_t)(args->height * args->width * shape->in_channels) * bytes;
     const size_t skip = (size_t)(first * out.height * out.width * shape->out_channels) * bytes;
     struct conv_args part = *args;
+    part.history = NULL;
     part.history_frames = (int)zeros;
     part.frames = (count - 1) * shape->stride_t + shape->kernel_t - zeros;
     part.in = (const uint8_t *)args->in + (size_t)(begin + zeros) * frame;
@@ -286,12 +282,12 @@ static struct conv_args part_of(const struct conv *conv, const struct conv_args 
  * last layer of a VAE has, in a workspace that grows with the frames. */
 static bool run_by_halves(struct device *device, const struct conv *conv,
                           const struct conv_args *args) {
-    const int64_t frames = out_size(&conv->shape, args).frames, half = (frames + 1) / 2;
+    const int64_t frames = convolve_size(&conv->shape, args).frames, half = (frames + 1) / 2;
     if (frames < 2) {
         return false;
     }
-    const struct conv_args first = part_of(conv, args, 0, half);
-    const struct conv_args rest = part_of(conv, args, half, frames - half);
+    const struct conv_args first = convolve_part(conv, args, 0, half);
+    const struct conv_args rest = convolve_part(conv, args, half, frames - half);
     if (!convolve_run(device, conv, &first)) {
         return false;
     }

@@ -566,23 +566,8 @@ static bool append(struct device *device, uint8_t *out, const void *in, size_t b
 /* The frames of the output that see no history, from the input where it is. */
 static void convolve_rest(struct device *device, const struct conv *conv,
                           const struct conv_args *args, const struct conv_join *join) {
-    const struct conv_shape *shape = &conv->shape;
-    const int64_t pixels = args->height * args->width;
-    int64_t height =
-        (args->height + args->pad_top + args->pad_bottom - shape->kernel_h) / shape->stride_h + 1;
-    int64_t width =
-        (args->width + args->pad_left + args->pad_right - shape->kernel_w) / shape->stride_w + 1;
-    size_t skip =
-        (size_t)(join->seeing * height * width * shape->out_channels) * dtype_bytes(conv->dtype);
-    int64_t seen = join->seeing * shape->stride_t - args->history_frames; /* before the rest */
-    struct conv_args rest = *args;
-    rest.history = NULL;
-    rest.history_frames = 0;
-    rest.in = (const uint8_t *)args->in +
-              (size_t)(seen * pixels * shape->in_channels) * dtype_bytes(conv->dtype);
-    rest.frames -= seen;
-    rest.out = (uint8_t *)args->out + skip;
-    rest.residual = args->residual != NULL ? (const uint8_t *)args->residual + skip : NULL;
+    const struct conv_args rest =
+        convolve_part(conv, args, join->seeing, join->outputs - join->seeing);
     if (!convolve_run(device, conv, &rest)) {
         (void)device_noted(device, product_conv(device, conv, &rest), "conv");
     }

@@ -512,14 +512,14 @@ extern "C" void cuda_channel_norm(struct device *device, void *out, const void *
             return launch(kernel, blocks_of(rows, decltype(shape)::rows), THREADS, 0,
                           device->stream, (T *)out, (const T *)x, gamma, rows, (int)channels, root);
         };
-        auto with_shape = [&](auto shape) {
+        auto by_activation = [&](auto shape) {
             using S = decltype(shape);
             return activation == ACTIVATION_SILU ? run(shape, channel_norm_kernel<S, T, true>)
                                                  : run(shape, channel_norm_kernel<S, T, false>);
         };
         bool eights = channels % 8 == 0 && vectors_at<8>((T *)out) && vectors_at<8>((T *)x) &&
                       vectors_at<8>(gamma);
-        return eights ? with_channels(channels, with_shape) : with_shape(any_row());
+        return eights ? with_channels(channels, by_activation) : by_activation(any_row());
     });
     device_noted(device, code, "channel_norm");
 }

@@ -156,12 +156,8 @@ extern "C" int product_linear(struct device *device, void *out, const void *in,
 extern "C" int product_conv(struct device *device, const struct conv *conv,
                             const struct conv_args *args) {
     const struct conv_shape *shape = &conv->shape;
-    int64_t frames = (args->history_frames + args->frames - shape->kernel_t) / shape->stride_t + 1;
-    int64_t height =
-        (args->height + args->pad_top + args->pad_bottom - shape->kernel_h) / shape->stride_h + 1;
-    int64_t width =
-        (args->width + args->pad_left + args->pad_right - shape->kernel_w) / shape->stride_w + 1;
-    int64_t rows = frames * height * width;
+    const struct volume_size size = convolve_size(shape, args);
+    const int64_t height = size.height, width = size.width, rows = size.frames * height * width;
     int64_t inputs =
         (int64_t)shape->kernel_t * shape->kernel_h * shape->kernel_w * shape->in_channels;
     dim3 grid((unsigned)blocks_of(rows, TILE_M), (unsigned)blocks_of(shape->out_channels, TILE_N));

@@ -111,15 +111,21 @@ static void measuring_counts_what_the_cpu_holds(void **state) {
     expect_measured(ops_cpu(), 0);
 }
 
-/* The files of kernels/cuda on the emulated machine, where they are built. */
-static void measuring_counts_what_a_gpu_holds(void **state) {
-    (void)state;
+/* The files of kernels/cuda on the emulated machine; where they are not built, the test is skipped.
+ */
+static const struct ops *emulated_table(void) {
     const struct ops *emulated = NULL;
     struct error error = {0};
     if (ops_load(&emulated, "emulated", &error) == ERR_MISSING) {
         skip();
     }
     assert_non_null(emulated);
+    return emulated;
+}
+
+static void measuring_counts_what_a_gpu_holds(void **state) {
+    (void)state;
+    const struct ops *emulated = emulated_table();
     expect_measured(emulated, 0);
     expect_measured(emulated, 1);
     assert_false(emulated->multiplies_f8(0) || emulated->multiplies_f8(99));
@@ -131,13 +137,9 @@ static void measuring_counts_what_a_gpu_holds(void **state) {
 /* Which alone decides under whose name a figure stands (kernels/speed.c). */
 static void the_vendors_attention_is_told_from_ours(void **state) {
     (void)state;
-    const struct ops *emulated = NULL;
-    struct error error = {0};
-    if (ops_load(&emulated, "emulated", &error) == ERR_MISSING) {
-        skip();
-    }
-    assert_non_null(emulated);
+    const struct ops *emulated = emulated_table();
     struct device *device = NULL;
+    struct error error = {0};
     assert_int_equal(emulated->device_open(&device, &(struct device_config){0}, &error), ERR_OK);
     static uint16_t rows[4][128] __attribute__((aligned(16)));
     struct attention_args args = {.q = rows[0],

@@ -156,23 +156,25 @@ static __device__ __forceinline__ void consume(const struct attention_args &a,
         named_arrive(TURN_OF_FIRST, CONSUMERS * GROUP);
     }
 
-    auto finish_logits = [&](int i) {
+    /* Read before the products are waited for. */
+    auto read_scales = [&](float scale[2][2], int i) {
+        const int64_t block = 2 * (int64_t)i;
+        logit_scales(scale[0], row_scale, k_scale[block]);
+        logit_scales(scale[1], row_scale, block + 1 < in.blocks ? k_scale[block + 1] : 0);
+    };
+    auto finish_logits = [&](int i, const float scale[2][2]) {
         registers_pin<N * 4>(&sum[0][0]);
         if (lane == 0) {
             phase_arrive(phases.k_empty + 8 * (i % STAGES));
         }
-        const int64_t block = 2 * (int64_t)i;
-        float scale[2][2];
-        logit_scales(scale[0], row_scale, k_scale[block]);
-        logit_scales(scale[1], row_scale, block + 1 < in.blocks ? k_scale[block + 1] : 0);
         to_floats<N>(s, sum);
         if ((int64_t)(i + 1) * KEYS > a.k_length) {
             add_bias<N>(s, NULL, 1, (int64_t)i * KEYS, a.k_length);
         }
         softmax_step<N, 2>(s, &running, shrink, scale, RAISE);
     };
-    auto finish_outputs = [&](int i) {
-        /* `shrink` is still tile i's. */
+    /* `smaller`: what tile i's softmax gave. */
+    auto finish_outputs = [&](int i, const float smaller[2]) {
         registers_pin<E / 2>(&part[0][0]);
         if (lane == 0) {
             phase_arrive(phases.v_empty + 8 * (i % STAGES));
@@ -181,12 +183,14 @@ static __device__ __forceinline__ void consume(const struct attention_args &a,
         for (int e = 0; e < E / 8; e++) {
 #pragma unroll
             for (int j = 0; j < 4; j++) {
-                o[e][j] = fmaf(o[e][j], shrink[j / 2], part[e][j]);
+                o[e][j] = fmaf(o[e][j], smaller[j / 2], part[e][j]);
             }
         }
     };
 
     /* The first tile's logits alone. The second's last turn is followed by none of the first's. */
+    float scale[2][2];
+    read_scales(scale, 0);
     phase_wait(phases.q, 0);
     phase_wait(phases.k_full, 0);
     named_wait(mine, CONSUMERS * GROUP);
@@ -196,25 +200,28 @@ static __device__ __forceinline__ void consume(const struct attention_args &a,
         named_arrive(other, CONSUMERS * GROUP);
     }
     multiply_wait<0>();
-    finish_logits(0);
+    finish_logits(0, scale);
     to_operand(p, s);
 
 #pragma unroll 1
     for (int i = 1; i < tiles; i++) {
         const int stage = i % STAGES, last = (i - 1) % STAGES;
+        const float smaller[2] = {shrink[0], shrink[1]};
+        read_scales(scale, i);
         phase_wait(phases.k_full + 8 * stage, parity_of<STAGES>(i));
         phase_wait(phases.v_full + 8 * last, parity_of<STAGES>(i - 1));
         named_wait(mine, CONSUMERS * GROUP);
         multiply_begin();
-        outputs(&part[0][0], p, v_at + last * tile_bytes);
         logits(&sum[0][0], q_at, k_at + stage * tile_bytes);
+        outputs(&part[0][0], p, v_at + last * tile_bytes);
         if (consumer == 0 || i + 1 < tiles) {
             named_arrive(other, CONSUMERS * GROUP);
         }
         multiply_wait<1>();
-        finish_outputs(i - 1);
+        finish_logits(i, scale);
+        settle(phases.unread, running.sum[0] + running.sum[1]); /* the softmax overlaps p · v */
         multiply_wait<0>();
-        finish_logits(i);
+        finish_outputs(i - 1, smaller);
         to_operand(p, s);
     }
     const int stage = (tiles - 1) % STAGES;
@@ -222,7 +229,7 @@ static __device__ __forceinline__ void consume(const struct attention_args &a,
     multiply_begin();
     outputs(&part[0][0], p, v_at + stage * tile_bytes);
     multiply_wait<0>();
-    finish_outputs(tiles - 1);
+    finish_outputs(tiles - 1, shrink);
 
 #pragma unroll
     for (int half = 0; half < 2; half++) {

@@ -46,6 +46,10 @@ static __device__ __forceinline__ void warp_barrier(void) {
 static __device__ __forceinline__ float shuffle_xor(float x, int lanes) {
     return __shfl_xor_sync(0xffffffffu, x, lanes);
 }
+/* Whether x holds for any lane of this warp. */
+static __device__ __forceinline__ bool warp_any(bool x) {
+    return __any_sync(0xffffffffu, x) != 0;
+}
 
 /* -- narrow floats: storage types, NaN stays a NaN with its upper bits ---------------------------
  */
@@ -69,16 +73,19 @@ static __device__ __forceinline__ float to_float(float x) {
 static __device__ __forceinline__ float to_float(bf16 x) {
     return __uint_as_float((uint32_t)x.bits << 16);
 }
+/* The instruction makes one and the same NaN of all. */
 static __device__ __forceinline__ float to_float(f16 x) {
-    return __half2float(__ushort_as_half(x.bits));
+    const uint32_t quiet = (x.bits & 0x8000u) << 16 | 0x7fc00000 | (x.bits & 0x3ffu) << 13;
+    return (x.bits & 0x7fff) > 0x7c00 ? __uint_as_float(quiet)
+                                      : __half2float(__ushort_as_half(x.bits));
 }
 /* Four exponent bits, bias 7; no infinities. */
 static __device__ __forceinline__ float to_float(f8_e4m3 x) {
     int exponent = x.bits >> 3 & 15, fraction = x.bits & 7;
     float size =
         exponent == 0 ? ldexpf((float)fraction, -9) : ldexpf((float)(8 + fraction), exponent - 10);
-    size = (x.bits & 0x7f) == 0x7f ? NAN : size;
-    return (x.bits & 0x80) != 0 ? -size : size;
+    size = (x.bits & 0x7f) == 0x7f ? __uint_as_float(0x7fc00000) : size; /* not CUDA's NAN */
+    return __uint_as_float(__float_as_uint(size) | (x.bits & 0x80u) << 24);
 }
 static __device__ __forceinline__ void from_float(float *out, float x) {
     *out = x;

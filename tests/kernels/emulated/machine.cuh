@@ -106,6 +106,15 @@ static inline float shuffle_xor(float x, int lanes) {
     return out;
 }
 
+static inline bool warp_any(bool x) {
+    const uint8_t mine = x, *all = emulated_exchange(&mine, sizeof mine);
+    bool any = false;
+    for (int lane = 0; lane < WARP; lane++) {
+        any = any || all[lane * EMULATED_SLOT] != 0;
+    }
+    return any;
+}
+
 struct bf16 {
     uint16_t bits;
 };

@@ -152,9 +152,10 @@ struct matmul_args {
                               Hopper; NULL: sums as they are */
     const struct linear *linear;
     int64_t rows;
-    bool bias;       /* + b */
-    bool gelu;       /* GELU by tanh of both; with bias */
-    bool accumulate; /* + out; without GELU */
+    int64_t out_stride; /* elements from one row of out to the next; 0: N */
+    bool bias;          /* + b */
+    bool gelu;          /* GELU by tanh of both; with bias */
+    bool accumulate;    /* + out; without GELU */
 };
 /* Whether cuBLASLt has something for this shape and alignment. */
 bool matmul_has(struct device *device, const struct matmul_args *args);
@@ -187,6 +188,9 @@ int product_conv(struct device *device, const struct conv *conv, const struct co
 int product_finish(struct device *device, void *out, const float *product, const float *in_scale,
                    const struct linear *linear, int64_t first, int64_t rows,
                    const struct linear_epilogue *epilogue);
+/* gate · W and gate · b of the outputs first.., in bf16 [count,K] and f32; K is a multiple of 8. */
+int product_gated(struct device *device, void *weight, float *bias, const struct linear *linear,
+                  const float *gate, int64_t first, int64_t count);
 /* A layer of f8, for rows first.. of the whole. */
 struct rounded;
 int product_f8(struct device *device, void *out, const struct rounded *in,

@@ -363,6 +363,56 @@ static bool linear_by_pieces(struct device *device, void *out, const void *in,
     return true;
 }
 
+/* Outputs of a part whose weights fit scratch memory, all parts alike; 0: there are none such. */
+static int64_t gated_part(const struct linear *linear) {
+    const int64_t bytes = linear->inputs * 2 + (int64_t)sizeof(float);
+    const int64_t most = (int64_t)SCRATCH_BYTES / bytes;
+    for (int64_t parts = 1; parts <= 16; parts++) {
+        int64_t part = linear->outputs / parts;
+        /* 64: every part of a row begins as aligned as the row. */
+        if (linear->outputs % parts == 0 && part <= most && (parts == 1 || part % 64 == 0)) {
+            return part;
+        }
+    }
+    return 0;
+}
+
+/* cuBLASLt multiplies by no gate, but where one holds for all rows, the weights can be multiplied
+ * by it beforehand: with more rows than inputs that costs less than to go over the sums again. Its
+ * rounding of the weights is that of a result in bf16, which is what models are trained with. */
+static bool linear_gated(struct device *device, void *out, const void *in,
+                         const struct linear *linear, int64_t rows,
+                         const struct linear_epilogue *epilogue) {
+    struct linear_epilogue rest = *epilogue;
+    rest.gate = NULL;
+    const int64_t part = gated_part(linear);
+    if (epilogue->gate == NULL || epilogue->group != NULL ||
+        epilogue->activation != ACTIVATION_NONE || epilogue->out_dtype != DTYPE_F32 ||
+        rows < linear->inputs || linear->inputs % 8 != 0 || part == 0) {
+        return false;
+    }
+    uint8_t *weight = device->scratch;
+    struct linear gated = *linear;
+    gated.outputs = part;
+    gated.weight = weight;
+    gated.bias = (float *)(void *)(weight + part * linear->inputs * 2);
+    for (int64_t first = 0; first < linear->outputs; first += part) {
+        struct matmul_args args = with_library_end((float *)out + first, in, &gated, rows, &rest);
+        args.out_stride = linear->outputs;
+        if (!device_noted(
+                device,
+                product_gated(device, weight, gated.bias, linear, epilogue->gate, first, part),
+                "a gate in a layer's weights")) {
+            return true; /* the device has failed: there is nothing to do instead */
+        }
+        if (!matmul_run(device, &args)) { /* of parts that are alike, the first says it for all */
+            assert(first == 0);
+            return false;
+        }
+    }
+    return true;
+}
+
 /* What a product in 8 bits is given: bf16 rows, or a norm of f32 rows. */
 struct source {
     const void *in;
@@ -488,6 +538,7 @@ static void linear_bf16(struct device *device, void *out, const void *in,
                         const struct linear_epilogue *epilogue) {
     const struct matmul_args whole = with_library_end(out, in, linear, rows, epilogue);
     if (!(library_ends(epilogue) && matmul_run(device, &whole)) &&
+        !linear_gated(device, out, in, linear, rows, epilogue) &&
         !linear_by_pieces(device, out, in, linear, rows, epilogue)) {
         (void)device_noted(device, product_linear(device, out, in, linear, rows, epilogue),
                            "linear");

@@ -22,7 +22,7 @@
 #define RUNS        3   /* of a candidate, timed together */
 
 struct shape {
-    int64_t outputs, inputs, rows;
+    int64_t outputs, inputs, rows, out_stride;
     enum dtype out_dtype;
     bool f8, scaled; /* operands; each row and column of the product by its scale */
     bool bias, gelu, accumulate;
@@ -155,7 +155,7 @@ static bool describe(struct plan *plan) {
            (!shape->scaled || describe_scales(plan)) &&
            cublasLtMatrixLayoutCreate(&plan->a, in, k, n, (int64_t)k) == CUBLAS_STATUS_SUCCESS &&
            cublasLtMatrixLayoutCreate(&plan->b, in, k, m, (int64_t)k) == CUBLAS_STATUS_SUCCESS &&
-           cublasLtMatrixLayoutCreate(&plan->d, out, n, m, (int64_t)n) == CUBLAS_STATUS_SUCCESS;
+           cublasLtMatrixLayoutCreate(&plan->d, out, n, m, shape->out_stride) == CUBLAS_STATUS_SUCCESS;
 }
 
 /* -- which algorithm --------------------------------------------------------------------------- */
@@ -239,13 +239,14 @@ static bool digest_of(const struct trial *trial, uint64_t *digest) {
     struct device *device = trial->device;
     const struct shape *shape = &trial->plan->shape;
     size_t row = (size_t)shape->outputs * dtype_bytes(shape->out_dtype);
+    size_t pitch = (size_t)shape->out_stride * dtype_bytes(shape->out_dtype);
     int64_t room = (int64_t)(STAGING_BYTES / row);
     int64_t step = room > 0 ? (shape->rows + room - 1) / room : 0;
     if (step == 0) {
         return false;
     }
     int64_t count = (shape->rows + step - 1) / step;
-    if (cudaMemcpy2DAsync(device->staging, row, trial->out, row * (size_t)step, row, (size_t)count,
+    if (cudaMemcpy2DAsync(device->staging, row, trial->out, pitch * (size_t)step, row, (size_t)count,
                           cudaMemcpyDeviceToHost, device->stream) != cudaSuccess ||
         cudaStreamSynchronize(device->stream) != cudaSuccess) {
         return false;
@@ -265,7 +266,7 @@ static bool run_trial(void *context, int index, float *time, uint64_t *digest) {
     const struct matmul *matmul = device->matmul;
     const cublasLtMatmulAlgo_t *algorithm = &trial->candidates[index].algo;
     const struct shape *shape = &trial->plan->shape;
-    size_t bytes = (size_t)(shape->rows * shape->outputs) * dtype_bytes(shape->out_dtype);
+    size_t bytes = (size_t)(shape->rows * shape->out_stride) * dtype_bytes(shape->out_dtype);
     if (cudaMemsetAsync(trial->out, 0, bytes, device->stream) != cudaSuccess) { /* to add to */
         return false;
     }
@@ -311,7 +312,7 @@ static bool measure(struct device *device, const struct linear *linear, const st
     const struct shape *shape = &plan->shape;
     size_t in_bytes = (size_t)(shape->rows * shape->inputs) * (shape->f8 ? 1 : sizeof(uint16_t));
     size_t scale_bytes = shape->scaled ? (size_t)shape->rows * sizeof(float) : 0;
-    size_t out_bytes = (size_t)(shape->rows * shape->outputs) * dtype_bytes(shape->out_dtype);
+    size_t out_bytes = (size_t)(shape->rows * shape->out_stride) * dtype_bytes(shape->out_dtype);
     struct trial trial = {device, linear, plan, candidates, NULL, NULL, NULL};
     bool tried = false;
     if (!graphs_recording(device) &&
@@ -394,7 +395,7 @@ static bool choose(struct device *device, struct plan *plan, const struct linear
 
 static bool equal(const struct shape *a, const struct shape *b) {
     return a->outputs == b->outputs && a->inputs == b->inputs && a->rows == b->rows &&
-           a->out_dtype == b->out_dtype && a->f8 == b->f8 && a->scaled == b->scaled &&
+           a->out_stride == b->out_stride && a->out_dtype == b->out_dtype && a->f8 == b->f8 && a->scaled == b->scaled &&
            a->bias == b->bias && a->gelu == b->gelu && a->accumulate == b->accumulate &&
            a->in_alignment == b->in_alignment && a->out_alignment == b->out_alignment;
 }
@@ -408,6 +409,8 @@ static struct shape shape_of(const struct matmul_args *args) {
     return (struct shape){.outputs = args->linear->outputs,
                           .inputs = args->linear->inputs,
                           .rows = args->rows,
+                          .out_stride =
+                              args->out_stride > 0 ? args->out_stride : args->linear->outputs,
                           .out_dtype = args->out_dtype,
                           .f8 = args->linear->stored == DTYPE_F8_E4M3,
                           .scaled = args->in_scale != NULL,

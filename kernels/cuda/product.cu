@@ -225,3 +225,33 @@ extern "C" int product_finish(struct device *device, void *out, const float *pro
                    : run(finish_kernel<Out, 1>, linear->outputs);
     });
 }
+
+#define GATED_THREADS 128
+
+/* Grid: outputs. */
+static __global__ void __launch_bounds__(GATED_THREADS)
+    gated_kernel(bf16 *weight, float *bias, const bf16 *from, const float *from_bias,
+                 const float *gate, int64_t inputs) {
+    const int64_t n = blockIdx.x;
+    const float g = gate[n];
+    for (int64_t k = (int64_t)threadIdx.x * 8; k < inputs; k += GATED_THREADS * 8) {
+        float x[8];
+        load_vector<bf16, 8>(x, from + n * inputs + k);
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            x[i] *= g;
+        }
+        store_packed<bf16, 8>(weight + n * inputs + k, x);
+    }
+    if (threadIdx.x == 0) {
+        bias[n] = from_bias[n] * g;
+    }
+}
+
+extern "C" int product_gated(struct device *device, void *weight, float *bias,
+                             const struct linear *linear, const float *gate, int64_t first,
+                             int64_t count) {
+    return launch(gated_kernel, (unsigned)count, GATED_THREADS, 0, device->stream, (bf16 *)weight,
+                  bias, (const bf16 *)linear->weight + first * linear->inputs, linear->bias + first,
+                  gate + first, linear->inputs);
+}

@@ -167,6 +167,29 @@ static void every_epilogue_equals_plain(void **state) {
     }
 }
 
+/* A gate of all rows, with more rows than inputs: tables may put it into the weights; of the last
+ * shape they do not fit GPUs' scratch memory at once. */
+static void a_gate_of_many_rows_equals_plain(void **state) {
+    (void)state;
+    random_start(8);
+    static const int64_t shapes[][3] = {
+        {70, 128, 64}, {33, 83, 32}, {40, 83, 30}, {300, 264, 72}, {32, 494080, 32}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        for (int accumulate = 0; accumulate < 2; accumulate++) {
+            struct linear_case c = {.rows = shapes[i][0],
+                                    .outputs = shapes[i][1],
+                                    .inputs = shapes[i][2],
+                                    .dtype = DTYPE_BF16,
+                                    .weight_dtype = DTYPE_BF16,
+                                    .bias = i % 2 == 0};
+            c.epilogue.gate = random_buffer(c.outputs, DTYPE_F32, 3);
+            c.epilogue.accumulate = accumulate == 1;
+            check_linear(c, 1);
+            buffers_free(NULL);
+        }
+    }
+}
+
 static void large_numbers_equal_plain(void **state) {
     (void)state;
     random_start(4);
@@ -280,6 +303,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test_teardown(every_remainder_equals_double, buffers_free),
         cmocka_unit_test_teardown(shapes_equal_plain, buffers_free),
         cmocka_unit_test_teardown(every_epilogue_equals_plain, buffers_free),
+        cmocka_unit_test_teardown(a_gate_of_many_rows_equals_plain, buffers_free),
         cmocka_unit_test_teardown(large_numbers_equal_plain, buffers_free),
         cmocka_unit_test_teardown(in_place_equals_packed, buffers_free),
         cmocka_unit_test_teardown(a_row_too_long_for_scratch_is_refused, buffers_free),

@@ -53,11 +53,14 @@ videos: [{name: a, prompt: $3, $2, seed: 1}]
 YAML
 }
 
-# The whole of a job, from the command to the published file.
+# The whole of a job, from the command to the published file; what its tasks took goes to stderr.
 measure() {
+    failed=
     begun=$(date +%s%N)
-    "$vidloom" submit --quiet --wait --coordinator "$clients" "$work/$2.yaml" >&2 || return 1
+    "$vidloom" submit --quiet --wait --coordinator "$clients" "$work/$2.yaml" >&2 || failed=$?
     ended=$(date +%s%N)
+    "$vidloom" logs --attempts --coordinator "$clients" "$2" >&2 || true
+    [ -z "$failed" ] || return "$failed"
     [ -s "$work/out/$2.mp4" ] || { echo "video.sh: there is no $work/out/$2.mp4" >&2; return 1; }
     printf '%s\t%s\ts\t%s\n' "$1" "$(((ended - begun) / 1000000))e-3" "$3"
 }

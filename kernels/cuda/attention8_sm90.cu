@@ -1,6 +1,9 @@
 /* Attention in 8 bits (kernels/narrow.h) for Hopper (sm_90a): logits in int8, the second product in
  * f8 (E4M3). As attention_sm90.cu, whose comment has the method, but for these:
  *
+ * The two that consume take no turns: their softmax takes longer than their products, and waiting
+ * for turns costs 6 %.
+ *
  * P goes from the logits' registers to the second product's as f8: a thread has two neighbours of
  * every eight keys where the product wants four of sixteen, so V's keys lie in the order that makes
  * them the same. V is transposed as well, keys innermost: the tensor cores take no other f8.
@@ -14,9 +17,14 @@
 
 #define E      NARROW_HEAD_DIM
 #define KEYS   (2 * NARROW_KEYS) /* of a tile */
-#define STAGES 3
+#define STAGES 4
 #define N      (KEYS / 8)
 #define RAISE  8.807354922057604f /* log2 of F8_MAX */
+
+/* 1.5·2^23, whose neighbours are the whole numbers beside it: sums that are counted from its bits on
+ * are the bits of ZERO + sum. A subtraction takes a quarter of a conversion's time. */
+#define ZERO      12582912.0f
+#define ZERO_BITS 0x4B400000
 
 static const int q_bytes = ROWS * E, tile_bytes = KEYS * E;
 static const int shared_bytes = q_bytes + 2 * STAGES * tile_bytes + 1024; /* and the phases */
@@ -98,14 +106,21 @@ static __device__ void produce(const CUtensorMap *q, const CUtensorMap *k, const
     }
 }
 
-/* sum[64,KEYS] = q · kᵀ; queued. */
+/* sum[64,KEYS] += q · kᵀ; queued. */
 static __device__ __forceinline__ void logits(int *sum, uint32_t q_at, uint32_t k_at) {
 #pragma unroll
     for (int step = 0; step < E / 32; step++) {
         multiply_64_shared(columns<KEYS>{}, i8{}, sum, matrix_at(q_at + step * 32, 16),
-                           matrix_at(k_at + step * 32, 16), step > 0);
+                           matrix_at(k_at + step * 32, 16), true);
     }
     multiply_commit();
+}
+
+static __device__ __forceinline__ void clear(int sum[N][4]) {
+#pragma unroll
+    for (int n = 0; n < N; n++) {
+        sum[n][0] = sum[n][1] = sum[n][2] = sum[n][3] = ZERO_BITS;
+    }
 }
 
 /* part[64,E] = p · v of one tile; queued. */
@@ -137,8 +152,6 @@ static __device__ __forceinline__ void consume(const struct attention_args &a,
                                                int tiles) {
     const int consumer = (int)threadIdx.x / GROUP - 1, lane = (int)threadIdx.x % WARP;
     const int warp = (int)threadIdx.x % GROUP / WARP;
-    const int mine = consumer == 0 ? TURN_OF_FIRST : TURN_OF_SECOND;
-    const int other = consumer == 0 ? TURN_OF_SECOND : TURN_OF_FIRST;
     const int64_t head = blockIdx.y;
     const int64_t query = (int64_t)blockIdx.x * ROWS + consumer * 64 + warp * 16 + lane / 4;
     const float *k_scale = in.k_scale + head * in.blocks;
@@ -152,9 +165,6 @@ static __device__ __forceinline__ void consume(const struct attention_args &a,
     for (int e = 0; e < E / 8; e++) {
         o[e][0] = o[e][1] = o[e][2] = o[e][3] = 0;
     }
-    if (consumer == 1) {
-        named_arrive(TURN_OF_FIRST, CONSUMERS * GROUP);
-    }
 
     /* Read before the products are waited for. */
     auto read_scales = [&](float scale[2][2], int i) {
@@ -167,7 +177,13 @@ static __device__ __forceinline__ void consume(const struct attention_args &a,
         if (lane == 0) {
             phase_arrive(phases.k_empty + 8 * (i % STAGES));
         }
-        to_floats<N>(s, sum);
+#pragma unroll
+        for (int n = 0; n < N; n++) {
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                s[n][j] = float_of_bits(sum[n][j]) - ZERO;
+            }
+        }
         if ((int64_t)(i + 1) * KEYS > a.k_length) {
             add_bias<N>(s, NULL, 1, (int64_t)i * KEYS, a.k_length);
         }
@@ -188,17 +204,14 @@ static __device__ __forceinline__ void consume(const struct attention_args &a,
         }
     };
 
-    /* The first tile's logits alone. The second's last turn is followed by none of the first's. */
+    /* The first tile's logits alone. */
     float scale[2][2];
     read_scales(scale, 0);
     phase_wait(phases.q, 0);
     phase_wait(phases.k_full, 0);
-    named_wait(mine, CONSUMERS * GROUP);
+    clear(sum);
     multiply_begin();
     logits(&sum[0][0], q_at, k_at);
-    if (consumer == 0 || tiles > 1) {
-        named_arrive(other, CONSUMERS * GROUP);
-    }
     multiply_wait<0>();
     finish_logits(0, scale);
     to_operand(p, s);
@@ -210,13 +223,10 @@ static __device__ __forceinline__ void consume(const struct attention_args &a,
         read_scales(scale, i);
         phase_wait(phases.k_full + 8 * stage, parity_of<STAGES>(i));
         phase_wait(phases.v_full + 8 * last, parity_of<STAGES>(i - 1));
-        named_wait(mine, CONSUMERS * GROUP);
+        clear(sum);
         multiply_begin();
         logits(&sum[0][0], q_at, k_at + stage * tile_bytes);
         outputs(&part[0][0], p, v_at + last * tile_bytes);
-        if (consumer == 0 || i + 1 < tiles) {
-            named_arrive(other, CONSUMERS * GROUP);
-        }
         multiply_wait<1>();
         finish_logits(i, scale);
         settle(phases.unread, running.sum[0] + running.sum[1]); /* the softmax overlaps p · v */

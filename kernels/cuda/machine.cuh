@@ -114,6 +114,10 @@ static __device__ __forceinline__ void from_float(f8_e4m3 *out, float x) {
 #endif
 }
 
+static __device__ __forceinline__ float float_of_bits(int bits) {
+    return __int_as_float(bits);
+}
+
 /* Two floats as two narrow ones in a register, `low` in the lower half. No care for NaN's bits. */
 static __device__ __forceinline__ uint32_t pack(bf16, float low, float high) {
     uint32_t out;

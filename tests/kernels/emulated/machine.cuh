@@ -128,6 +128,11 @@ struct f8_e4m3 {
     uint8_t bits;
 };
 
+static inline float float_of_bits(int bits) {
+    float out;
+    memcpy(&out, &bits, sizeof out);
+    return out;
+}
 static inline float to_float(float x) {
     return x;
 }

@@ -13,7 +13,8 @@
 #define IO_BUFFER_BYTES 65536
 
 /* -- log ------------------------------------------------------------------------------------- */
-/* Of the calling thread: our encoders and demuxers run with no threads of their own. */
+/* Of the calling thread, where what FFmpeg returns as an error comes up; what an encoder's own
+ * threads say is lost. */
 static _Thread_local struct {
     int level;
     char text[320];

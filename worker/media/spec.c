@@ -6,6 +6,10 @@
 
 #define SIZE_MAX_SIDE 16384
 
+/* Encoders give other bytes for another number of threads, so it is the same on all machines. x264,
+ * the usual one, has several: else a GPU waits for it longer than it decodes. */
+#define H264_THREADS 8
+
 #define IN(container) (1u << CONTAINER_##container)
 
 /* Colour: RGB frames are taken as bt709 primaries, shown as they are. YUV codecs get bt709's matrix
@@ -186,9 +190,7 @@ static void describe_frames(AVCodecContext *encoder, const struct media_spec *sp
     encoder->color_range = codec->range;
     if (codec->format == AV_PIX_FMT_YUV420P || codec->format == AV_PIX_FMT_NV12)
         encoder->chroma_sample_location = AVCHROMA_LOC_LEFT;
-    /* One thread: frames come one window at a time from a machine that is busy computing the
-     * next, and some encoders give other bytes for another number of threads. */
-    encoder->thread_count = 1;
+    encoder->thread_count = spec->codec == CODEC_H264 ? H264_THREADS : 1;
     encoder->gop_size = 250;
     encoder->flags |=
         AV_CODEC_FLAG_GLOBAL_HEADER | AV_CODEC_FLAG_CLOSED_GOP | AV_CODEC_FLAG_BITEXACT;

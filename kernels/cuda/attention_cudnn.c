@@ -49,7 +49,7 @@ void attention_cudnn_close(struct device *device) {
     }
 }
 
-static void describe(struct graph_builder *builder, cudnnHandle_t handle,
+static void describe(struct graph_builder *builder, const struct graph_card *card,
                      const struct attention_shape *s) {
     const cudnnDataType_t type = s->dtype == DTYPE_BF16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_HALF;
     const int64_t queries[] = {1, s->heads, s->q_length, s->head_dim};
@@ -78,7 +78,11 @@ static void describe(struct graph_builder *builder, cudnnHandle_t handle,
     }
     graph_link(builder, out, CUDNN_ATTR_OPERATION_SDPA_FWD_SCALEDESC, scale);
     graph_finish(builder, out);
-    graph_choose(builder, handle, &out, 1, WORKSPACE_BYTES);
+    cudnnBackendDescriptor_t graph = graph_of(builder, card, &out, 1);
+    graph_choose(builder, card, graph, CUDNN_HEUR_MODE_A, WORKSPACE_BYTES, NULL);
+    if (builder->plan->execution == NULL) {
+        graph_choose(builder, card, graph, CUDNN_HEUR_MODE_FALLBACK, WORKSPACE_BYTES, NULL);
+    }
 }
 
 static struct attention_plan *plan_of(struct device *device, const struct attention_shape *shape) {
@@ -104,7 +108,7 @@ static struct attention_plan *plan_of(struct device *device, const struct attent
     }
     plan->shape = *shape;
     struct graph_builder builder = {&plan->graph, true};
-    describe(&builder, convolve_handle(device), shape);
+    describe(&builder, convolve_card(device), shape);
     plan->next = plans->first;
     plans->first = plan;
     plans->count++;
@@ -141,7 +145,7 @@ bool attention_cudnn(struct device *device, const struct attention_args *args) {
     const int64_t ids[] = {ID_Q, ID_K, ID_V, ID_OUT, ID_SCALE};
     const void *const data[] = {args->q, args->k, args->v, args->out, &args->scale};
     cudnnStatus_t status =
-        graph_run(&plan->graph, convolve_handle(device), ids, data, 5, device->workspace);
+        graph_run(&plan->graph, convolve_card(device)->handle, ids, data, 5, device->workspace);
     if (status != CUDNN_STATUS_SUCCESS) {
         device_fail(device, ERR_DEVICE, "cuDNN, attention of %d heads of %d: %s", args->heads,
                     args->head_dim, cudnnGetErrorString(status));

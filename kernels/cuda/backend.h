@@ -178,6 +178,15 @@ struct conv_args convolve_part(const struct conv *conv, const struct conv_args *
 /* History only as zeros. False: cuDNN has no plan for this shape; nothing was queued. */
 bool convolve_run(struct device *device, const struct conv *conv, const struct conv_args *args);
 
+/* -- trial.cu: what algorithms are tried on ------------------------------------------------------
+ */
+/* Whole vectors of 16 bytes become random bf16 numbers from 1/8 to 2. */
+int trial_fill(struct device *device, void *out, size_t bytes);
+/* The TRIAL_SUMS numbers that `out` gets add up to another one, but for chance, when any bit of the
+ * whole vectors of x is another. */
+#define TRIAL_SUMS (512 * 256)
+int trial_sums(struct device *device, uint64_t *out, const void *x, size_t bytes);
+
 /* -- product.cu: any shape and type, slower; and the way out of a product in scratch memory -------
  */
 int product_linear(struct device *device, void *out, const void *in, const struct linear *linear,

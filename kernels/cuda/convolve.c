@@ -9,7 +9,14 @@
  * plan belongs to the shapes of a filter and its input, whatever the weights: it is made when first
  * met (tens of milliseconds), serves every layer of that shape, and outlives them, since a model
  * that is opened again has the same. Zeros before and after an axis may differ, so causal and
- * asymmetric padding need no copies. */
+ * asymmetric padding need no copies.
+ *
+ * Of some thirty plans that cuDNN proposes for a large shape its first one is far from the fastest:
+ * at 96 channels, 480x832, an H100 does 243 TFLOP/s by the first and 535 by the 21st, with the same
+ * bits. So they are measured, and the choice is remembered (tuning.h). A layer that was measured at
+ * another number of frames, with or without a residual, is only asked whether that choice beats the
+ * first plan here too. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,6 +31,9 @@ enum tensor_id { ID_X = 1, ID_W, ID_BIAS, ID_RESIDUAL, ID_OUT, ID_CONVOLVED, ID_
 /* A decoder meets about a hundred, at its first chunk, the others and the last. */
 #define PLANS_MAX 512
 
+#define TUNED_FLOPS    1e7 /* convolutions from here on may be worth measuring */
+#define CANDIDATES_MAX 48  /* of one; an H100 has up to 36 */
+
 struct plan {
     struct plan *next;
     struct conv_shape shape;
@@ -33,7 +43,8 @@ struct plan {
 };
 
 struct convolve {
-    cudnnHandle_t handle;
+    struct graph_card card;
+    struct tuning *tuning;
     struct plan *plans; /* the one that was used last comes first */
     int count;
 };
@@ -48,19 +59,28 @@ enum error_code convolve_open(struct device *device, struct error *error) {
                          "GPU %d: cuDNN %zu.%zu is too old: 9.15 or newer is needed", device->index,
                          cudnnGetVersion() / 10000, cudnnGetVersion() / 100 % 100);
     }
-    cudnnStatus_t status = cudnnCreate(&device->convolve->handle);
+    cudnnStatus_t status = cudnnCreate(&device->convolve->card.handle);
     if (status == CUDNN_STATUS_SUCCESS) {
-        status = cudnnSetStream(device->convolve->handle, device->stream);
+        status = cudnnSetStream(device->convolve->card.handle, device->stream);
     }
     if (status != CUDNN_STATUS_SUCCESS) {
         return error_set(error, ERR_DEVICE, "GPU %d: cuDNN cannot be used: %s", device->index,
                          cudnnGetErrorString(status));
     }
-    return ERR_OK;
+    int driver = 0;
+    if (cudaDriverGetVersion(&driver) != cudaSuccess) {
+        driver = 0;
+    }
+    char machine[512];
+    (void)snprintf(machine, sizeof machine,
+                   "%.200s, compute capability %d.%d, %d processors, driver %d, cuDNN %zu",
+                   device->properties.name, device->capability / 10, device->capability % 10,
+                   device->processors, driver, cudnnGetVersion());
+    return tuning_open(&device->convolve->tuning, device->cache, "convolutions", machine, error);
 }
 
-cudnnHandle_t convolve_handle(struct device *device) {
-    return device->convolve->handle;
+const struct graph_card *convolve_card(struct device *device) {
+    return &device->convolve->card;
 }
 
 static void plan_free(struct plan *plan) {
@@ -75,8 +95,9 @@ void convolve_close(struct device *device) {
             device->convolve->plans = plan->next;
             plan_free(plan);
         }
-        if (device->convolve->handle != NULL) {
-            (void)cudnnDestroy(device->convolve->handle);
+        tuning_close(&device->convolve->tuning);
+        if (device->convolve->card.handle != NULL) {
+            (void)cudnnDestroy(device->convolve->card.handle);
         }
         free(device->convolve);
         device->convolve = NULL;
@@ -158,7 +179,8 @@ struct volume_size convolve_size(const struct conv_shape *shape, const struct co
         (width - shape->kernel_w) / shape->stride_w + 1};
 }
 
-static void describe(struct graph_builder *builder, const struct plan *plan, cudnnHandle_t handle) {
+static cudnnBackendDescriptor_t describe(struct graph_builder *builder, const struct plan *plan,
+                                         const struct graph_card *card) {
     const struct conv_shape *shape = &plan->shape;
     const struct conv_args *args = &plan->args;
     const int64_t channels = shape->in_channels, outputs = shape->out_channels;
@@ -187,8 +209,104 @@ static void describe(struct graph_builder *builder, const struct plan *plan, cud
         sums = more;
     }
     operations[count++] = sum(builder, sums, b, y);
-    graph_choose(builder, handle, operations, count, WORKSPACE_BYTES);
+    return graph_of(builder, card, operations, count);
 }
+
+/* -- which of its plans -------------------------------------------------------------------------
+ */
+
+/* Numbers below 16, four bits each. False: one is larger. */
+static bool pack(uint32_t *out, const int *numbers, int count) {
+    bool good = true;
+    *out = 0;
+    for (int i = 0; i < count; i++) {
+        good = good && numbers[i] >= 0 && numbers[i] < 16;
+        *out |= ((uint32_t)numbers[i] & 15) << 4 * i;
+    }
+    return good;
+}
+
+/* As tuning.h has it; its rows are the frames and whether there is a residual. False: it is not
+ * measured. */
+static bool product_of(const struct plan *plan, struct tuning_product *out) {
+    const struct conv_shape *s = &plan->shape;
+    const struct conv_args *a = &plan->args;
+    const int window[] = {s->kernel_t, s->kernel_h, s->kernel_w,
+                          s->stride_t, s->stride_h, s->stride_w},
+              around[] = {a->pad_top, a->pad_bottom, a->pad_left, a->pad_right, a->history_frames};
+    const struct volume_size size = convolve_size(s, a);
+    const double taps = s->kernel_t * s->kernel_h * s->kernel_w;
+    *out = (struct tuning_product){.outputs = s->out_channels,
+                                   .inputs = s->in_channels,
+                                   .rows = 2 * a->frames + (plan->residual ? 1 : 0),
+                                   .in_alignment = (uint32_t)a->height,
+                                   .out_alignment = (uint32_t)a->width};
+    return pack(&out->type, window, 6) && pack(&out->epilogue, around, 5) &&
+           2 * taps * s->in_channels * s->out_channels *
+                   (double)(size.frames * size.height * size.width) >=
+               TUNED_FLOPS;
+}
+
+static bool same_algorithm(const struct tuning_algorithm *a, const struct tuning_algorithm *b) {
+    return memcmp(a, b, sizeof *a) == 0;
+}
+
+/* Which of the candidates is the fastest whose bits are the first one's: the plan's by now, to
+ * which the others are added. False: nothing was measured. */
+static bool measure(struct device *device, const struct plan *plan, cudnnBackendDescriptor_t graph,
+                    const struct tuning_product *product, struct tuning_algorithm *candidates,
+                    int *best) {
+    const struct convolve *convolve = device->convolve;
+    struct tuning_algorithm proposals[CANDIDATES_MAX - 1];
+    if (tuning_find_like(convolve->tuning, product, &candidates[1])) {
+        *best = same_algorithm(&candidates[0], &candidates[1])
+                    ? 0
+                    : convolve_fastest(device, graph, &plan->shape, &plan->args, candidates, 2);
+        if (*best != 0 || same_algorithm(&candidates[0], &candidates[1])) {
+            return *best >= 0;
+        }
+    }
+    const int proposed = graph_propose(&convolve->card, graph, proposals, CANDIDATES_MAX - 1);
+    int count = 1;
+    for (int i = 0; i < proposed; i++) {
+        if (!same_algorithm(&candidates[0], &proposals[i])) {
+            candidates[count++] = proposals[i];
+        }
+    }
+    *best = convolve_fastest(device, graph, &plan->shape, &plan->args, candidates, count);
+    return *best >= 0;
+}
+
+/* cuDNN's first choice, or a faster one that gives the same bits: results are the same for a shape
+ * on a card and library, whatever was measured. */
+static void choose(struct device *device, struct plan *plan, struct graph_builder *builder,
+                   cudnnBackendDescriptor_t graph) {
+    struct convolve *convolve = device->convolve;
+    struct tuning_algorithm candidates[CANDIDATES_MAX];
+    struct tuning_product product;
+    const bool large = product_of(plan, &product);
+    int best;
+    if (large && tuning_find(convolve->tuning, &product, &candidates[0]) &&
+        graph_make_plan(builder, &convolve->card, graph, WORKSPACE_BYTES, &candidates[0])) {
+        return;
+    }
+    graph_choose(builder, &convolve->card, graph, CUDNN_HEUR_MODE_A, WORKSPACE_BYTES,
+                 &candidates[0]);
+    if (plan->graph.execution == NULL && convolve_size(&plan->shape, &plan->args).frames < 2) {
+        graph_choose(builder, &convolve->card, graph, CUDNN_HEUR_MODE_FALLBACK, WORKSPACE_BYTES,
+                     NULL);
+    } else if (large && plan->graph.execution != NULL && candidates[0].word[0] != 0 &&
+               measure(device, plan, graph, &product, candidates, &best)) {
+        if (best > 0 &&
+            !graph_make_plan(builder, &convolve->card, graph, WORKSPACE_BYTES, &candidates[best])) {
+            best = 0;
+        }
+        tuning_add(convolve->tuning, &product, &candidates[best]);
+    }
+}
+
+/* -- plans --------------------------------------------------------------------------------------
+ */
 
 /* The one that was used the longest ago. Its kernels go with it: they may be running. */
 static void forget_last(struct device *device) {
@@ -216,7 +334,8 @@ static struct plan *plan_make(struct device *device, const struct conv_shape *sh
     plan->args = *args;
     plan->residual = args->residual != NULL;
     struct graph_builder builder = {&plan->graph, true};
-    describe(&builder, plan, convolve->handle);
+    cudnnBackendDescriptor_t graph = describe(&builder, plan, &convolve->card);
+    choose(device, plan, &builder, graph);
     if (convolve->count >= PLANS_MAX && !graphs_recording(device)) {
         forget_last(device);
     }
@@ -279,7 +398,8 @@ struct conv_args convolve_part(const struct conv *conv, const struct conv_args *
 }
 
 /* What has no plan by itself may have one by halves: cuDNN widens results of a few channels, as the
- * last layer of a VAE has, in a workspace that grows with the frames. */
+ * last layer of a VAE has, in a workspace that grows with the frames. What its fallback would do
+ * instead takes an H100 34 times as long. */
 static bool run_by_halves(struct device *device, const struct conv *conv,
                           const struct conv_args *args) {
     const int64_t frames = convolve_size(&conv->shape, args).frames, half = (frames + 1) / 2;
@@ -297,8 +417,15 @@ static bool run_by_halves(struct device *device, const struct conv *conv,
     return true;
 }
 
+cudnnStatus_t convolve_by(struct device *device, const struct graph_plan *plan,
+                          const struct conv *conv, const struct conv_args *args) {
+    const int64_t id[] = {ID_X, ID_W, ID_BIAS, ID_OUT, ID_RESIDUAL};
+    const void *const data[] = {args->in, conv->weight, conv->bias, args->out, args->residual};
+    return graph_run(plan, device->convolve->card.handle, id, data, args->residual != NULL ? 5 : 4,
+                     device->workspace);
+}
+
 bool convolve_run(struct device *device, const struct conv *conv, const struct conv_args *args) {
-    struct convolve *convolve = device->convolve;
     if (((uintptr_t)args->in | (uintptr_t)args->out | (uintptr_t)args->residual) % 16 != 0) {
         return false;
     }
@@ -306,10 +433,7 @@ bool convolve_run(struct device *device, const struct conv *conv, const struct c
     if (plan == NULL || plan->graph.execution == NULL) {
         return run_by_halves(device, conv, args);
     }
-    const int64_t id[] = {ID_X, ID_W, ID_BIAS, ID_OUT, ID_RESIDUAL};
-    const void *const data[] = {args->in, conv->weight, conv->bias, args->out, args->residual};
-    cudnnStatus_t status = graph_run(&plan->graph, convolve->handle, id, data,
-                                     plan->residual ? 5 : 4, device->workspace);
+    cudnnStatus_t status = convolve_by(device, &plan->graph, conv, args);
     if (status != CUDNN_STATUS_SUCCESS) {
         device_fail(device, ERR_DEVICE, "cuDNN, convolution %dx%dx%d, %d to %d channels: %s",
                     conv->shape.kernel_t, conv->shape.kernel_h, conv->shape.kernel_w,

@@ -82,7 +82,7 @@ enum error_code matmul_open(struct device *device, struct error *error) {
                    "%.200s, compute capability %d.%d, %d processors, driver %d, cuBLASLt %zu",
                    device->properties.name, device->capability / 10, device->capability % 10,
                    device->processors, driver, matmul_version());
-    return tuning_open(&matmul->tuning, device->cache, machine, error);
+    return tuning_open(&matmul->tuning, device->cache, "products", machine, error);
 }
 
 static void plans_free(struct matmul *matmul) {

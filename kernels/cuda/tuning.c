@@ -8,7 +8,8 @@
 
 #include "base/file.h"
 
-#define FORMAT        "vidloom products 1"
+#define FORMAT        "vidloom %s 1"
+#define FORMAT_BYTES  64
 #define MACHINE_BYTES 256
 #define LINE_BYTES    256 /* of a product; seven numbers and eight words at their longest */
 #define FILE_BYTES    ((size_t)TUNING_ENTRIES_MAX * LINE_BYTES + 1024)
@@ -19,6 +20,7 @@ struct entry {
 };
 
 struct tuning {
+    const char *what;
     char machine[MACHINE_BYTES];
     char path[FILE_PATH_BYTES]; /* "": no file is kept */
     int count;
@@ -103,8 +105,10 @@ static void read_text(struct tuning *tuning, char *text, size_t length) {
     if (!sum_is_right(text, length, &count) || count < 0 || count > TUNING_ENTRIES_MAX) {
         return;
     }
+    char expected[FORMAT_BYTES];
+    (void)snprintf(expected, sizeof expected, FORMAT, tuning->what);
     const char *format = next_line(&text), *machine = format != NULL ? next_line(&text) : NULL;
-    if (machine == NULL || strcmp(format, FORMAT) != 0 || strcmp(machine, tuning->machine) != 0) {
+    if (machine == NULL || strcmp(format, expected) != 0 || strcmp(machine, tuning->machine) != 0) {
         return;
     }
     for (int i = 0; i < count; i++) {
@@ -149,7 +153,8 @@ static void write_file(const struct tuning *tuning) {
     if (text == NULL) {
         return;
     }
-    size_t used = (size_t)snprintf(text, FILE_BYTES, FORMAT "\n%s\n", tuning->machine);
+    size_t used =
+        (size_t)snprintf(text, FILE_BYTES, FORMAT "\n%s\n", tuning->what, tuning->machine);
     for (int i = 0; i < tuning->count; i++) {
         used += print_product(text + used, &tuning->entry[i]);
     }
@@ -165,7 +170,7 @@ static void write_file(const struct tuning *tuning) {
 
 /* "products-NVIDIA-H200--….txt": letters and digits of the machine's name, and its sum. */
 static bool name_file(struct tuning *tuning, const char *folder) {
-    char name[96], *out = name + snprintf(name, sizeof name, "products-");
+    char name[96], *out = name + snprintf(name, 32, "%.30s-", tuning->what);
     for (const char *c = tuning->machine; *c != '\0' && out < name + 64; c++) {
         bool plain =
             (*c >= '0' && *c <= '9') || (*c >= 'A' && *c <= 'Z') || (*c >= 'a' && *c <= 'z');
@@ -177,12 +182,13 @@ static bool name_file(struct tuning *tuning, const char *folder) {
     return file_join(tuning->path, folder, name, &error) == ERR_OK;
 }
 
-enum error_code tuning_open(struct tuning **out, const char *folder, const char *machine,
-                            struct error *error) {
+enum error_code tuning_open(struct tuning **out, const char *folder, const char *what,
+                            const char *machine, struct error *error) {
     struct tuning *tuning = calloc(1, sizeof *tuning);
     if (tuning == NULL) {
         return error_set(error, ERR_MEMORY, "no memory for measured algorithms");
     }
+    tuning->what = what;
     (void)snprintf(tuning->machine, sizeof tuning->machine, "%s", machine);
     for (char *c = tuning->machine; *c != '\0'; c++) {
         *c = *c == '\n' ? ' ' : *c;
@@ -212,6 +218,19 @@ bool tuning_find(const struct tuning *tuning, const struct tuning_product *produ
     return false;
 }
 
+bool tuning_find_like(const struct tuning *tuning, const struct tuning_product *product,
+                      struct tuning_algorithm *out) {
+    for (int i = 0; i < tuning->count; i++) {
+        struct tuning_product like = tuning->entry[i].product;
+        like.rows = product->rows;
+        if (memcmp(&like, product, sizeof like) == 0) {
+            *out = tuning->entry[i].algorithm;
+            return true;
+        }
+    }
+    return false;
+}
+
 void tuning_add(struct tuning *tuning, const struct tuning_product *product,
                 const struct tuning_algorithm *algorithm) {
     int at = 0;
@@ -231,7 +250,7 @@ int tuning_choose(int count, tuning_trial *trial, void *context) {
     float best_time = 0, time;
     uint64_t expected = 0, digest;
     int best = -1;
-    for (int i = 0; i < count && i < TUNING_TRIALS_MAX; i++) {
+    for (int i = 0; i < count; i++) {
         if (!trial(context, i, &time, &digest)) {
             continue;
         }

@@ -1,5 +1,5 @@
-/* Which of a library's algorithms is the fastest for a product, measured once and remembered
- * between runs. Knows neither CUDA nor the library, and is tested without them.
+/* Which of a library's algorithms is the fastest for a product, or for a convolution, measured once
+ * and remembered between runs. Knows neither CUDA nor the libraries, and is tested without them.
  *
  * An algorithm is chosen among those that give, bit for bit, what the library's first choice gives:
  * so results depend on the card and the library alone, as a device's class promises, and never on
@@ -23,7 +23,8 @@
 
 struct tuning;
 
-/* A product, by all that the choice of its algorithm depends on; no padding. */
+/* A product, by all that the choice of its algorithm depends on; no padding. Of a convolution
+ * convolve.c makes these seven numbers. */
 struct tuning_product {
     int64_t outputs, inputs, rows;
     uint32_t type, epilogue; /* numbers of the caller */
@@ -34,15 +35,19 @@ struct tuning_algorithm {
     uint64_t word[TUNING_WORDS];
 };
 
-/* folder: where the file is kept; NULL: nowhere. machine: one line that names the card, the driver
- * and the library, and their versions. ERR_MEMORY only: a file that cannot be used is as none. */
-MUST_CHECK enum error_code tuning_open(struct tuning **out, const char *folder, const char *machine,
-                                       struct error *error);
+/* folder: where the file is kept; NULL: nowhere. what: "products", say, which the file's name
+ * begins with; it must outlive the result. machine: one line that names the card, the driver and
+ * the library, and their versions. ERR_MEMORY only: a file that cannot be used is as none. */
+MUST_CHECK enum error_code tuning_open(struct tuning **out, const char *folder, const char *what,
+                                       const char *machine, struct error *error);
 void tuning_close(struct tuning **tuning); /* NULL is fine */
 
 /* Whether this product has been measured, and then the algorithm. */
 bool tuning_find(const struct tuning *tuning, const struct tuning_product *product,
                  struct tuning_algorithm *out);
+/* The same of a product that differs in nothing but its rows, the first that was measured. */
+bool tuning_find_like(const struct tuning *tuning, const struct tuning_product *product,
+                      struct tuning_algorithm *out);
 /* Remember it, and write the file; what cannot be written is remembered by this process alone. When
  * there is no room, nothing happens. */
 void tuning_add(struct tuning *tuning, const struct tuning_product *product,

@@ -1,8 +1,9 @@
 /* cuDNN itself has a compiled kernel for every convolution of the models' VAEs, on every kind of
  * card that we know the properties of: it is asked for plans by properties alone, without a card.
  * Nothing is run. What it would compile at run time takes half a second a plan, and is a failure
- * here. */
-/* NOLINTNEXTLINE(bugprone-suspicious-include): another graph_choose and graph_run for its graphs */
+ * here. What it proposes beside the first plan is written down and read again as it was. */
+#define graph_run run_nothing
+/* NOLINTNEXTLINE(bugprone-suspicious-include): its graphs, for a card that is not there */
 #include "kernels/cuda/convolve.c"
 
 #include <setjmp.h>
@@ -103,8 +104,7 @@ static const struct {
     {{1, 1, 1, 1, 1, 1, 1024, 3072}, {.frames = 1, .height = 44, .width = 80}, false},
 };
 
-static cudnnBackendDescriptor_t properties;  /* of the card that is asked about */
-static bool compiled_at_run_time, left_over; /* a plan; a part, to the plain kernel */
+static bool left_over; /* a part, to the plain kernel */
 
 void device_fail(struct device *device, enum error_code code, const char *format, ...) {
     (void)device, (void)code;
@@ -131,102 +131,106 @@ bool graphs_recording(const struct device *device) {
     return false;
 }
 
-static int64_t get(cudnnBackendDescriptor_t from, cudnnBackendAttributeName_t name,
-                   cudnnBackendAttributeType_t type, int64_t most, void *out) {
-    int64_t count = 0;
-    assert_int_equal(cudnnBackendGetAttribute(from, name, type, most, &count, out),
-                     CUDNN_STATUS_SUCCESS);
-    return count;
-}
-
-static bool runs_a_compiler(struct graph_builder *builder, cudnnBackendDescriptor_t config) {
-    cudnnBackendBehaviorNote_t notes[CUDNN_BEHAVIOR_NOTE_TYPE_COUNT];
-    cudnnBackendDescriptor_t engine = graph_make(builder, CUDNN_BACKEND_ENGINE_DESCRIPTOR);
-    (void)get(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &engine);
-    int64_t count = get(engine, CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE, CUDNN_TYPE_BEHAVIOR_NOTE,
-                        CUDNN_BEHAVIOR_NOTE_TYPE_COUNT, notes);
-    for (int64_t i = 0; i < count; i++) {
-        if (notes[i] == CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* NULL: cuDNN makes none of it, or it wants more memory. */
-static cudnnBackendDescriptor_t plan_of_choice(struct graph_plan *kept,
-                                               cudnnBackendDescriptor_t config, size_t workspace) {
-    struct graph_builder builder = {kept, true};
-    int64_t bytes = 0;
-    cudnnBackendDescriptor_t plan = graph_make(&builder, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
-    graph_link(&builder, plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config);
-    graph_link(&builder, plan, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, properties);
-    graph_finish(&builder, plan);
-    if (!builder.ok) {
-        return NULL;
-    }
-    (void)get(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &bytes);
-    return bytes <= (int64_t)workspace ? plan : NULL;
-}
-
-#define CHOICES 8 /* as cudnn_plan.c */
-
-/* cudnn_plan.c's, for properties in the place of a card, and without its fallback. */
-void graph_choose(struct graph_builder *builder, cudnnHandle_t handle,
-                  const cudnnBackendDescriptor_t *operations, int64_t count, size_t workspace) {
-    const cudnnBackendHeurMode_t mode = CUDNN_HEUR_MODE_A;
-    (void)handle;
-    cudnnBackendDescriptor_t set = graph_make(builder, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
-    graph_put(builder, set, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, count,
-              operations);
-    graph_finish(builder, set);
-    cudnnBackendDescriptor_t order = graph_make(builder, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
-    graph_link(builder, order, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, set);
-    graph_put(builder, order, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
-    graph_link(builder, order, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, properties);
-    graph_finish(builder, order);
-    cudnnBackendDescriptor_t configs[CHOICES];
-    for (int i = 0; i < CHOICES; i++) {
-        configs[i] = graph_make(builder, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
-    }
-    assert_true(builder->ok);
-    int64_t choices =
-        get(order, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, CHOICES, configs);
-    for (int64_t i = 0; i < choices && builder->plan->execution == NULL; i++) {
-        builder->plan->execution = plan_of_choice(builder->plan, configs[i], workspace);
-        compiled_at_run_time = compiled_at_run_time || (builder->plan->execution != NULL &&
-                                                        runs_a_compiler(builder, configs[i]));
-    }
-}
-
-cudnnStatus_t graph_run(const struct graph_plan *plan, cudnnHandle_t handle, const int64_t *ids,
-                        const void *const *data, int64_t count, void *workspace) {
+cudnnStatus_t run_nothing(const struct graph_plan *plan, cudnnHandle_t handle, const int64_t *ids,
+                          const void *const *data, int64_t count, void *workspace) {
     (void)plan, (void)handle, (void)ids, (void)data, (void)count, (void)workspace;
     return CUDNN_STATUS_SUCCESS;
 }
 
-static void check_layer(const char *card, size_t i) {
-    struct device device = {.convolve = calloc(1, sizeof *device.convolve)};
+/* There is nothing to measure on. */
+int convolve_fastest(struct device *device, cudnnBackendDescriptor_t graph,
+                     const struct conv_shape *shape, const struct conv_args *args,
+                     const struct tuning_algorithm *algorithms, int count) {
+    (void)device, (void)graph, (void)shape, (void)args, (void)algorithms, (void)count;
+    return -1;
+}
+
+#define JSON_BYTES 65536
+
+/* What a plan is, by cuDNN's own account. */
+static const char *account(char out[JSON_BYTES], cudnnBackendDescriptor_t plan) {
+    int64_t length = 0;
+    assert_int_equal(cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION,
+                                              CUDNN_TYPE_CHAR, JSON_BYTES, &length, out),
+                     CUDNN_STATUS_SUCCESS);
+    assert_true(length > 0 && length < JSON_BYTES);
+    out[length] = '\0';
+    return out;
+}
+
+static struct graph_plan made_again(const struct graph_card *card, cudnnBackendDescriptor_t graph,
+                                    const struct tuning_algorithm *algorithm) {
+    struct graph_plan out = {0};
+    struct graph_builder builder = {&out, true};
+    (void)graph_make_plan(&builder, card, graph, WORKSPACE_BYTES, algorithm);
+    return out;
+}
+
+/* The first plan is among the proposals, which need no compiler, and is the same one when it is
+ * made of its words; most others can be made of theirs, but for what wants too much memory. */
+static bool plan_is_compiled(const struct graph_card *card, const struct plan *plan) {
+    static char first_account[JSON_BYTES], other_account[JSON_BYTES];
+    struct graph_plan own = {0};
+    struct graph_builder builder = {&own, true};
+    struct tuning_algorithm first, proposals[CANDIDATES_MAX];
+    bool compiled = false;
+    int made = 0;
+    cudnnBackendDescriptor_t graph = describe(&builder, plan, card);
+    graph_choose(&builder, card, graph, CUDNN_HEUR_MODE_A, WORKSPACE_BYTES, &first);
+    assert_non_null(own.execution);
+    account(first_account, own.execution);
+    const int proposed = graph_propose(card, graph, proposals, CANDIDATES_MAX);
+    for (int i = 0; i < proposed; i++) {
+        struct graph_plan other = made_again(card, graph, &proposals[i]);
+        made += other.execution != NULL;
+        if (same_algorithm(&first, &proposals[i])) {
+            assert_non_null(other.execution);
+            assert_string_equal(first_account, account(other_account, other.execution));
+            compiled = true;
+        }
+        graph_plan_free(&other);
+    }
+    graph_plan_free(&own);
+    assert_true(2 * made > proposed);
+    return compiled;
+}
+
+static void check_layer(const struct card *card, cudnnBackendDescriptor_t properties, size_t i) {
+    struct convolve convolve = {.card = {.properties = properties}};
+    struct device device = {.convolve = &convolve};
+    struct error error;
     const struct conv conv = {.shape = layers[i].shape, .dtype = DTYPE_BF16};
     const struct conv_shape *shape = &conv.shape;
     struct conv_args args = layers[i].args;
+    const char *fault = NULL;
     if (args.pad_bottom == 0) {
         args.pad_top = args.pad_bottom = shape->kernel_h / 2;
         args.pad_left = args.pad_right = shape->kernel_w / 2;
     }
     args.in = args.out = (void *)(uintptr_t)4096; /* aligned; nobody looks */
     args.residual = layers[i].residual ? args.out : NULL;
-    compiled_at_run_time = left_over = false;
-    assert_non_null(device.convolve);
-    if (!convolve_run(&device, &conv, &args) || left_over || compiled_at_run_time) {
+    left_over = false;
+    assert_int_equal(tuning_open(&convolve.tuning, NULL, "convolutions", "none", &error), ERR_OK);
+    if (!convolve_run(&device, &conv, &args) || left_over) {
+        fault = "no plan";
+    }
+    while (convolve.plans != NULL) {
+        struct plan *plan = convolve.plans;
+        if (plan->graph.execution != NULL && !plan_is_compiled(&convolve.card, plan)) {
+            fault = "compiled at run time";
+        }
+        convolve.plans = plan->next;
+        plan_free(plan);
+    }
+    if (fault != NULL) {
         char why[256];
         cudnnGetLastErrorString(why, sizeof why);
-        fail_msg("%s, %dx%dx%d, %d to %d channels%s, %lld frames: %s: %s", card, shape->kernel_t,
-                 shape->kernel_h, shape->kernel_w, shape->in_channels, shape->out_channels,
-                 args.residual != NULL ? " and a residual" : "", (long long)args.frames,
-                 compiled_at_run_time ? "compiled at run time" : "no plan", why);
+        fail_msg("%s, %dx%dx%d, %d to %d channels%s, %lld frames: %s: %s", card->name,
+                 shape->kernel_t, shape->kernel_h, shape->kernel_w, shape->in_channels,
+                 shape->out_channels, args.residual != NULL ? " and a residual" : "",
+                 (long long)args.frames, fault, why);
     }
-    convolve_close(&device);
+    tuning_close(&convolve.tuning);
 }
 
 static void convolutions_have_compiled_kernels(void **state) {
@@ -234,13 +238,14 @@ static void convolutions_have_compiled_kernels(void **state) {
     for (size_t c = 0; c < sizeof cards / sizeof *cards; c++) {
         struct graph_plan kept = {0};
         struct graph_builder builder = {&kept, true};
-        properties = graph_make(&builder, CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR);
+        cudnnBackendDescriptor_t properties =
+            graph_make(&builder, CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR);
         graph_put(&builder, properties, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,
                   (int64_t)strlen(cards[c].properties), cards[c].properties);
         graph_finish(&builder, properties);
         assert_true(builder.ok);
         for (size_t i = 0; i < sizeof layers / sizeof *layers; i++) {
-            check_layer(cards[c].name, i);
+            check_layer(&cards[c], properties, i);
         }
         graph_plan_free(&kept);
     }

@@ -851,6 +851,132 @@ static void layers_of_a_shape_share_a_plan(void **state) {
     ops->device_close(&device);
 }
 
+/* -- measured convolutions -------------------------------------------------------------------- */
+
+enum { CUBE_CHANNELS = 32, CUBE_SIDE = 10, CUBE_FRAMES = 4 };
+
+struct cube {
+    uint64_t plans; /* that were made for it */
+    uint16_t out[CUBE_FRAMES * CUBE_SIDE * CUBE_SIDE * CUBE_CHANNELS];
+};
+
+/* The sum that the middle of the first frame's channel 1 is, without what is added to it. */
+static double cube_sum(const void *in, const void *weight) {
+    double sum = 0;
+    for (int tap = 0; tap < 9; tap++) {
+        for (int c = 0; c < CUBE_CHANNELS; c++) {
+            int pixel = (4 + tap / 3) * CUBE_SIDE + 4 + tap % 3;
+            sum += (double)float_load(in, DTYPE_BF16, pixel * CUBE_CHANNELS + c) *
+                   (double)float_load(weight, DTYPE_BF16, (CUBE_CHANNELS + c) * 27 + 18 + tap);
+        }
+    }
+    return sum;
+}
+
+/* Worth measuring, by a process that keeps what it measures in `cache`: 3x3x3, zeros before. The
+ * emulated library's wrong algorithm is its fastest. `full`: there is no memory to measure in. */
+static void convolve(struct cube *cube, const char *cache, int64_t frames, bool residual,
+                     bool full) {
+    const struct conv_shape shape = {3, 3, 3, 1, 1, 1, CUBE_CHANNELS, CUBE_CHANNELS};
+    const int64_t frame = CUBE_SIDE * CUBE_SIDE * CUBE_CHANNELS;
+    const size_t bytes = (size_t)(frames * frame) * sizeof(uint16_t);
+    struct device *device = open_device(SMALL, cache);
+    struct arena arena, rest = {0};
+    struct conv *conv = NULL;
+    struct error error;
+    random_start(11);
+    const void *in = random_buffer(CUBE_FRAMES * frame, DTYPE_BF16, 1);
+    struct tensor weight =
+        tensor_of(random_buffer(27 * CUBE_CHANNELS * CUBE_CHANNELS, DTYPE_BF16, 1), DTYPE_BF16, 5,
+                  (int64_t[]){CUBE_CHANNELS, CUBE_CHANNELS, 3, 3, 3});
+    assert_int_equal(ops->conv_create(device, &conv, &shape, &weight, NULL, DTYPE_BF16, &error),
+                     ERR_OK);
+    assert_int_equal(ops->arena_open(device, &arena, 2 * bytes + 1024, &error), ERR_OK);
+    if (full) { /* but for less than a trial's results */
+        assert_int_equal(
+            ops->arena_open(device, &rest, counted("emulated_free") - bytes / 2, &error), ERR_OK);
+    }
+    void *there = arena_alloc(&arena, bytes), *out = arena_alloc(&arena, bytes);
+    ops->upload(device, there, in, bytes);
+    cube->plans = counted("emulated_plans");
+    ops->conv(device, conv,
+              &(struct conv_args){.in = there,
+                                  .out = out,
+                                  .residual = residual ? there : NULL,
+                                  .history_frames = 2,
+                                  .frames = frames,
+                                  .height = CUBE_SIDE,
+                                  .width = CUBE_SIDE,
+                                  .pad_top = 1,
+                                  .pad_bottom = 1,
+                                  .pad_left = 1,
+                                  .pad_right = 1});
+    cube->plans = counted("emulated_plans") - cube->plans;
+    memset(cube->out, 0, sizeof cube->out);
+    ops->download(device, cube->out, out, bytes);
+    assert_int_equal(ops->status(device, &error), ERR_OK);
+    const int64_t middle = (5 * CUBE_SIDE + 5) * CUBE_CHANNELS + 1;
+    const double expected =
+        cube_sum(in, weight.data) + (residual ? (double)float_load(in, DTYPE_BF16, middle) : 0);
+    assert_true(fabs((double)float_load(cube->out, DTYPE_BF16, middle) - expected) <
+                0.01 * (1 + fabs(expected)));
+    ops->conv_close(device, &conv);
+    arena_close(&rest);
+    arena_close(&arena);
+    ops->device_close(&device);
+}
+
+/* How many convolutions the folder has, all by the emulated library's algorithm 3: the one with the
+ * first one's bits that is the fastest. */
+static int cubes_kept(const char *folder) {
+    char command[128], line[512];
+    int kept = 0;
+    snprintf(command, sizeof command, "cat %s/convolutions-* 2>/dev/null", folder);
+    FILE *file = popen(command, "r");
+    assert_non_null(file);
+    while (fgets(line, sizeof line, file) != NULL) {
+        char *word = strstr(line, " 400000003 "); /* its number and that there are three knobs */
+        kept += line[0] == '3' && word != NULL;
+        assert_true(line[0] != '3' || word != NULL);
+    }
+    pclose(file);
+    return kept;
+}
+
+/* Plans that are made: the first; in its trial again, with two others; the best of them. */
+enum { PLANS_OF_TRIAL = 5, PLANS_OF_SHORT_TRIAL = 4 };
+
+static void the_fastest_equal_plan_is_kept(void **state) {
+    (void)state;
+    char folder[] = "/tmp/vidloom-emulated-XXXXXX";
+    static struct cube first, again;
+    struct error error;
+    assert_non_null(mkdtemp(folder));
+    /* Without memory to measure in, by the first plan. */
+    convolve(&first, folder, 2, false, true);
+    assert_int_equal(first.plans, 1);
+    assert_int_equal(cubes_kept(folder), 0);
+    convolve(&again, folder, 2, false, false);
+    assert_int_equal(again.plans, PLANS_OF_TRIAL);
+    assert_int_equal(cubes_kept(folder), 1);
+    assert_memory_equal(first.out, again.out, sizeof first.out);
+    /* The next process does not measure. */
+    convolve(&again, folder, 2, false, false);
+    assert_int_equal(again.plans, 1);
+    assert_memory_equal(first.out, again.out, sizeof first.out);
+    /* More frames of the layer, and a residual: only what was the fastest is tried. */
+    convolve(&again, folder, 3, false, false);
+    assert_int_equal(again.plans, PLANS_OF_SHORT_TRIAL);
+    convolve(&again, folder, 3, true, false);
+    assert_int_equal(again.plans, PLANS_OF_SHORT_TRIAL);
+    assert_int_equal(cubes_kept(folder), 3);
+    convolve(&again, folder, 3, true, false);
+    assert_int_equal(again.plans, 1);
+    convolve(&again, NULL, 3, true, false);
+    assert_int_equal(again.plans, PLANS_OF_TRIAL);
+    assert_int_equal(file_remove_tree(folder, &error), ERR_OK);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_probe_takes_nothing_and_leaves_nothing),
@@ -871,6 +997,7 @@ int main(void) {
         cmocka_unit_test_teardown(weights_arrive_whole, buffers_free),
         cmocka_unit_test_teardown(operations_take_no_memory, buffers_free),
         cmocka_unit_test(layers_of_a_shape_share_a_plan),
+        cmocka_unit_test_teardown(the_fastest_equal_plan_is_kept, buffers_free),
     };
     return cmocka_run_group_tests(tests, load, NULL);
 }

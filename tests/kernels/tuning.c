@@ -24,7 +24,7 @@ static int remove_folder(void **state) {
 static struct tuning *open_tuning(const char *where, const char *machine) {
     struct tuning *tuning = NULL;
     struct error error;
-    assert_int_equal(tuning_open(&tuning, where, machine, &error), ERR_OK);
+    assert_int_equal(tuning_open(&tuning, where, "products", machine, &error), ERR_OK);
     return tuning;
 }
 
@@ -113,6 +113,38 @@ static void a_file_with_any_fault_is_not_believed(void **state) {
     arena_close(&arena);
 }
 
+/* Of the same product at other rows the first that was measured; of nothing else. */
+static void a_like_product_is_found(void **state) {
+    (void)state;
+    struct tuning *tuning = open_tuning(NULL, MACHINE);
+    struct tuning_algorithm algorithm;
+    struct tuning_product like = product_of(12);
+    assert_false(tuning_find_like(tuning, &like, &algorithm));
+    put(tuning, 10, 21);
+    put(tuning, 11, 22);
+    assert_true(tuning_find_like(tuning, &like, &algorithm));
+    assert_int_equal(algorithm.word[0], 21);
+    assert_false(tuning_find(tuning, &like, &algorithm));
+    like.in_alignment++;
+    assert_false(tuning_find_like(tuning, &like, &algorithm));
+    tuning_close(&tuning);
+}
+
+static void kinds_of_products_have_a_file_each(void **state) {
+    (void)state;
+    struct tuning *tuning = open_tuning(folder, MACHINE), *other = NULL;
+    struct tuning_product product = product_of(10);
+    struct tuning_algorithm algorithm = {{1}};
+    struct error error;
+    put(tuning, 10, 21);
+    assert_int_equal(tuning_open(&other, folder, "others", MACHINE, &error), ERR_OK);
+    assert_false(tuning_find(other, &product, &algorithm));
+    tuning_add(other, &product, &algorithm);
+    tuning_close(&other);
+    tuning_close(&tuning);
+    assert_int_equal(found(folder, MACHINE, 10), 21);
+}
+
 static void a_folder_that_cannot_be_written_is_no_fault(void **state) {
     (void)state;
     struct tuning *tuning = open_tuning("/nowhere/at/all", MACHINE);
@@ -173,6 +205,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_measured_is_found_again),
         cmocka_unit_test(a_file_with_any_fault_is_not_believed),
+        cmocka_unit_test(a_like_product_is_found),
+        cmocka_unit_test(kinds_of_products_have_a_file_each),
         cmocka_unit_test(a_folder_that_cannot_be_written_is_no_fault),
         cmocka_unit_test(no_more_are_kept_than_there_is_room_for),
         cmocka_unit_test(the_fastest_with_equal_results_is_chosen),

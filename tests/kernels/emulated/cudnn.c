@@ -1,7 +1,11 @@
 /* cuDNN for the emulated machine: graphs of the backend API as kernels/cuda describes them, run by
  * plain loops over the dimensions and strides that the descriptors give. Knows a convolution with
  * sums behind it, and attention. Odd numbers of channels have no plan, so that what is left over is
- * tested as well; nor have f16's heads. */
+ * tested as well; nor have f16's heads.
+ *
+ * Its algorithms, by the heuristic's order: one that makes no plan, one whose plan wants more
+ * memory than anybody has, one that will do; a faster one that gives the same; the fastest that was
+ * compiled before, whose results are others; and one that is compiled when it is asked for. */
 #include <cudnn.h>
 #include <math.h>
 #include <stdbool.h>
@@ -129,10 +133,66 @@ static bool flag_of(const struct descriptor *descriptor, cudnnBackendAttributeNa
 
 /* -- plans ------------------------------------------------------------------------------------ */
 
+enum { REFUSED, LARGE, GOOD, SAME, OTHER, COMPILED, ALGORITHMS };
+
+static const float times[ALGORITHMS] = {0, 0, 5, 3, 1, 1};
+
+/* An algorithm's knobs: the first says once more which it is. */
+enum { KNOBS = 3 };
+static const struct {
+    cudnnBackendKnobType_t type;
+    int64_t value;
+} knobs[KNOBS] = {{CUDNN_KNOB_TYPE_TILE_SIZE, 40},
+                  {CUDNN_KNOB_TYPE_SPLIT_K_BUF, -1},
+                  {CUDNN_KNOB_TYPE_SWAP_AB, 0}};
+
+static int64_t knob_value(int i, int64_t algorithm) {
+    return knobs[i].value + (i == 0 ? algorithm : 0);
+}
+
+static bool has(const struct descriptor *descriptor, cudnnBackendAttributeName_t name) {
+    for (int i = 0; i < descriptor->count; i++) {
+        if (descriptor->attribute[i].name == name) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Of a configuration: the heuristic's have what an engine has. */
+static const struct descriptor *engine_of(const struct descriptor *config) {
+    return has(config, CUDNN_ATTR_ENGINECFG_ENGINE)
+               ? link_of(config, CUDNN_ATTR_ENGINECFG_ENGINE, 0)
+               : config;
+}
+
+static int64_t algorithm_of(const struct descriptor *config) {
+    return number_of(engine_of(config), CUDNN_ATTR_ENGINE_GLOBAL_INDEX, 0);
+}
+
+static const struct descriptor *config_of(const struct descriptor *plan) {
+    return link_of(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, 0);
+}
+
 static const struct descriptor *graph_of(const struct descriptor *plan) {
-    const struct descriptor *config = link_of(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, 0);
-    return link_of(config, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH,
-                   0); /* put there by the heuristic */
+    return link_of(engine_of(config_of(plan)), CUDNN_ATTR_ENGINE_OPERATION_GRAPH, 0);
+}
+
+/* Of the caller's making: the knobs are all there, and their values the engine's. */
+static bool is_whole(const struct descriptor *config) {
+    if (attribute_of(config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES)->count != KNOBS) {
+        return false;
+    }
+    bool whole = true;
+    for (int i = 0; i < KNOBS; i++) {
+        const struct descriptor *knob = link_of(config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, i);
+        cudnnBackendKnobType_t type;
+        memcpy(&type, attribute_of(knob, CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE)->bytes, sizeof type);
+        whole = whole && type == knobs[i].type &&
+                number_of(knob, CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, 0) ==
+                    knob_value(i, algorithm_of(config));
+    }
+    return whole;
 }
 
 static const struct descriptor *operation_of(const struct descriptor *graph, int index) {
@@ -177,18 +237,6 @@ static bool has_plan(const struct descriptor *graph) {
            dim_of(link_of(first, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, 0), 1) % 2 == 0;
 }
 
-/* Of the configurations that a heuristic gives, by their order: one that makes no plan, one whose
- * plan wants more memory than anybody has, one that will do. */
-enum { REFUSED, LARGE, GOOD, CONFIGS };
-
-static int order_of(const struct descriptor *config) {
-    return (int)number_of(config, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, 0);
-}
-
-static int order_of_plan(const struct descriptor *plan) {
-    return order_of(link_of(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, 0));
-}
-
 static uint64_t plans;
 
 uint64_t emulated_plans(void) {
@@ -197,10 +245,18 @@ uint64_t emulated_plans(void) {
 
 cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t pointer) {
     struct descriptor *descriptor = pointer;
+    bool made = true;
     descriptor->finished = true;
-    bool plan = descriptor->type == CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR;
-    bool made = !plan || (order_of_plan(descriptor) != REFUSED && has_plan(graph_of(descriptor)));
-    plans += plan && made && order_of_plan(descriptor) == GOOD;
+    if (descriptor->type == CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR) {
+        const int64_t algorithm = algorithm_of(config_of(descriptor));
+        made = algorithm != REFUSED && has_plan(graph_of(descriptor));
+        plans += made && algorithm != LARGE;
+    } else if (descriptor->type == CUDNN_BACKEND_ENGINE_DESCRIPTOR) {
+        const int64_t number = number_of(descriptor, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, 0);
+        made = number >= 0 && number < ALGORITHMS;
+    } else if (descriptor->type == CUDNN_BACKEND_ENGINECFG_DESCRIPTOR) {
+        made = is_whole(descriptor);
+    }
     return made ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_NOT_SUPPORTED;
 }
 
@@ -216,30 +272,63 @@ static bool widens(const struct descriptor *graph) {
     return dim_of(y, 1) == 6 && dim_of(y, 2) > 2;
 }
 
-/* The configurations of a heuristic's graph; a plan's workspace. */
+static void put_number(struct descriptor *out, cudnnBackendAttributeName_t name, int64_t number) {
+    (void)cudnnBackendSetAttribute(out, name, CUDNN_TYPE_INT64, 1, &number);
+}
+
+static void put_engine(struct descriptor *out, const struct descriptor *graph, int64_t algorithm) {
+    (void)cudnnBackendSetAttribute(out, CUDNN_ATTR_ENGINE_OPERATION_GRAPH,
+                                   CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &graph);
+    put_number(out, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, algorithm);
+}
+
+/* What descriptors that the caller has made are filled with; how many there would be. */
+static int64_t fill(const struct descriptor *from, cudnnBackendAttributeName_t name,
+                    struct descriptor **out, int64_t wanted) {
+    int64_t count = 0;
+    switch ((int)name) {
+    case CUDNN_ATTR_ENGINEHEUR_RESULTS:
+        for (; count < ALGORITHMS && count < wanted; count++) {
+            put_engine(out[count], link_of(from, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, 0), count);
+        }
+        return count;
+    case CUDNN_ATTR_ENGINECFG_ENGINE:
+        put_engine(out[0], link_of(engine_of(from), CUDNN_ATTR_ENGINE_OPERATION_GRAPH, 0),
+                   algorithm_of(from));
+        return 1;
+    case CUDNN_ATTR_ENGINECFG_KNOB_CHOICES:
+        for (int i = 0; i < KNOBS && i < wanted; i++) {
+            (void)cudnnBackendSetAttribute(out[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE,
+                                           CUDNN_TYPE_KNOB_TYPE, 1, &knobs[i].type);
+            put_number(out[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE,
+                       knob_value(i, algorithm_of(from)));
+        }
+        return KNOBS;
+    default:
+        return -1;
+    }
+}
+
 cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t pointer,
                                        cudnnBackendAttributeName_t name,
                                        cudnnBackendAttributeType_t type, int64_t wanted,
                                        int64_t *count, void *values) {
     const struct descriptor *descriptor = pointer;
-    (void)type;
     *count = 1;
+    if (type == CUDNN_TYPE_BACKEND_DESCRIPTOR) {
+        *count = fill(descriptor, name, values, wanted);
+        return *count >= 0 ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_BAD_PARAM;
+    }
     if (name == CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE) {
-        *(int64_t *)values =
-            order_of_plan(descriptor) == LARGE || widens(graph_of(descriptor)) ? INT64_MAX : 0;
-        return CUDNN_STATUS_SUCCESS;
+        const bool large =
+            algorithm_of(config_of(descriptor)) == LARGE || widens(graph_of(descriptor));
+        *(int64_t *)values = large ? INT64_MAX : 0;
+    } else if (name == CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE) {
+        *count = number_of(descriptor, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, 0) == COMPILED;
+        *(cudnnBackendBehaviorNote_t *)values = CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION;
+    } else {
+        memcpy(values, attribute_of(descriptor, name)->bytes, size_of(type));
     }
-    if (name != CUDNN_ATTR_ENGINEHEUR_RESULTS || wanted < CONFIGS) {
-        return CUDNN_STATUS_BAD_PARAM;
-    }
-    for (int64_t i = 0; i < CONFIGS; i++) {
-        struct descriptor *config = ((struct descriptor **)values)[i];
-        config->attribute[config->count++] =
-            *attribute_of(descriptor, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH);
-        (void)cudnnBackendSetAttribute(config, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1,
-                                       &i);
-    }
-    *count = CONFIGS;
     return CUDNN_STATUS_SUCCESS;
 }
 
@@ -291,6 +380,7 @@ static double at(const struct view *v, int64_t a, int64_t b, int64_t c, int64_t 
 
 struct convolution {
     struct view x, w, y, add[2];
+    bool other; /* results */
     int adds;
     int64_t stride[3], before[3];
 };
@@ -329,20 +419,22 @@ static void run_convolution(void *context) {
                     }
                     int64_t index = k * c->y.stride[1] + t * c->y.stride[2] + i * c->y.stride[3] +
                                     j * c->y.stride[4];
-                    float_store(c->y.data, c->y.dtype, index, (float)sum);
+                    float_store(c->y.data, c->y.dtype, index, (float)sum * (c->other ? 1.5f : 1));
                 }
             }
         }
     }
 }
 
-static void queue_convolution(const struct descriptor *graph, const struct descriptor *variant) {
+static void queue_convolution(const struct descriptor *graph, const struct descriptor *variant,
+                              int64_t algorithm) {
     const struct descriptor *first = operation_of(graph, 0), *last = first;
     const struct descriptor *filter =
         link_of(first, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, 0);
     struct convolution c = {
         .x = view_of(link_of(first, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, 0), variant),
-        .w = view_of(link_of(first, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, 0), variant)};
+        .w = view_of(link_of(first, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, 0), variant),
+        .other = algorithm == OTHER};
     int64_t operations = attribute_of(graph, CUDNN_ATTR_OPERATIONGRAPH_OPS)->count;
     for (int i = 1; i < operations; i++) {
         last = operation_of(graph, i);
@@ -421,7 +513,9 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t
     if (first->type == CUDNN_BACKEND_OPERATION_SDPA_FWD_DESCRIPTOR) {
         queue_attention(first, variant);
     } else {
-        queue_convolution(graph, variant);
+        const int64_t algorithm = algorithm_of(config_of(plan));
+        emulated_clock_add(times[algorithm]);
+        queue_convolution(graph, variant, algorithm);
     }
     return CUDNN_STATUS_SUCCESS;
 }

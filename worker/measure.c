@@ -9,29 +9,45 @@ static int luma_of(const uint8_t *pixel) {
     return 13933 * pixel[0] + 46871 * pixel[1] + 4732 * pixel[2];
 }
 
-/* Of the inner pixels; a frame one or two pixels wide has none. */
-static uint64_t laplacian_of(const uint8_t *frame, int width, int height) {
+/* Luma of a row; returns its sum. Neighbours are often equal: two tables a channel, or every count
+ * waits for the one before. */
+static uint64_t row_add(int *luma, uint32_t counts[2][3][256], const uint8_t *row, int width) {
     uint64_t sum = 0;
-    size_t row = 3 * (size_t)width;
-    for (int y = 1; y + 1 < height; y++)
-        for (int x = 1; x + 1 < width; x++) {
-            const uint8_t *pixel = frame + (size_t)y * row + 3 * (size_t)x;
-            int64_t value = 4 * (int64_t)luma_of(pixel) - luma_of(pixel - 3) - luma_of(pixel + 3) -
-                            luma_of(pixel - row) - luma_of(pixel + row);
-            sum += (uint64_t)(value < 0 ? -value : value) >> 16;
-        }
+    for (int x = 0; x < width; x++, row += 3) {
+        luma[x] = luma_of(row);
+        sum += (uint64_t)luma[x];
+        counts[x & 1][0][row[0]]++;
+        counts[x & 1][1][row[1]]++;
+        counts[x & 1][2][row[2]]++;
+    }
     return sum;
 }
 
-static void sums_add(struct measure_sums *sums, const uint8_t *frame, int width, int height) {
-    size_t pixels = (size_t)width * (size_t)height;
-    for (size_t i = 0; i < pixels; i++, frame += 3) {
-        sums->histogram[0][frame[0]]++;
-        sums->histogram[1][frame[1]]++;
-        sums->histogram[2][frame[2]]++;
-        sums->luma += (uint64_t)luma_of(frame);
+/* Of a row's inner pixels; one that is one or two wide has none. */
+static uint64_t laplacian_of(const int *above, const int *row, const int *below, int width) {
+    uint64_t sum = 0;
+    for (int x = 1; x + 1 < width; x++) { /* of 32 bits: at most 8 · 255 · 2^16 */
+        int value = 4 * row[x] - row[x - 1] - row[x + 1] - above[x] - below[x];
+        sum += (uint32_t)abs(value) >> 16;
     }
-    sums->laplacian += laplacian_of(frame - 3 * pixels, width, height);
+    return sum;
+}
+
+static void sums_add(const struct measure *measure, struct measure_sums *sums,
+                     const uint8_t *frame) {
+    const int width = measure->width, height = measure->height;
+    uint32_t counts[2][3][256] = {0};
+    int *rows[3] = {measure->luma, measure->luma + width, measure->luma + 2 * (size_t)width};
+    for (int y = 0; y < height; y++, frame += 3 * (size_t)width) {
+        sums->luma += row_add(rows[y % 3], counts, frame, width);
+        if (y >= 2)
+            sums->laplacian +=
+                laplacian_of(rows[(y - 2) % 3], rows[(y - 1) % 3], rows[y % 3], width);
+    }
+    for (int channel = 0; channel < 3; channel++)
+        for (int value = 0; value < 256; value++)
+            sums->histogram[channel][value] +=
+                (uint64_t)counts[0][channel][value] + counts[1][channel][value];
     sums->frames++;
 }
 
@@ -50,24 +66,27 @@ enum error_code measure_open(struct measure *out, int width, int height, const u
                              const uint8_t *before, struct error *error) {
     *out = (struct measure){.width = width, .height = height};
     out->last = malloc(frame_bytes(out));
-    if (!out->last)
+    out->luma = malloc(3 * (size_t)width * sizeof *out->luma);
+    if (!out->last || !out->luma)
         return error_set(error, ERR_MEMORY, "no memory for a frame of %dx%d", width, height);
     if (start == NULL)
         return ERR_OK;
     memcpy(out->last, before, frame_bytes(out));
-    sums_add(&out->start, start, width, height);
+    sums_add(out, &out->start, start);
     return ERR_OK;
 }
 
 void measure_close(struct measure *measure) {
     free(measure->last);
+    free(measure->luma);
     measure->last = NULL;
+    measure->luma = NULL;
 }
 
 void measure_add(struct measure *measure, const uint8_t *frame) {
     if (measure->start.frames == 0) {
         memcpy(measure->last, frame, frame_bytes(measure));
-        sums_add(&measure->start, frame, measure->width, measure->height);
+        sums_add(measure, &measure->start, frame);
     }
     uint64_t change = difference(measure->last, frame, frame_bytes(measure));
     if (measure->window.frames)
@@ -75,7 +94,7 @@ void measure_add(struct measure *measure, const uint8_t *frame) {
     else
         measure->seam = change;
     memcpy(measure->last, frame, frame_bytes(measure));
-    sums_add(&measure->window, frame, measure->width, measure->height);
+    sums_add(measure, &measure->window, frame);
 }
 
 /* Histograms of other numbers of frames are compared by their shares. */

@@ -32,6 +32,7 @@ struct measure {
     int width, height;
     struct measure_sums start, window;
     uint8_t *last;          /* the frame before the next one */
+    int *luma;              /* of three rows */
     uint64_t seam, changes; /* sums of differences: over the seam, between new frames */
 };
 

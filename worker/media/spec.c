@@ -203,7 +203,8 @@ static const struct {
 } fixed_options[] = {
     {CODEC_H264, "preset", "medium"},
     {CODEC_H264, "profile", "high"},
-    {CODEC_H264, "x264-params", "open-gop=0:cpu-independent=1"},
+    /* Half of medium's lookahead: what it holds back is encoded when the last frame has come. */
+    {CODEC_H264, "x264-params", "open-gop=0:cpu-independent=1:rc-lookahead=20"},
     {CODEC_HEVC, "preset", "medium"},
     /* info=0: the SEI of x265's settings names this CPU's features. */
     {CODEC_HEVC, "x265-params", "log-level=none:pools=none:frame-threads=1:open-gop=0:info=0"},

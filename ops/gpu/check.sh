@@ -104,43 +104,81 @@ say() {
     echo "$1" | tee -a "$parts"
 }
 
-# step LIMIT NAME COMMAND...: run, count, show the end of a failure's output. COMMAND is for `limited`, or
-# a function that calls it: it has LIMIT seconds on a GPU, where a kernel may hang and time is short.
-# Status 77: skipped, for the reason that the last line gives.
-step() {
+# Whether there is time; then how much, as `limit`, and what a step is called that it does not suffice
+# for, as `late`.
+grant() {
     limit=$(($1 * patience))
-    title=$2
-    shift 2
     begun=$(date +%s)
     late=FAILED
     if [ -n "$deadline" ] && [ $((deadline - begun)) -lt "$limit" ]; then
         limit=$((deadline - begun))
         late="not done: no time left"
     fi
-    if [ "$limit" -lt 2 ]; then
+    [ "$limit" -ge 2 ]
+}
+
+# count TITLE STATUS SECONDS OUTPUT: counts what was done, shows the end of a failure's output. Status
+# 77: skipped, for the reason that the last line gives.
+count() {
+    { echo "== $1"; cat "$4"; } >>"$log"
+    if [ "$2" -eq 0 ]; then
+        passed=$((passed + 1))
+        say "$1: passed, $3 s"
+    elif [ "$2" -eq 77 ]; then
+        say "$1: skipped: $(tail -n 1 "$4")"
+    elif [ "$3" -ge "$limit" ] && [ "$late" != FAILED ]; then
+        undone=$((undone + 1))
+        say "$1: $late; ended after $3 s"
+    else
+        failed=$((failed + 1))
+        tail -n 30 "$4"
+        if [ "$3" -lt "$limit" ]; then say "$1: FAILED, $3 s"; else say "$1: FAILED, ended after $3 s"; fi
+    fi
+    rm -f "$4"
+}
+
+# step LIMIT TITLE COMMAND...: COMMAND is for `limited`, or a function that calls it: it has LIMIT
+# seconds on a GPU, where a kernel may hang and time is short.
+step() {
+    title=$2
+    if ! grant "$1"; then
         undone=$((undone + 1))
         say "$title: $late"
         return
     fi
-    echo "== $title" >>"$log"
-    before=$(wc -l <"$log")
+    shift 2
     status=0
-    "$@" >>"$log" 2>&1 || status=$?
-    took=$(($(date +%s) - begun))
-    if [ "$status" -eq 0 ]; then
-        passed=$((passed + 1))
-        say "$title: passed, $took s"
-    elif [ "$status" -eq 77 ]; then
-        say "$title: skipped: $(tail -n 1 "$log")"
-    elif [ "$took" -ge "$limit" ] && [ "$late" != FAILED ]; then
-        undone=$((undone + 1))
-        say "$title: $late; ended after $took s"
-    else
-        failed=$((failed + 1))
-        tail -n "+$((before + 1))" "$log" | tail -n 30
-        [ "$took" -lt "$limit" ] || took="ended after $took"
-        say "$title: FAILED, $took s"
+    "$@" >"$build/check-step.log" 2>&1 || status=$?
+    count "$title" "$status" $(($(date +%s) - begun)) "$build/check-step.log"
+}
+
+# steps LIMIT TITLE FUNCTION NAME...: `FUNCTION NAME`, as step has it, of all names beside each other:
+# most of their time is the CPU's, for what plain C gives.
+steps() {
+    title=$2 function=$3
+    if ! grant "$1"; then
+        shift 3
+        undone=$((undone + $#))
+        say "$title, $*: $late"
+        return
     fi
+    shift 3
+    each=
+    for name in "$@"; do
+        (
+            status=0
+            "$function" "$name" >"$build/check-$name.log" 2>&1 || status=$?
+            echo "$status $(($(date +%s) - begun))" >"$build/check-$name.done"
+        ) &
+        each="$each $!"
+    done
+    # shellcheck disable=SC2086 # process numbers
+    wait $each
+    for name in "$@"; do
+        read -r status took <"$build/check-$name.done"
+        rm "$build/check-$name.done"
+        count "$title: $name" "$status" "$took" "$build/check-$name.log"
+    done
 }
 
 # What ignores the first signal, as a process that waits for a GPU may, is killed 5 s later.
@@ -204,10 +242,30 @@ measure_torch() {
     limited python3 ops/gpu/torch_bench.py --size "$size" >>"$lines"
 }
 
-check_memory() {
+check_operation() {
+    limited "$build/tests/kernels/test_kernels_$1" "$table"
+}
+
+check_model() {
+    if [ "$1" = golden ]; then
+        limited "$build/tests/parity/parity" tests/parity/golden --table "$table"
+    else
+        limited "$build/tests/worker/model/test_model_$1" --table "$table"
+    fi
+}
+
+sanitize() {
     [ "${table%%:*}" = cuda ] || { echo "a table without a GPU"; return 77; }
     command -v compute-sanitizer >/dev/null || { echo "no compute-sanitizer"; return 77; }
-    limited compute-sanitizer --tool "$2" --error-exitcode 9 "$build/tests/kernels/test_kernels_$1" "$table"
+    limited compute-sanitizer --tool "$1" --error-exitcode 9 "$build/tests/kernels/test_kernels_$2" "$table"
+}
+
+check_memory() {
+    sanitize memcheck "$1"
+}
+
+check_races() {
+    sanitize racecheck "$1"
 }
 
 # Packages of the whole build that are not there.
@@ -300,9 +358,8 @@ if part build; then
     step 300 build build_all
 fi
 if part vectors; then
-    for name in $operations; do
-        step 60 "vectors: $name" limited "$build/tests/kernels/test_kernels_$name" "$table"
-    done
+    # shellcheck disable=SC2086 # a list of names
+    steps 90 vectors check_operation $operations
 fi
 if part bench; then
     watch_card
@@ -316,20 +373,12 @@ if part bench; then
     say_clocks
 fi
 if part models; then
-    for name in parity vae sampler; do
-        step 120 "models: $name" limited "$build/tests/worker/model/test_model_$name" \
-            --table "$table"
-    done
-    step 120 "models: golden" limited "$build/tests/parity/parity" tests/parity/golden \
-        --table "$table"
+    steps 120 models check_model parity vae sampler golden
 fi
 if part memory; then
-    for name in $operations; do
-        step 300 "memory: $name" check_memory "$name" memcheck
-    done
-    for name in rows norm_linear int8; do
-        step 300 "races: $name" check_memory "$name" racecheck
-    done
+    # shellcheck disable=SC2086 # a list of names
+    steps 300 memory check_memory $operations
+    steps 300 races check_races rows norm_linear int8
 fi
 if part resources && [ "$cuda" = ON ]; then
     step 300 resources limited sh ops/gpu/resources.sh

@@ -13,8 +13,9 @@ struct running {
 
 /* Logits to probabilities times 2^raise, in place. Times `scale`, above 0, they are in base 2: a
  * number for each of `parts` parts of the keys and each of the two rows, which so costs no
- * instruction of its own. Returns how much the sums and outputs so far shrink. */
-template <int tiles, int parts>
+ * instruction of its own. Returns how much the sums and outputs so far shrink. Without `sums` the
+ * running ones are the caller's. */
+template <int tiles, int parts, bool sums = true>
 static __device__ __forceinline__ void softmax_step(float s[tiles][4], struct running *running,
                                                     float shrink[2], const float scale[parts][2],
                                                     float raise) {
@@ -43,11 +44,13 @@ static __device__ __forceinline__ void softmax_step(float s[tiles][4], struct ru
 #pragma unroll
             for (int i = 2 * half; i < 2 * half + 2; i++) {
                 s[n][i] = exp2_fast(fmaf(s[n][i], scale[n / of_part][half], -shift));
-                sum += s[n][i];
+                sum += sums ? s[n][i] : 0;
             }
         }
         running->max[half] = max;
-        running->sum[half] = running->sum[half] * shrink[half] + sum;
+        if (sums) {
+            running->sum[half] = running->sum[half] * shrink[half] + sum;
+        }
     }
 }
 

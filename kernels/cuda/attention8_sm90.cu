@@ -8,6 +8,9 @@
  * every eight keys where the product wants four of sixteen, so V's keys lie in the order that makes
  * them the same. V is transposed as well, keys innermost: the tensor cores take no other f8.
  *
+ * V has a column of ones besides (and seven of zeros, which the products' width asks for): so the sum
+ * of a row's P comes with its outputs, and takes no instructions.
+ *
  * P is raised to 0..448, all of f8's range. Sums of f8 products keep some 14 bits in the tensor
  * cores, so that a tile is summed by itself and added to the outputs in f32.
  *
@@ -26,10 +29,15 @@
 #define ZERO      12582912.0f
 #define ZERO_BITS 0x4B400000
 
+#define COLUMNS (E + 8) /* of V */
+#define ONE     0x38    /* in f8 */
+
 static const int q_bytes = ROWS * E, tile_bytes = KEYS * E;
-static const int shared_bytes = q_bytes + 2 * STAGES * tile_bytes + 1024; /* and the phases */
+static const int ones_bytes = (COLUMNS - E) * KEYS, v_bytes = tile_bytes + ones_bytes;
+static const int shared_bytes = q_bytes + STAGES * (tile_bytes + v_bytes) + 1024; /* and phases */
 static_assert(shared_bytes <= 227 * 1024, "shared memory of a block");
 static_assert(E == 128 && KEYS == 128, "a row of a tile is 128 bytes");
+static_assert(v_bytes % 1024 == 0, "swizzled tiles are aligned");
 
 /* -- V: transposed, in the products' order of keys ------------------------------------------------
  */
@@ -102,7 +110,7 @@ static __device__ void produce(const CUtensorMap *q, const CUtensorMap *k, const
         copy_tensor(k_at + stage * tile_bytes, k, 0, head, i * KEYS, phases.k_full + 8 * stage);
         phase_wait(phases.v_empty + 8 * stage, free);
         phase_announce(phases.v_full + 8 * stage, tile_bytes);
-        copy_tensor(v_at + stage * tile_bytes, v, i * KEYS, 0, head * E, phases.v_full + 8 * stage);
+        copy_tensor(v_at + stage * v_bytes, v, i * KEYS, 0, head * E, phases.v_full + 8 * stage);
     }
 }
 
@@ -123,11 +131,22 @@ static __device__ __forceinline__ void clear(int sum[N][4]) {
     }
 }
 
-/* part[64,E] = p · v of one tile; queued. */
+/* Behind every tile of V its ones, which stay. A row is of one number, so that it is the same
+ * swizzled. All threads. */
+static __device__ __forceinline__ void write_ones(uint8_t *v) {
+    for (int i = (int)threadIdx.x * 4; i < STAGES * ones_bytes; i += THREADS * 4) {
+        const int at = i % ones_bytes;
+        *(uint32_t *)(v + i / ones_bytes * v_bytes + tile_bytes + at) =
+            at < KEYS ? ONE * 0x01010101u : 0;
+    }
+    shared_written();
+}
+
+/* part[64,COLUMNS] = p · v of one tile; queued. */
 static __device__ __forceinline__ void outputs(float *part, const uint32_t p[][4], uint32_t v_at) {
 #pragma unroll
     for (int step = 0; step < KEYS / 32; step++) {
-        multiply_64_registers_f8(columns<E>{}, part, p[step], matrix_at(v_at + step * 32, 16),
+        multiply_64_registers_f8(columns<COLUMNS>{}, part, p[step], matrix_at(v_at + step * 32, 16),
                                  step > 0);
     }
     multiply_commit();
@@ -146,34 +165,40 @@ static __device__ __forceinline__ void to_operand(uint32_t p[][4], const float s
     }
 }
 
+/* The first of a lane's two rows. */
+static __device__ __forceinline__ int64_t query_of(int thread) {
+    return (int64_t)blockIdx.x * ROWS + thread / WARP * 16 - GROUP / WARP * 16 + thread % WARP / 4;
+}
+
 static __device__ __forceinline__ void consume(const struct attention_args &a,
                                                const struct narrow_rows &in, uint32_t q_at,
                                                uint32_t k_at, uint32_t v_at, struct phases phases,
                                                int tiles) {
     const int consumer = (int)threadIdx.x / GROUP - 1, lane = (int)threadIdx.x % WARP;
-    const int warp = (int)threadIdx.x % GROUP / WARP;
     const int64_t head = blockIdx.y;
-    const int64_t query = (int64_t)blockIdx.x * ROWS + consumer * 64 + warp * 16 + lane / 4;
     const float *k_scale = in.k_scale + head * in.blocks;
     int sum[N][4];
-    float s[N][4], o[E / 8][4], part[E / 8][4], shrink[2], row_scale[2];
+    float s[N][4], o[E / 8][4], part[COLUMNS / 8][4], shrink[2], row_scale[2];
     uint32_t p[KEYS / 32][4];
     struct running running = {{-INFINITY, -INFINITY}, {0, 0}};
     q_at += consumer * 64 * E;
-    row_scales(row_scale, a, in.q_scale, query, head);
+    row_scales(row_scale, a, in.q_scale, query_of((int)threadIdx.x), head);
 #pragma unroll
     for (int e = 0; e < E / 8; e++) {
         o[e][0] = o[e][1] = o[e][2] = o[e][3] = 0;
     }
 
     /* Read before the products are waited for. */
-    auto read_scales = [&](float scale[2][2], int i) {
-        const int64_t block = 2 * (int64_t)i;
-        logit_scales(scale[0], row_scale, k_scale[block]);
-        logit_scales(scale[1], row_scale, block + 1 < in.blocks ? k_scale[block + 1] : 0);
+    auto read_scales = [&](float of_keys[2], int i) {
+        const int block = 2 * i;
+        of_keys[0] = k_scale[block];
+        of_keys[1] = block + 1 < in.blocks ? k_scale[block + 1] : 0;
     };
-    auto finish_logits = [&](int i, const float scale[2][2]) {
+    auto finish_logits = [&](int i, const float of_keys[2]) {
+        float scale[2][2];
         registers_pin<N * 4>(&sum[0][0]);
+        logit_scales(scale[0], row_scale, of_keys[0]);
+        logit_scales(scale[1], row_scale, of_keys[1]);
         if (lane == 0) {
             phase_arrive(phases.k_empty + 8 * (i % STAGES));
         }
@@ -187,11 +212,11 @@ static __device__ __forceinline__ void consume(const struct attention_args &a,
         if ((int64_t)(i + 1) * KEYS > a.k_length) {
             add_bias<N>(s, NULL, 1, (int64_t)i * KEYS, a.k_length);
         }
-        softmax_step<N, 2>(s, &running, shrink, scale, RAISE);
+        softmax_step<N, 2, false>(s, &running, shrink, scale, RAISE);
     };
     /* `smaller`: what tile i's softmax gave. */
     auto finish_outputs = [&](int i, const float smaller[2]) {
-        registers_pin<E / 2>(&part[0][0]);
+        registers_pin<COLUMNS / 2>(&part[0][0]);
         if (lane == 0) {
             phase_arrive(phases.v_empty + 8 * (i % STAGES));
         }
@@ -202,34 +227,36 @@ static __device__ __forceinline__ void consume(const struct attention_args &a,
                 o[e][j] = fmaf(o[e][j], smaller[j / 2], part[e][j]);
             }
         }
+        running.sum[0] = fmaf(running.sum[0], smaller[0], part[E / 8][0]); /* of a row's first lane; */
+        running.sum[1] = fmaf(running.sum[1], smaller[1], part[E / 8][2]); /* the others' are 0 */
     };
 
     /* The first tile's logits alone. */
-    float scale[2][2];
-    read_scales(scale, 0);
+    float of_keys[2];
+    read_scales(of_keys, 0);
     phase_wait(phases.q, 0);
     phase_wait(phases.k_full, 0);
     clear(sum);
     multiply_begin();
     logits(&sum[0][0], q_at, k_at);
     multiply_wait<0>();
-    finish_logits(0, scale);
+    finish_logits(0, of_keys);
     to_operand(p, s);
 
 #pragma unroll 1
     for (int i = 1; i < tiles; i++) {
         const int stage = i % STAGES, last = (i - 1) % STAGES;
         const float smaller[2] = {shrink[0], shrink[1]};
-        read_scales(scale, i);
+        read_scales(of_keys, i);
         phase_wait(phases.k_full + 8 * stage, parity_of<STAGES>(i));
         phase_wait(phases.v_full + 8 * last, parity_of<STAGES>(i - 1));
         clear(sum);
         multiply_begin();
         logits(&sum[0][0], q_at, k_at + stage * tile_bytes);
-        outputs(&part[0][0], p, v_at + last * tile_bytes);
+        outputs(&part[0][0], p, v_at + last * v_bytes);
         multiply_wait<1>();
-        finish_logits(i, scale);
-        settle(phases.unread, running.sum[0] + running.sum[1]); /* the softmax overlaps p · v */
+        finish_logits(i, of_keys);
+        settle(phases.unread, s[N - 1][1] + s[N - 1][3]); /* the softmax overlaps p · v */
         multiply_wait<0>();
         finish_outputs(i - 1, smaller);
         to_operand(p, s);
@@ -237,10 +264,13 @@ static __device__ __forceinline__ void consume(const struct attention_args &a,
     const int stage = (tiles - 1) % STAGES;
     phase_wait(phases.v_full + 8 * stage, parity_of<STAGES>(tiles - 1));
     multiply_begin();
-    outputs(&part[0][0], p, v_at + stage * tile_bytes);
+    outputs(&part[0][0], p, v_at + stage * v_bytes);
     multiply_wait<0>();
     finish_outputs(tiles - 1, shrink);
 
+    int thread = (int)threadIdx.x;
+    registers_pin<1>(&thread); /* or `query` is kept over the loop, in registers that it needs */
+    const int64_t query = query_of(thread);
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         const float inverse = inverse_sum(&running, half);
@@ -265,11 +295,12 @@ static __global__ void __launch_bounds__(THREADS, 1)
     SHARED_MEMORY(memory);
     const uint32_t q_at = shared_address(memory), k_at = q_at + q_bytes;
     const uint32_t v_at = k_at + STAGES * tile_bytes;
-    const struct phases phases = phases_at<STAGES>(v_at + STAGES * tile_bytes);
+    const struct phases phases = phases_at<STAGES>(v_at + STAGES * v_bytes);
     const int tiles = (int)((a.k_length + KEYS - 1) / KEYS);
     if (threadIdx.x == 0) {
         phases_init<STAGES>(phases);
     }
+    write_ones(memory + (v_at - q_at));
     barrier();
     if (threadIdx.x < GROUP) {
         registers_lower<PRODUCER_REGISTERS>();

@@ -241,6 +241,10 @@ static __device__ __forceinline__ void phase_init(uint32_t shared, int count) {
 static __device__ __forceinline__ void phase_init_done(void) {
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
+/* What this thread wrote to shared memory is seen, after a barrier, by the tensor cores too. */
+static __device__ __forceinline__ void shared_written(void) {
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
 static __device__ __forceinline__ void phase_arrive(uint32_t shared) {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared) : "memory");
 }

@@ -21,6 +21,7 @@ template <int N> struct columns {};
 #define NAMES_80 NAMES_60 NAMES_TEN("6") NAMES_TEN("7")
 #define NAMES_32 NAMES_30 "%30, %31"
 #define NAMES_64 NAMES_60 "%60, %61, %62, %63"
+#define NAMES_68 NAMES_60 "%60, %61, %62, %63, %64, %65, %66, %67"
 #define NAMES_88 NAMES_80 "%80, %81, %82, %83, %84, %85, %86, %87"
 #define NAMES_96 NAMES_80 NAMES_TEN("8") "%90, %91, %92, %93, %94, %95"
 
@@ -30,6 +31,7 @@ template <int N> struct columns {};
 #define HELD_32(by) HELD_EIGHT(by, 0), HELD_EIGHT(by, 8), HELD_EIGHT(by, 16), HELD_EIGHT(by, 24)
 #define HELD_64(by)                                                                                \
     HELD_32(by), HELD_EIGHT(by, 32), HELD_EIGHT(by, 40), HELD_EIGHT(by, 48), HELD_EIGHT(by, 56)
+#define HELD_68(by) HELD_64(by), by(d[64]), by(d[65]), by(d[66]), by(d[67])
 #define HELD_88(by) HELD_64(by), HELD_EIGHT(by, 64), HELD_EIGHT(by, 72), HELD_EIGHT(by, 80)
 #define HELD_96(by) HELD_88(by), HELD_EIGHT(by, 88)
 
@@ -72,11 +74,11 @@ MULTIPLY_64_REGISTERS(128, 64, "k16.f32.f16.f16", f16, "{%64, %65, %66, %67}, %6
 
 /* a in registers; without `add` d is overwritten. */
 static __device__ __forceinline__ void
-multiply_64_registers_f8(columns<128>, float *d, const uint32_t a[4], uint64_t b, bool add) {
-    asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %69, 0;\n"
-                 "wgmma.mma_async.sync.aligned.m64n128k32.f32.e4m3.e4m3 {" NAMES_64
-                 "}, {%64, %65, %66, %67}, %68, add, 1, 1;\n}"
-                 : HELD_64("+f")
+multiply_64_registers_f8(columns<136>, float *d, const uint32_t a[4], uint64_t b, bool add) {
+    asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %73, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n136k32.f32.e4m3.e4m3 {" NAMES_68
+                 "}, {%68, %69, %70, %71}, %72, add, 1, 1;\n}"
+                 : HELD_68("+f")
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"((int)add));
 }
 

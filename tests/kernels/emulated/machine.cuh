@@ -286,6 +286,7 @@ static inline void phase_init(uint32_t shared, int count) {
     emulated_phase_init(shared, count);
 }
 static inline void phase_init_done(void) {}
+static inline void shared_written(void) {}
 static inline void phase_arrive(uint32_t shared) {
     emulated_phase_arrive(shared, 0);
 }

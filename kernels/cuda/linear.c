@@ -629,19 +629,20 @@ static void convolve_rest(struct device *device, const struct conv *conv,
  * convolved where it is. False: nothing was queued. */
 static bool convolve(struct device *device, const struct conv *conv, const struct conv_args *args) {
     const struct conv_join join = conv_join(&conv->shape, args, conv->dtype);
+    struct conv_args head = *args;
+    head.history = NULL;
+    if (conv_follows(&conv->shape, args, conv->dtype)) {
+        head.history_frames = 0;
+        head.in = args->history;
+        head.frames += args->history_frames;
+        return convolve_run(device, conv, &head);
+    }
     if (join.bytes == 0) {
         return convolve_run(device, conv, args);
     }
     const size_t before =
         (size_t)args->history_frames * (join.bytes / (size_t)join.frames); /* of history */
-    struct conv_args head = *args;
-    head.history = NULL;
     head.history_frames = 0;
-    if ((const uint8_t *)args->history + before == (const uint8_t *)args->in) {
-        head.in = args->history;
-        head.frames += args->history_frames;
-        return convolve_run(device, conv, &head);
-    }
     uint8_t *joined = args->joined;
     if (joined == NULL) {
         return false;

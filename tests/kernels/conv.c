@@ -7,6 +7,7 @@ struct conv_case {
     enum dtype dtype;
     bool residual, in_place;
     bool joined;        /* memory for history joined with the input is given */
+    bool follows;       /* the input lies right behind its history */
     int history;        /* frames of it: 0: none; below 0: zeros */
     const void *before; /* residual */
     struct tensor weight, bias;
@@ -17,9 +18,14 @@ static void prepare(struct conv_case *c) {
     struct conv_shape *s = &c->shape;
     struct conv_args *a = &c->args;
     a->history_frames = abs(c->history);
-    a->history = c->history <= 0 ? NULL
-                                 : random_buffer(c->history * a->height * a->width * s->in_channels,
-                                                 c->dtype, 1);
+    const int64_t frame = a->height * a->width * s->in_channels;
+    const int64_t before = c->history > 0 ? c->history * frame : 0;
+    const int64_t together = c->follows ? before + a->frames * frame : before;
+    a->history = before > 0 ? random_buffer(together, c->dtype, 1) : NULL;
+    a->in = c->follows && before > 0
+                ? (const uint8_t *)a->history + (size_t)before * dtype_bytes(c->dtype)
+                : random_buffer(a->frames * frame, c->dtype, 1);
+    assert_true(!c->follows || conv_join(s, a, c->dtype).bytes == 0);
     if (c->joined) {
         size_t bytes = conv_join(s, a, c->dtype).bytes;
         a->joined = memset(buffer_of(bytes), 0xff, bytes);
@@ -27,7 +33,6 @@ static void prepare(struct conv_case *c) {
     c->frames = (a->history_frames + a->frames - s->kernel_t) / s->stride_t + 1;
     c->height = (a->height + a->pad_top + a->pad_bottom - s->kernel_h) / s->stride_h + 1;
     c->width = (a->width + a->pad_left + a->pad_right - s->kernel_w) / s->stride_w + 1;
-    a->in = random_buffer(a->frames * a->height * a->width * s->in_channels, c->dtype, 1);
     c->before = random_buffer(c->frames * c->height * c->width * s->out_channels, c->dtype, 1);
     int64_t dim[] = {s->out_channels, s->in_channels, s->kernel_t, s->kernel_h, s->kernel_w};
     int64_t count = dim[0] * dim[1] * dim[2] * dim[3] * dim[4];
@@ -144,6 +149,9 @@ static void for_both_types(struct conv_case c) {
 static void for_joined_or_not(struct conv_case c) {
     for_both_types(c);
     c.joined = true;
+    for_both_types(c);
+    c.joined = false;
+    c.follows = true;
     for_both_types(c);
 }
 

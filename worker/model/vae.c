@@ -72,6 +72,8 @@ void vae_stream_open(struct vae_stream *stream, const struct vae *vae, struct ru
     stream->chunk = chunk > 0 ? chunk : usual_chunk(stream);
     if (stream->chunk > frames)
         stream->chunk = frames;
+    if (runtime->wants.joins && runtime->dtype == DTYPE_BF16 && stream->chunk < frames)
+        stream->room = VAE_HISTORY;
     measure_chunk(stream, 0, stream->chunk);
     if (stream->chunk < frames) {
         int64_t rest = frames - stream->chunk;

@@ -40,6 +40,7 @@ struct vae_stream {
     int cursor;            /* next cache */
     int held;              /* role of what came into a level, which its shortcut reads; or -1 */
     int source;            /* role of what is going through in pieces; or -1 */
+    int room;              /* frames before what convolutions read, for history */
     size_t role_bytes[VAE_ROLES], cache_bytes[VAE_CACHES_MAX];
     uint8_t *role[VAE_ROLES], *cache[VAE_CACHES_MAX];
 };

@@ -8,11 +8,17 @@
 static void causal_conv(struct vae_stream *stream, void *out, const struct volume *x,
                         const struct filter *filter, const void *residual) {
     size_t frame = volume_frame_bytes(stream, x);
+    const void *history = history_of(stream, VAE_HISTORY, frame);
+    if (history != NULL && x->before != NULL) {
+        stream->runtime->ops->copy(stream->runtime->device, x->before, history,
+                                   VAE_HISTORY * frame);
+        history = x->before;
+    }
     run_conv(stream->runtime, filter,
              &(struct conv_args){.out = out,
                                  .in = x->data,
                                  .residual = residual,
-                                 .history = history_of(stream, VAE_HISTORY, frame),
+                                 .history = history,
                                  .history_frames = VAE_HISTORY,
                                  .frames = x->frames,
                                  .height = x->height,

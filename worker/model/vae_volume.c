@@ -12,12 +12,17 @@ int64_t volume_rows(const struct volume *x) {
 
 struct volume volume_make(struct vae_stream *stream, enum role role, int64_t frames, int64_t height,
                           int64_t width, int channels) {
-    struct volume x = {role, NULL, frames, height, width, channels};
-    size_t bytes = (size_t)frames * volume_frame_bytes(stream, &x);
+    struct volume x = {role, NULL, NULL, frames, height, width, channels};
+    const size_t frame = volume_frame_bytes(stream, &x), most = (size_t)stream->room * frame;
+    const bool room =
+        most > 0 && most % ARENA_ALIGN == 0 && (role == ROLE_IN || role == ROLE_MIDDLE);
+    const size_t before = room ? most : 0, bytes = before + (size_t)frames * frame;
     if (stream->dry && stream->role_bytes[role] < bytes)
         stream->role_bytes[role] = bytes;
     assert(bytes <= stream->role_bytes[role]);
-    x.data = stream->dry ? (uint8_t *)(uintptr_t)ARENA_ALIGN : stream->role[role];
+    uint8_t *memory = stream->dry ? (uint8_t *)(uintptr_t)ARENA_ALIGN : stream->role[role];
+    x.data = memory + before;
+    x.before = room ? memory : NULL;
     return x;
 }
 
@@ -37,6 +42,7 @@ enum role role_next(const struct vae_stream *stream, enum role role) {
 struct volume volume_frames(const struct vae_stream *stream, const struct volume *x, int64_t first,
                             int64_t count) {
     struct volume out = *x;
+    out.before = NULL;
     out.data += (size_t)first * volume_frame_bytes(stream, x);
     out.frames = count;
     return out;

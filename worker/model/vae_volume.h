@@ -19,6 +19,7 @@ enum role { ROLE_X, ROLE_Y, ROLE_Z, ROLE_W, ROLE_IN, ROLE_MIDDLE, ROLE_PIXELS };
 struct volume {
     enum role role;
     uint8_t *data;
+    uint8_t *before; /* room for VAE_HISTORY frames that end where `data` begins; NULL: none */
     int64_t frames, height, width;
     int channels;
 };
@@ -26,7 +27,8 @@ struct volume {
 size_t volume_frame_bytes(const struct vae_stream *stream, const struct volume *x);
 int64_t volume_rows(const struct volume *x);
 
-/* Replaces what was in the role. A dry run only notes the size. */
+/* Replaces what was in the role. A dry run only notes the size. There is room before IN and MIDDLE
+ * where the table joins history with the input (ops_wants.joins). */
 struct volume volume_make(struct vae_stream *stream, enum role role, int64_t frames, int64_t height,
                           int64_t width, int channels);
 struct volume volume_make_like(struct vae_stream *stream, enum role role, const struct volume *x,

@@ -3,8 +3,9 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/random.h"
 #include "tests/worker/model/model_test.h"
-#include "worker/model/torch_noise.h"
+#include "worker/model/noise.h"
 
 #define VECTORS "tests/worker/model/vectors/torch_noise.safetensors"
 
@@ -49,10 +50,27 @@ static void test_draws(void **state) {
     assert_memory_not_equal(once, twice, 8 * sizeof *once);
 }
 
+/* Our own noise is drawn by several threads: what one call of the generator gives, wherever a draw
+ * begins and ends. */
+static void test_parts(void **state) {
+    enum { COUNT = 300001 };
+    static float drawn[COUNT], wanted[COUNT];
+    struct noise_source source = {.noise = NOISE_VIDLOOM, .seed = 5, .stream = 3};
+    (void)state;
+    noise_draw(&source, drawn, 7);
+    random_normal(wanted, 7, 5, 3, 0);
+    assert_memory_equal(drawn, wanted, 7 * sizeof *drawn);
+    noise_draw(&source, drawn, COUNT);
+    random_normal(wanted, COUNT, 5, 3, 7);
+    assert_memory_equal(drawn, wanted, sizeof drawn);
+    assert_int_equal(source.drawn, COUNT + 7);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_torch),
         cmocka_unit_test(test_draws),
+        cmocka_unit_test(test_parts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -152,11 +152,7 @@ void speed_check_product(struct speed *s, struct speed_samples *samples,
 static double conv_input(const struct speed *s, const struct speed_convolution *c, int64_t frame,
                          int64_t i) {
     const int64_t elements = c->args.height * c->args.width * c->channels;
-    if (!c->apart) {
-        return rounded(s, SALT_IN, frame * elements + i);
-    }
-    return frame < 2 ? rounded(s, SALT_HISTORY, frame * elements + i)
-                     : rounded(s, SALT_IN, (frame - 2) * elements + i);
+    return rounded(s, c->kept != NULL && frame < 2 ? SALT_HISTORY : SALT_IN, frame * elements + i);
 }
 
 /* Channel n of the output at frame t, row y, column x. */

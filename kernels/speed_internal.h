@@ -101,7 +101,7 @@ struct speed_convolution {
     struct conv *conv;
     const uint16_t *weight; /* host, bf16; the bias is the pattern */
     int channels;           /* in and out; 3x3x3 */
-    bool apart;             /* the history, of SALT_HISTORY, does not lie before the input */
+    const void *kept; /* history, of SALT_HISTORY, from before this chunk; NULL: there was none */
     struct conv_args args;
 };
 

@@ -2,7 +2,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/join.h"
 #include "kernels/quantise.h"
 #include "kernels/speed_internal.h"
 
@@ -208,19 +207,24 @@ struct volume {
     int64_t frames, height, width;
 };
 
+static size_t history_bytes(const struct speed_convolution *c) {
+    return (size_t)(2 * c->args.height * c->args.width * c->channels) * sizeof(uint16_t);
+}
+
 static void run_conv(struct speed *s, const void *args) {
     const struct speed_convolution *c = args;
+    if (c->kept != NULL && c->args.history != c->kept) {
+        s->ops->copy(s->device, (void *)(uintptr_t)c->args.history, c->kept, history_bytes(c));
+    }
     s->ops->conv(s->device, c->conv, &c->args);
 }
 
-/* 3x3x3 over the input and the two frames before it. Not apart: they lie before it and there is no
- * residual, which is what PyTorch is timed at. Apart: as the VAE has it, with a residual and its
- * history elsewhere, to be joined. */
-static void fill_args(struct speed *s, struct speed_convolution *c, const struct conv_shape *shape,
-                      struct volume v) {
+/* 3x3x3 over the input and the two frames before it, without a residual, which is what PyTorch is
+ * timed at; or as the VAE has it: with one, and the two frames kept elsewhere from the chunk
+ * before, to be copied to where the table wants them. */
+static void fill_args(struct speed *s, struct speed_convolution *c, struct volume v, bool as_vae) {
     const int64_t frame = v.height * v.width * c->channels;
-    const int64_t before = c->apart ? 0 : 2;
-    const uint16_t *in = speed_operand(s, (v.frames + before) * frame, DTYPE_BF16, SALT_IN);
+    const uint16_t *in = speed_operand(s, (v.frames + 2) * frame, DTYPE_BF16, SALT_IN);
     c->args = (struct conv_args){.out = speed_room(s, (size_t)(v.frames * frame) * 2),
                                  .history = in,
                                  .history_frames = 2,
@@ -234,19 +238,16 @@ static void fill_args(struct speed *s, struct speed_convolution *c, const struct
     if (s->code != ERR_OK) {
         return;
     }
-    c->args.in = in + before * frame;
-    if (!c->apart) {
-        return;
-    }
-    c->args.history = speed_operand(s, 2 * frame, DTYPE_BF16, SALT_HISTORY);
-    c->args.residual = speed_operand(s, v.frames * frame, DTYPE_BF16, SALT_RESIDUAL);
-    if (s->ops->wants.joins) {
-        c->args.joined = speed_room(s, conv_join(shape, &c->args, DTYPE_BF16).bytes);
+    c->args.in = in + 2 * frame;
+    if (as_vae) {
+        c->kept = speed_operand(s, 2 * frame, DTYPE_BF16, SALT_HISTORY);
+        c->args.residual = speed_operand(s, v.frames * frame, DTYPE_BF16, SALT_RESIDUAL);
+        c->args.history = s->ops->wants.joins ? in : c->kept;
     }
 }
 
 static void measure_conv(struct speed *s, const char *key, int channels, struct volume v,
-                         bool apart) {
+                         bool as_vae) {
     const int64_t inputs = 27 * (int64_t)channels;
     const struct conv_shape shape = {3, 3, 3, 1, 1, 1, channels, channels};
     uint16_t *data = speed_weights(s, channels * inputs, inputs);
@@ -254,8 +255,8 @@ static void measure_conv(struct speed *s, const char *key, int channels, struct 
         .data = data, .dtype = DTYPE_BF16, .rank = 5, .dim = {channels, channels, 3, 3, 3}};
     const struct tensor bias = {
         .data = s->pattern, .dtype = DTYPE_F32, .rank = 1, .dim = {channels}};
-    struct speed_convolution c = {.weight = data, .channels = channels, .apart = apart};
-    fill_args(s, &c, &shape, v);
+    struct speed_convolution c = {.weight = data, .channels = channels};
+    fill_args(s, &c, v, as_vae);
     if (s->code == ERR_OK) {
         s->code =
             s->ops->conv_create(s->device, &c.conv, &shape, &weight, &bias, DTYPE_BF16, s->error);
@@ -267,7 +268,7 @@ static void measure_conv(struct speed *s, const char *key, int channels, struct 
         double flops = 2.0 * (double)(inputs * channels * v.frames * v.height * v.width);
         speed_put(s, key, flops / seconds * 1e-12, "TFLOP/s", &samples,
                   "conv 3x3x3, %d channels, %lldx%lldx%lld, bf16%s", channels, (long long)v.frames,
-                  (long long)v.height, (long long)v.width, apart ? ", as the VAE has it" : "");
+                  (long long)v.height, (long long)v.width, as_vae ? ", as the VAE has it" : "");
     }
     if (c.conv != NULL) {
         s->ops->conv_close(s->device, &c.conv);

@@ -13,9 +13,9 @@
  *
  * Of some thirty plans that cuDNN proposes for a large shape its first one is far from the fastest:
  * at 96 channels, 480x832, an H100 does 243 TFLOP/s by the first and 535 by the 21st, with the same
- * bits. So they are measured, and the choice is remembered (tuning.h). A layer that was measured at
- * another number of frames, with or without a residual, is only asked whether that choice beats the
- * first plan here too. */
+ * bits. So they are measured, and the choice is remembered (tuning.h). Of a layer that was measured
+ * at as many frames, at more or at half, with or without a residual and zeros before, it is only
+ * asked whether that choice beats the first plan here too. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -226,22 +226,26 @@ static bool pack(uint32_t *out, const int *numbers, int count) {
     return good;
 }
 
-/* As tuning.h has it; its rows are the frames and whether there is a residual. False: it is not
- * measured. */
+#define ROWS_OF_FRAME 32
+
+/* As tuning.h has it; its rows are the frames, the zeros before them and whether there is a
+ * residual. False: it is not measured. */
 static bool product_of(const struct plan *plan, struct tuning_product *out) {
     const struct conv_shape *s = &plan->shape;
     const struct conv_args *a = &plan->args;
     const int window[] = {s->kernel_t, s->kernel_h, s->kernel_w,
                           s->stride_t, s->stride_h, s->stride_w},
-              around[] = {a->pad_top, a->pad_bottom, a->pad_left, a->pad_right, a->history_frames};
+              around[] = {a->pad_top, a->pad_bottom, a->pad_left, a->pad_right};
     const struct volume_size size = convolve_size(s, a);
     const double taps = s->kernel_t * s->kernel_h * s->kernel_w;
     *out = (struct tuning_product){.outputs = s->out_channels,
                                    .inputs = s->in_channels,
-                                   .rows = 2 * a->frames + (plan->residual ? 1 : 0),
+                                   .rows = a->frames * ROWS_OF_FRAME + 2 * a->history_frames +
+                                           (plan->residual ? 1 : 0),
                                    .in_alignment = (uint32_t)a->height,
                                    .out_alignment = (uint32_t)a->width};
-    return pack(&out->type, window, 6) && pack(&out->epilogue, around, 5) &&
+    return pack(&out->type, window, 6) && pack(&out->epilogue, around, 4) &&
+           2 * a->history_frames < ROWS_OF_FRAME &&
            2 * taps * s->in_channels * s->out_channels *
                    (double)(size.frames * size.height * size.width) >=
                TUNED_FLOPS;
@@ -258,11 +262,11 @@ static bool measure(struct device *device, const struct plan *plan, cudnnBackend
                     int *best) {
     const struct convolve *convolve = device->convolve;
     struct tuning_algorithm proposals[CANDIDATES_MAX - 1];
-    if (tuning_find_like(convolve->tuning, product, &candidates[1])) {
-        *best = same_algorithm(&candidates[0], &candidates[1])
-                    ? 0
-                    : convolve_fastest(device, graph, &plan->shape, &plan->args, candidates, 2);
-        if (*best != 0 || same_algorithm(&candidates[0], &candidates[1])) {
+    if (tuning_find_like(convolve->tuning, product, product->rows / 2, &candidates[1])) {
+        const bool first = same_algorithm(&candidates[0], &candidates[1]);
+        *best =
+            first ? 0 : convolve_fastest(device, graph, &plan->shape, &plan->args, candidates, 2);
+        if (first || *best != 0) {
             return *best >= 0;
         }
     }

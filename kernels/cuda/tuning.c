@@ -219,11 +219,12 @@ bool tuning_find(const struct tuning *tuning, const struct tuning_product *produ
 }
 
 bool tuning_find_like(const struct tuning *tuning, const struct tuning_product *product,
-                      struct tuning_algorithm *out) {
+                      int64_t least, struct tuning_algorithm *out) {
     for (int i = 0; i < tuning->count; i++) {
         struct tuning_product like = tuning->entry[i].product;
+        const bool enough = like.rows >= least;
         like.rows = product->rows;
-        if (memcmp(&like, product, sizeof like) == 0) {
+        if (enough && memcmp(&like, product, sizeof like) == 0) {
             *out = tuning->entry[i].algorithm;
             return true;
         }

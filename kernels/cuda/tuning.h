@@ -45,9 +45,10 @@ void tuning_close(struct tuning **tuning); /* NULL is fine */
 /* Whether this product has been measured, and then the algorithm. */
 bool tuning_find(const struct tuning *tuning, const struct tuning_product *product,
                  struct tuning_algorithm *out);
-/* The same of a product that differs in nothing but its rows, the first that was measured. */
+/* The same of a product that differs in nothing but its rows, of which it has `least` or more: the
+ * first that was measured. */
 bool tuning_find_like(const struct tuning *tuning, const struct tuning_product *product,
-                      struct tuning_algorithm *out);
+                      int64_t least, struct tuning_algorithm *out);
 /* Remember it, and write the file; what cannot be written is remembered by this process alone. When
  * there is no room, nothing happens. */
 void tuning_add(struct tuning *tuning, const struct tuning_product *product,

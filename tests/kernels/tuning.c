@@ -119,14 +119,17 @@ static void a_like_product_is_found(void **state) {
     struct tuning *tuning = open_tuning(NULL, MACHINE);
     struct tuning_algorithm algorithm;
     struct tuning_product like = product_of(12);
-    assert_false(tuning_find_like(tuning, &like, &algorithm));
+    assert_false(tuning_find_like(tuning, &like, 0, &algorithm));
     put(tuning, 10, 21);
     put(tuning, 11, 22);
-    assert_true(tuning_find_like(tuning, &like, &algorithm));
+    assert_true(tuning_find_like(tuning, &like, 10, &algorithm));
     assert_int_equal(algorithm.word[0], 21);
+    assert_true(tuning_find_like(tuning, &like, 11, &algorithm));
+    assert_int_equal(algorithm.word[0], 22);
+    assert_false(tuning_find_like(tuning, &like, 12, &algorithm));
     assert_false(tuning_find(tuning, &like, &algorithm));
     like.in_alignment++;
-    assert_false(tuning_find_like(tuning, &like, &algorithm));
+    assert_false(tuning_find_like(tuning, &like, 0, &algorithm));
     tuning_close(&tuning);
 }
 

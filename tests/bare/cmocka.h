@@ -1,5 +1,5 @@
 /* The part of cmocka that the tests of a bare build use, for machines without it (a rented GPU with
- * nvcc and CMake and no network). Where cmocka is installed, the real one is used. */
+ * nvcc and CMake and no network). */
 #ifndef VIDLOOM_TESTS_BARE_CMOCKA_H
 #define VIDLOOM_TESTS_BARE_CMOCKA_H
 
@@ -21,6 +21,10 @@ struct CMUnitTest {
     { #function, function, NULL, NULL, NULL }
 #define cmocka_unit_test_teardown(function, after)                                                 \
     { #function, function, NULL, after, NULL }
+#define cmocka_unit_test_prestate(function, state)                                                 \
+    { #function, function, NULL, NULL, state }
+#define cmocka_unit_test_prestate_setup_teardown(function, before, after, state)                   \
+    { #function, function, before, after, state }
 #define cmocka_unit_test_setup_teardown(function, before, after)                                   \
     { #function, function, before, after, NULL }
 

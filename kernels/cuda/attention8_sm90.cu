@@ -187,10 +187,6 @@ static __device__ __forceinline__ void consume(const struct attention_args &a,
     for (int e = 0; e < E / 8; e++) {
         o[e][0] = o[e][1] = o[e][2] = o[e][3] = 0;
     }
-#pragma unroll
-    for (int e = 0; e < COLUMNS / 8; e++) {
-        part[e][0] = part[e][1] = part[e][2] = part[e][3] = 0;
-    }
 
     /* Read before the products are waited for. */
     auto read_scales = [&](float of_keys[2], int i) {
@@ -218,22 +214,25 @@ static __device__ __forceinline__ void consume(const struct attention_args &a,
         }
         softmax_step<N, 2, false>(s, &running, shrink, scale, RAISE);
     };
-    /* Outputs of a tile to those of all; what its softmax gave to shrink them by. */
-    auto add_part = [&](const float by[2]) {
+    /* `smaller`: what tile i's softmax gave. */
+    auto finish_outputs = [&](int i, const float smaller[2]) {
         registers_pin<COLUMNS / 2>(&part[0][0]);
+        if (lane == 0) {
+            phase_arrive(phases.v_empty + 8 * (i % STAGES));
+        }
 #pragma unroll
         for (int e = 0; e < E / 8; e++) {
 #pragma unroll
             for (int j = 0; j < 4; j++) {
-                o[e][j] = fmaf(o[e][j], by[j / 2], part[e][j]);
+                o[e][j] = fmaf(o[e][j], smaller[j / 2], part[e][j]);
             }
         }
-        running.sum[0] = fmaf(running.sum[0], by[0], part[E / 8][0]); /* of a row's first lane; */
-        running.sum[1] = fmaf(running.sum[1], by[1], part[E / 8][2]); /* the others' are 0 */
+        running.sum[0] = fmaf(running.sum[0], smaller[0], part[E / 8][0]); /* of a row's first lane; */
+        running.sum[1] = fmaf(running.sum[1], smaller[1], part[E / 8][2]); /* the others' are 0 */
     };
 
     /* The first tile's logits alone. */
-    float of_keys[2], before[2] = {0, 0};
+    float of_keys[2];
     read_scales(of_keys, 0);
     phase_wait(phases.q, 0);
     phase_wait(phases.k_full, 0);
@@ -244,39 +243,30 @@ static __device__ __forceinline__ void consume(const struct attention_args &a,
     finish_logits(0, of_keys);
     to_operand(p, s);
 
-    /* While a tile's logits are computed, the outputs of two tiles before are added; while those of
-     * the tile before are, its softmax is done. */
 #pragma unroll 1
     for (int i = 1; i < tiles; i++) {
         const int stage = i % STAGES, last = (i - 1) % STAGES;
+        const float smaller[2] = {shrink[0], shrink[1]};
         read_scales(of_keys, i);
         phase_wait(phases.k_full + 8 * stage, parity_of<STAGES>(i));
         phase_wait(phases.v_full + 8 * last, parity_of<STAGES>(i - 1));
         clear(sum);
         multiply_begin();
         logits(&sum[0][0], q_at, k_at + stage * tile_bytes);
-        add_part(before);
-        before[0] = shrink[0];
-        before[1] = shrink[1];
-        multiply_begin();
         outputs(&part[0][0], p, v_at + last * v_bytes);
         multiply_wait<1>();
         finish_logits(i, of_keys);
         settle(phases.unread, s[N - 1][1] + s[N - 1][3]); /* the softmax overlaps p · v */
         multiply_wait<0>();
-        registers_pin<COLUMNS / 2>(&part[0][0]);
-        if (lane == 0) {
-            phase_arrive(phases.v_empty + 8 * last);
-        }
+        finish_outputs(i - 1, smaller);
         to_operand(p, s);
     }
     const int stage = (tiles - 1) % STAGES;
     phase_wait(phases.v_full + 8 * stage, parity_of<STAGES>(tiles - 1));
-    add_part(before);
     multiply_begin();
     outputs(&part[0][0], p, v_at + stage * v_bytes);
     multiply_wait<0>();
-    add_part(shrink);
+    finish_outputs(tiles - 1, shrink);
 
     int thread = (int)threadIdx.x;
     registers_pin<1>(&thread); /* or `query` is kept over the loop, in registers that it needs */

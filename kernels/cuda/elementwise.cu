@@ -142,9 +142,18 @@ struct f8_e5m2 {
 static __device__ __forceinline__ float to_float(i8 x) {
     return (float)x.bits;
 }
+
+/* As to_float, but f16's NaN keeps its bits too, and is quiet. */
+template <typename T> static __device__ __forceinline__ float exactly(T x) {
+    return to_float(x);
+}
+static __device__ __forceinline__ float exactly(f16 x) {
+    const int quiet = (int)((x.bits & 0x8000u) << 16 | 0x7fc00000u | (x.bits & 0x3ffu) << 13);
+    return (x.bits & 0x7fff) > 0x7c00 ? float_of_bits(quiet) : to_float(x);
+}
 /* The upper half of an f16. */
-static __device__ __forceinline__ float to_float(f8_e5m2 x) {
-    return to_float(f16{(uint16_t)(x.bits << 8)});
+static __device__ __forceinline__ float exactly(f8_e5m2 x) {
+    return exactly(f16{(uint16_t)(x.bits << 8)});
 }
 
 /* Exact: a NaN keeps its bits. */
@@ -153,8 +162,12 @@ template <typename Out, typename In> struct converted {
     const In *x;
 
     template <int n> __device__ __forceinline__ void part(int64_t i) const {
+        const vector<In, n> v = *(const vector<In, n> *)(x + i);
         float y[n];
-        load_vector<In, n>(y, x + i);
+#pragma unroll
+        for (int j = 0; j < n; j++) {
+            y[j] = exactly(v.element[j]);
+        }
         store_vector<Out, n>(out + i, y);
     }
     bool takes_vectors(void) const {

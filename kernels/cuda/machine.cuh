@@ -51,7 +51,7 @@ static __device__ __forceinline__ bool warp_any(bool x) {
     return __any_sync(0xffffffffu, x) != 0;
 }
 
-/* -- narrow floats: storage types, NaN stays a NaN with its upper bits ---------------------------
+/* -- narrow floats: storage types, NaN stays a NaN with its upper bits (but f16's) ---------------
  */
 
 struct bf16 {
@@ -73,11 +73,9 @@ static __device__ __forceinline__ float to_float(float x) {
 static __device__ __forceinline__ float to_float(bf16 x) {
     return __uint_as_float((uint32_t)x.bits << 16);
 }
-/* The instruction makes one and the same NaN of all. */
+/* Of every NaN it makes one and the same. */
 static __device__ __forceinline__ float to_float(f16 x) {
-    const uint32_t quiet = (x.bits & 0x8000u) << 16 | 0x7fc00000 | (x.bits & 0x3ffu) << 13;
-    return (x.bits & 0x7fff) > 0x7c00 ? __uint_as_float(quiet)
-                                      : __half2float(__ushort_as_half(x.bits));
+    return __half2float(__ushort_as_half(x.bits));
 }
 /* Four exponent bits, bias 7; no infinities. */
 static __device__ __forceinline__ float to_float(f8_e4m3 x) {

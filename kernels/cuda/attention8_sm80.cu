@@ -1,7 +1,7 @@
 /* Attention in 8 bits (kernels/narrow.h) for compute capability 8.0 and newer: logits in int8, the
  * second product in bf16. As attention_sm80.cu but for the logits: its comment has the method.
  *
- * Speed: not yet measured (ops/gpu/RESULTS.md). */
+ * Speed: not yet measured on such a card. */
 #include <assert.h>
 
 #include "kernels/cuda/attention8.cuh"

@@ -3,7 +3,7 @@
  *
  * A block does ROWS queries of one head. Keys pass in tiles of KEYS: every thread has some logits
  * of the tile, then the running maximum and sum of each row move, then every thread adds to its
- * outputs, which stay in shared memory in f32. Speed: not yet measured; FLOPs bound, no tensor
+ * outputs, which stay in shared memory in f32. Speed: not measured; FLOPs bound, no tensor
  * cores. */
 #include <assert.h>
 

@@ -7,7 +7,7 @@
  * accumulators to the second one's operand without leaving their registers.
  *
  * FLOPs: 4·Lq·Lk·E a head. Bytes: q and out once, k and v once a query tile (L2 cache).
- * Method: FlashAttention-2 (arXiv 2307.08691). Speed: not yet measured (ops/gpu/RESULTS.md). */
+ * Method: FlashAttention-2 (arXiv 2307.08691). Speed: not yet measured on such a card. */
 #include <assert.h>
 
 #include "kernels/cuda/attention_sm80.cuh"

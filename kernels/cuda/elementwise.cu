@@ -3,7 +3,7 @@
  *
  * What a kernel that moves bytes needs: enough of them on their way at once (on an H200 some 20 KB
  * an SM, so at least 16 bytes a thread) and fewer instructions a byte than the seven that an SM has
- * time for. Speed: not yet measured (ops/gpu/RESULTS.md). */
+ * time for. Speed: 0.98 to 1.00 of an H100's copy (ops/gpu/RESULTS.md). */
 #include <assert.h>
 
 #include "kernels/cuda/backend.h"

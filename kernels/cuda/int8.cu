@@ -4,7 +4,7 @@
  *
  * A block of threads does TILE x TILE outputs, a warp 64x32 of them. Rows and weights pass
  * through STAGES stages of shared memory by cp.async. FLOPs: 2·M·N·K. Bytes of the L2 cache: K·(M·N
- * / TILE) each for rows and weights. Speed: not yet measured (ops/gpu/RESULTS.md). */
+ * / TILE) each for rows and weights. Speed: not yet measured on a card without int8_sm90.cu. */
 #include <assert.h>
 
 #include "kernels/cuda/int8.cuh"

@@ -7,7 +7,7 @@
  * the other's products have the tensor cores.
  *
  * Bytes of the L2 cache: a tile of depth brings 128·(ROWS+COLUMNS) for 2·128·ROWS·COLUMNS FLOPs.
- * Speed: not yet measured (ops/gpu/RESULTS.md). */
+ * Speed: 565 TOP/s of an H100 at 14B's shapes, 423 at 1.3B's (ops/gpu/RESULTS.md). */
 #include <assert.h>
 
 #include "kernels/cuda/int8.cuh"

@@ -1,7 +1,7 @@
 /* Operations that move elements: patchify and back, channels first and last, upsample,
  * interleave_frames. Each element is read once and written once (upsample: four times).
  * Compiled without contraction, so that x·mul+add equals the plain C one to the bit.
- * Speed: not yet measured (ops/gpu/RESULTS.md). */
+ * Speed: the upsample 0.89 of an H100's copy (ops/gpu/RESULTS.md). */
 #include <assert.h>
 
 #include "kernels/cuda/backend.h"

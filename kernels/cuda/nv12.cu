@@ -1,7 +1,7 @@
 /* RGB to NV12 for the card's encoder: kernels/nv12.h has the formula, in whole numbers.
  * A thread has a block of 2x2 pixels: four lumas of its own, and colour from the 8x8 pixels about
  * it, which its neighbours read too, so most come from the L1 cache. Bytes moved: 3 read, 1.5
- * written per pixel. Speed: not yet measured (ops/gpu/RESULTS.md). */
+ * written per pixel. Speed: not measured (an H100 has no NVENC). */
 #include <assert.h>
 
 #include "kernels/cuda/backend.h"

@@ -5,7 +5,7 @@
  *
  * A block computes TILE_M x TILE_N outputs, a thread 4x4 of them; operands pass through shared
  * memory in f32, DEPTH of K at a time. Sums restart every DEPTH_BLOCK of K, as in plain C: rounding
- * stays small over long rows. FLOPs bound; no tensor cores. Speed: not yet measured. */
+ * stays small over long rows. FLOPs bound; no tensor cores. Speed: not measured by itself. */
 #include <assert.h>
 
 #include "kernels/cuda/linear_out.cuh"

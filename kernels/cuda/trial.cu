@@ -1,6 +1,6 @@
 /* What algorithms are tried on, and what they made of it: numbers that look random, and a sum over
  * the bits of a result, the same one for the same bits alone. Bound by memory; a thread moves 16
- * bytes at a time. Speed: not yet measured. */
+ * bytes at a time. Speed: not measured by itself. */
 #include <assert.h>
 
 #include "kernels/cuda/backend.h"

@@ -6,21 +6,21 @@
 #
 # Needs nvcc, CMake, ninja or make, a C++ compiler; no network and, but for video, none of the worker's
 # libraries.
-# PART, in the order in which they are done, with the time to expect on 16 cores and one H200 (none has
-# been measured there):
-#   build      what the other parts run, the table for the card that nvidia-smi finds alone; 2 minutes
-#   vectors    every operation's tests over the table; 1 minute
+# PART, in the order in which they are done, with what they took on 16 cores and one H100:
+#   build      what the other parts run, the table for the card that nvidia-smi finds alone; some 30 s, by
+#              its first 16 (then a test did not compile)
+#   vectors    every operation's tests over the table; 10 s
 #   bench      speed at Wan2.1's shapes with random weights beside the machine's ceilings, a process a
-#              group, and PyTorch on the same shapes where it is installed; 3 minutes
+#              group, and PyTorch on the same shapes where it is installed; 90 s
 #   models     text encoder, transformer, VAE, samplers and whole requests against the tensors that the
-#              published classes gave; 1 minute
+#              published classes gave; 6 s
 #   memory     the operations' tests under compute-sanitizer, where it is installed: memcheck, and racecheck
-#              where shared memory is written and read; 5 minutes
+#              where shared memory is written and read; 10 s and more than 8
 #   resources  registers and spills of attention against ops/gpu/resources.txt; 80 seconds on 2 cores, and
 #              the same on every machine: no work for one with a GPU
 #   video      text to encoded file by the whole program (video.sh): not part of all, and not for a
 #              machine that can fetch nothing: it needs ops/install.sh build's packages (FFmpeg, ZeroMQ,
-#              SentencePiece...) beside nvcc; 6 minutes, half of it the build
+#              SentencePiece...) beside nvcc; 60 s, and its build
 # --seconds: when so many are over, what is left is not done, and what is being done is ended. The table
 # says so; it counts as neither passed nor failed, but the exit status is not 0.
 # --report puts the figures into FILE, between its two marks (ops/gpu/RESULTS.md); a figure that was not

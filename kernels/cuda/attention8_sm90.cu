@@ -8,8 +8,8 @@
  * every eight keys where the product wants four of sixteen, so V's keys lie in the order that makes
  * them the same. V is transposed as well, keys innermost: the tensor cores take no other f8.
  *
- * V has a column of ones besides (and seven of zeros, which the products' width asks for): so the sum
- * of a row's P comes with its outputs, and takes no instructions.
+ * V has a column of ones besides (and seven of zeros, which the products' width asks for): so the
+ * sum of a row's P comes with its outputs, and takes no instructions.
  *
  * P is raised to 0..448, all of f8's range. Sums of f8 products keep some 14 bits in the tensor
  * cores, so that a tile is summed by itself and added to the outputs in f32.
@@ -25,8 +25,8 @@
 #define N      (KEYS / 8)
 #define RAISE  8.807354922057604f /* log2 of F8_MAX */
 
-/* 1.5·2^23, whose neighbours are the whole numbers beside it: sums that are counted from its bits on
- * are the bits of ZERO + sum. A subtraction takes a quarter of a conversion's time. */
+/* 1.5·2^23, whose neighbours are the whole numbers beside it: sums that are counted from its bits
+ * on are the bits of ZERO + sum. A subtraction takes a quarter of a conversion's time. */
 #define ZERO      12582912.0f
 #define ZERO_BITS 0x4B400000
 
@@ -228,8 +228,9 @@ static __device__ __forceinline__ void consume(const struct attention_args &a,
                 o[e][j] = fmaf(o[e][j], smaller[j / 2], part[e][j]);
             }
         }
-        running.sum[0] = fmaf(running.sum[0], smaller[0], part[E / 8][0]); /* of a row's first lane; */
-        running.sum[1] = fmaf(running.sum[1], smaller[1], part[E / 8][2]); /* the others' are 0 */
+        /* The column of ones is that of a row's first lane; the others' part is 0. */
+        running.sum[0] = fmaf(running.sum[0], smaller[0], part[E / 8][0]);
+        running.sum[1] = fmaf(running.sum[1], smaller[1], part[E / 8][2]);
     };
 
     /* The first tile's logits alone. */

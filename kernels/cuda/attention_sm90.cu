@@ -11,8 +11,8 @@
  * tensor cores). Probabilities go from the logits' registers to the second product's.
  *
  * FLOPs: 4·Lq·Lk·E a head. Method: FlashAttention-3 (arXiv 2407.08608).
- * Speed (ops/gpu/RESULTS.md): 665 TFLOP/s of bf16 at a head of 128 and 32,760 tokens on an H100, which
- * then runs at its limit of power; cuDNN's, 583. */
+ * Speed (ops/gpu/RESULTS.md): 665 TFLOP/s of bf16 at a head of 128 and 32,760 tokens on an H100,
+ * which then runs at its limit of power; cuDNN's, 583. */
 #include "kernels/cuda/attention_sm90.cuh"
 
 #define STAGES    2

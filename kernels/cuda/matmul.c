@@ -155,7 +155,8 @@ static bool describe(struct plan *plan) {
            (!shape->scaled || describe_scales(plan)) &&
            cublasLtMatrixLayoutCreate(&plan->a, in, k, n, (int64_t)k) == CUBLAS_STATUS_SUCCESS &&
            cublasLtMatrixLayoutCreate(&plan->b, in, k, m, (int64_t)k) == CUBLAS_STATUS_SUCCESS &&
-           cublasLtMatrixLayoutCreate(&plan->d, out, n, m, shape->out_stride) == CUBLAS_STATUS_SUCCESS;
+           cublasLtMatrixLayoutCreate(&plan->d, out, n, m, shape->out_stride) ==
+               CUBLAS_STATUS_SUCCESS;
 }
 
 /* -- which algorithm --------------------------------------------------------------------------- */
@@ -246,8 +247,8 @@ static bool digest_of(const struct trial *trial, uint64_t *digest) {
         return false;
     }
     int64_t count = (shape->rows + step - 1) / step;
-    if (cudaMemcpy2DAsync(device->staging, row, trial->out, pitch * (size_t)step, row, (size_t)count,
-                          cudaMemcpyDeviceToHost, device->stream) != cudaSuccess ||
+    if (cudaMemcpy2DAsync(device->staging, row, trial->out, pitch * (size_t)step, row,
+                          (size_t)count, cudaMemcpyDeviceToHost, device->stream) != cudaSuccess ||
         cudaStreamSynchronize(device->stream) != cudaSuccess) {
         return false;
     }
@@ -395,9 +396,10 @@ static bool choose(struct device *device, struct plan *plan, const struct linear
 
 static bool equal(const struct shape *a, const struct shape *b) {
     return a->outputs == b->outputs && a->inputs == b->inputs && a->rows == b->rows &&
-           a->out_stride == b->out_stride && a->out_dtype == b->out_dtype && a->f8 == b->f8 && a->scaled == b->scaled &&
-           a->bias == b->bias && a->gelu == b->gelu && a->accumulate == b->accumulate &&
-           a->in_alignment == b->in_alignment && a->out_alignment == b->out_alignment;
+           a->out_stride == b->out_stride && a->out_dtype == b->out_dtype && a->f8 == b->f8 &&
+           a->scaled == b->scaled && a->bias == b->bias && a->gelu == b->gelu &&
+           a->accumulate == b->accumulate && a->in_alignment == b->in_alignment &&
+           a->out_alignment == b->out_alignment;
 }
 
 static uint32_t alignment_of(const void *pointer) {

@@ -58,9 +58,8 @@ MULTIPLY_64_SHARED(192, 96, "k32.s32.s8.s8", i8, int, "+r", "%96, %97", "%98", "
 
 /* a in registers; d is always added to. */
 #define MULTIPLY_64_REGISTERS(N, registers, shape, type, ab)                                       \
-    static __device__ __forceinline__ void multiply_64_registers(columns<N>, type, float *d,       \
-                                                                 const uint32_t a[4],              \
-                                                                 uint64_t b) {                     \
+    static __device__ __forceinline__ void multiply_64_registers(                                  \
+        columns<N>, type, float *d, const uint32_t a[4], uint64_t b) {                             \
         asm volatile("{\n.reg .pred p;\nsetp.eq.b32 p, 0, 0;\n"                                    \
                      "wgmma.mma_async.sync.aligned.m64n" #N shape " {" NAMES_##registers           \
                      "}, " ab ", p, 1, 1, 1;\n}"                                                   \

@@ -5,7 +5,8 @@
 
 #include "base/random.h"
 
-/* A window's noise, two million numbers, takes one thread 80 ms, in which a GPU has nothing to do. */
+/* A window's noise, two million numbers, takes one thread 80 ms, in which a GPU has nothing to do.
+ */
 #define PARTS_MAX 8
 #define PART_MIN  ((size_t)1 << 16)
 

@@ -105,7 +105,7 @@
 #include "base/hash.h"
 #include "coordinator/job.h"
 
-#define PLAN_FORMAT 3
+#define PLAN_FORMAT 4
 
 enum plan_kind {
     PLAN_TEXT,

@@ -19,7 +19,8 @@ enum activation { ACTIVATION_NONE, ACTIVATION_SILU, ACTIVATION_GELU_TANH, ACTIVA
 /* What happens to a linear layer's y = x·Wᵀ + b before it is written. */
 struct linear_epilogue {
     enum activation activation; /* y = act(y) */
-    const float *gate;          /* [N] f32 or [groups,N]; y = gate ⊙ y; NULL: none */
+    const float *gate;          /* [N] f32 or [groups,N]; y = gate ⊙ y; NULL: none. In bf16 it may
+                                 * be rounded into the weights */
     const uint8_t *group;       /* [M]: row of `gate` for each row; NULL: row 0 */
     bool accumulate;            /* out += y (out is f32) instead of out = y */
     enum dtype out_dtype;       /* f32 or the compute type */

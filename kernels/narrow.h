@@ -4,7 +4,7 @@
  *   kq, sk    = k' rounded to int8 by blocks of NARROW_KEYS keys of a head: sk = max |k'| / 127
  *   qq, sq    = q likewise, by rows of a head
  *   logit     = scale · sq[i] · sk[j / NARROW_KEYS] · Σ_e qq[i,e] · kq[j,e], the sum exact
- *   out       = Σ p v / Σ p with p = exp(logit - max)
+ *   out       = Σ p v / Σ p with p = exp(logit - max); where p is rounded, either of it
  *
  * where a device may round p and v on the way into the second product: GPUs to f8 (E4M3; v by
  * channels of a head), CPUs to 8 bits (cpu/attention8.h). Method: SageAttention (arXiv 2410.02367,

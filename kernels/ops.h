@@ -67,15 +67,15 @@ struct device_info {
 /* What a table asks of its callers, who are right without it, but slower. Memory is planned with
  * the wants of the table that will run: those of `like` where a plan is made on ops_measure. */
 struct ops_wants {
-    bool joins; /* conv in bf16 is given conv_args.joined */
+    bool joins; /* conv in bf16 is given history right before its input, or conv_args.joined */
     /* Rows of a feed-forward at a time. Hidden rows are its largest activation: a CPU's stay in its
      * caches, while a GPU that multiplies few rows leaves processors idle in the last wave of
      * tiles. */
     int64_t part_rows;
     /* Bytes of the largest activation of a VAE's chunk: latent frames are taken as many at a time
-     * as come to so much, or one. What a chunk's convolutions see of the one before is joined with
-     * it (joins) or read in place. A CPU's chunk stays in a shared cache; a GPU's is large, since
-     * every chunk copies that. */
+     * as come to so much, or one. What a chunk's convolutions see of the one before is copied
+     * to it (joins) or read in place. A CPU's chunk stays in a shared cache; a GPU's is large,
+     * since every chunk copies that. */
     int64_t chunk_bytes;
     int chunk_frames; /* latent frames of a chunk at most; 0: any number */
     /* Opening a layer copies its weights to the device's own memory: what is open is better kept

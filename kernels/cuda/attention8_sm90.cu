@@ -171,6 +171,29 @@ static __device__ __forceinline__ int64_t query_of(int thread) {
     return (int64_t)blockIdx.x * ROWS + thread / WARP * 16 - GROUP / WARP * 16 + thread % WARP / 4;
 }
 
+static __device__ __forceinline__ void write_outputs(const struct attention_args &a,
+                                                     const float *v_scale, const float o[E / 8][4],
+                                                     const struct running *running) {
+    int thread = (int)threadIdx.x;
+    registers_pin<1>(&thread); /* or `query` is kept over the loop, in registers that it needs */
+    const int64_t query = query_of(thread), head = blockIdx.y;
+    const int64_t column = head * E + thread % WARP % 4 * 2;
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        const float inverse = inverse_sum(running, half);
+        if (query + 8 * half < a.q_length) {
+            bf16 *out = (bf16 *)a.out + (query + 8 * half) * a.out_stride + column;
+#pragma unroll
+            for (int e = 0; e < E / 8; e++) {
+                float scale[2];
+                load_vector<float, 2>(scale, v_scale + column + e * 8);
+                *(uint32_t *)(out + e * 8) = pack(bf16{}, o[e][2 * half] * inverse * scale[0],
+                                                  o[e][2 * half + 1] * inverse * scale[1]);
+            }
+        }
+    }
+}
+
 static __device__ __forceinline__ void consume(const struct attention_args &a,
                                                const struct narrow_rows &in, uint32_t q_at,
                                                uint32_t k_at, uint32_t v_at, struct phases phases,
@@ -270,23 +293,7 @@ static __device__ __forceinline__ void consume(const struct attention_args &a,
     multiply_wait<0>();
     finish_outputs(tiles - 1, shrink);
 
-    int thread = (int)threadIdx.x;
-    registers_pin<1>(&thread); /* or `query` is kept over the loop, in registers that it needs */
-    const int64_t query = query_of(thread);
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-        const float inverse = inverse_sum(&running, half);
-        if (query + 8 * half < a.q_length) {
-            bf16 *out = (bf16 *)a.out + (query + 8 * half) * a.out_stride + head * E + lane % 4 * 2;
-#pragma unroll
-            for (int e = 0; e < E / 8; e++) {
-                float scale[2];
-                load_vector<float, 2>(scale, in.v_scale + head * E + e * 8 + lane % 4 * 2);
-                *(uint32_t *)(out + e * 8) = pack(bf16{}, o[e][2 * half] * inverse * scale[0],
-                                                  o[e][2 * half + 1] * inverse * scale[1]);
-            }
-        }
-    }
+    write_outputs(a, in.v_scale, o, &running);
 }
 
 static __global__ void __launch_bounds__(THREADS, 1)

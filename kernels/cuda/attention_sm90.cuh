@@ -1,5 +1,5 @@
 /* What the kernels of attention for Hopper share: a block of one warpgroup that produces and two
- * that consume in turns (attention_sm90.cu has the method), and the phases between them. */
+ * that consume (attention_sm90.cu has the method), and the phases between them. */
 #ifndef VIDLOOM_KERNELS_CUDA_ATTENTION_SM90_H
 #define VIDLOOM_KERNELS_CUDA_ATTENTION_SM90_H
 

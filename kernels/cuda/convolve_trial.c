@@ -137,5 +137,5 @@ int convolve_fastest(struct device *device, cudnnBackendDescriptor_t graph,
     (void)cudaFree(random);
     (void)cudaFree(trial.args.out);
     (void)cudaGetLastError();
-    return trial.quick ? -1 : best;
+    return best;
 }

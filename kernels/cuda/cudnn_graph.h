@@ -94,9 +94,9 @@ cudnnStatus_t convolve_by(struct device *device, const struct graph_plan *plan,
 /* -- convolve_trial.c ---------------------------------------------------------------------------
  */
 /* The fastest of the algorithms whose bits are the first one's, for a graph of convolve.c's; of the
- * args the sizes count, and whether there is a residual. -1: they were not measured, because there
- * is no memory to do it in, or operations are being recorded, or the first takes so little time
- * that nothing can be gained. Waits. */
+ * args the sizes count, and whether there is a residual. 0 where the first takes so little time
+ * that nothing can be gained; -1: they were not measured, because there is no memory to do it in,
+ * or operations are being recorded. Waits. */
 int convolve_fastest(struct device *device, cudnnBackendDescriptor_t graph,
                      const struct conv_shape *shape, const struct conv_args *args,
                      const struct tuning_algorithm *algorithms, int count);

@@ -199,10 +199,11 @@ static int propose(struct matmul *matmul, const struct plan *plan,
     return usable;
 }
 
-/* A product that is measured, on memory of its own. */
+/* A product that is measured, on memory of its own, weights and bias too: of real ones all may be
+ * zeros, of which every algorithm gives the same bits. */
 struct trial {
     struct device *device;
-    const struct linear *linear;
+    struct linear linear;
     const struct plan *plan;
     const cublasLtMatmulHeuristicResult_t *candidates;
     void *in, *out;
@@ -274,7 +275,7 @@ static bool run_trial(void *context, int index, float *time, uint64_t *digest) {
     /* The first run is not timed: it loads the kernel. */
     for (int i = 0; i <= RUNS; i++) {
         if ((i == 1 && cudaEventRecord(matmul->begin, device->stream) != cudaSuccess) ||
-            multiply(device, trial->out, trial->in, trial->in_scale, trial->linear, trial->plan,
+            multiply(device, trial->out, trial->in, trial->in_scale, &trial->linear, trial->plan,
                      algorithm) != CUBLAS_STATUS_SUCCESS) {
             return false;
         }
@@ -285,8 +286,8 @@ static bool run_trial(void *context, int index, float *time, uint64_t *digest) {
            digest_of(trial, digest);
 }
 
-/* Random activations, the same ones again and again: -1..1 (f8: -2..2), no two of a row's
- * neighbours alike; behind them 1e-2, for scales. */
+/* Random numbers, the same ones again and again: -1..1 (f8: -2..2), no two of a row's neighbours
+ * alike; behind them 1e-2, for scales and a bias. */
 static bool fill(struct device *device, void *out, size_t bytes, size_t scales, bool f8) {
     uint16_t *element = device->staging;
     uint32_t random = 1;
@@ -307,26 +308,41 @@ static bool fill(struct device *device, void *out, size_t bytes, size_t scales, 
            cudaStreamSynchronize(device->stream) == cudaSuccess;
 }
 
+static size_t whole_lines(size_t bytes) {
+    return (bytes + 255) / 256 * 256;
+}
+
 /* The fastest candidate in *best (-1: none works). False: there is no memory to try them in. */
 static bool measure(struct device *device, const struct linear *linear, const struct plan *plan,
                     const cublasLtMatmulHeuristicResult_t *candidates, int count, int *best) {
     const struct shape *shape = &plan->shape;
-    size_t in_bytes = (size_t)(shape->rows * shape->inputs) * (shape->f8 ? 1 : sizeof(uint16_t));
-    size_t scale_bytes = shape->scaled ? (size_t)shape->rows * sizeof(float) : 0;
-    size_t out_bytes = (size_t)(shape->rows * shape->out_stride) * dtype_bytes(shape->out_dtype);
-    struct trial trial = {device, linear, plan, candidates, NULL, NULL, NULL};
+    const size_t each = shape->f8 ? 1 : sizeof(uint16_t);
+    const size_t in_bytes = (size_t)(shape->rows * shape->inputs) * each;
+    const size_t scale_bytes = shape->scaled ? (size_t)shape->rows * sizeof(float) : 0;
+    const size_t weight_bytes = whole_lines((size_t)(shape->outputs * shape->inputs) * each);
+    const size_t column_bytes = (size_t)shape->outputs * sizeof(float);
+    const size_t out_bytes =
+        (size_t)(shape->rows * shape->out_stride) * dtype_bytes(shape->out_dtype);
+    struct trial trial = {device, *linear, plan, candidates, NULL, NULL, NULL};
     bool tried = false;
+    trial.linear.weight = NULL;
     if (!graphs_recording(device) &&
         cudaStreamSynchronize(device->stream) == cudaSuccess && /* staging is in use until then */
         cudaMalloc(&trial.in, in_bytes + scale_bytes) == cudaSuccess &&
+        cudaMalloc(&trial.linear.weight, weight_bytes + column_bytes) == cudaSuccess &&
         cudaMalloc(&trial.out, out_bytes) == cudaSuccess &&
-        fill(device, trial.in, in_bytes, scale_bytes, shape->f8)) {
+        fill(device, trial.in, in_bytes, scale_bytes, shape->f8) &&
+        fill(device, trial.linear.weight, weight_bytes, column_bytes, shape->f8)) {
+        float *columns = (float *)(void *)((uint8_t *)trial.linear.weight + weight_bytes);
+        trial.linear.scale = trial.linear.bias = columns;
+        trial.linear.bias_narrow = columns;
         trial.in_scale =
             shape->scaled ? (const float *)(void *)((uint8_t *)trial.in + in_bytes) : NULL;
         *best = tuning_choose(count, run_trial, &trial);
         tried = true;
     }
     (void)cudaFree(trial.in);
+    (void)cudaFree(trial.linear.weight);
     (void)cudaFree(trial.out);
     (void)cudaGetLastError();
     return tried;
@@ -341,7 +357,8 @@ static struct tuning_product product_of(const struct shape *shape) {
                                    .epilogue = (shape->gelu   ? 2U
                                                 : shape->bias ? 1U
                                                               : 0U) |
-                                               (shape->accumulate ? 4U : 0U),
+                                               (shape->accumulate ? 4U : 0U) |
+                                               (shape->out_stride != shape->outputs ? 8U : 0U),
                                    .in_alignment = shape->in_alignment,
                                    .out_alignment = shape->out_alignment};
 }

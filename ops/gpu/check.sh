@@ -117,24 +117,28 @@ grant() {
     [ "$limit" -ge 2 ]
 }
 
-# count TITLE STATUS SECONDS OUTPUT: counts what was done, shows the end of a failure's output. Status
-# 77: skipped, for the reason that the last line gives.
+# count TITLE STATUS SECONDS FIRST: counts what was done; of a failure, shows the end of what $log has of
+# it, from line FIRST on. Status 77: skipped, for the reason that the last line gives.
 count() {
-    { echo "== $1"; cat "$4"; } >>"$log"
     if [ "$2" -eq 0 ]; then
         passed=$((passed + 1))
         say "$1: passed, $3 s"
     elif [ "$2" -eq 77 ]; then
-        say "$1: skipped: $(tail -n 1 "$4")"
+        say "$1: skipped: $(tail -n 1 "$log")"
     elif [ "$3" -ge "$limit" ] && [ "$late" != FAILED ]; then
         undone=$((undone + 1))
         say "$1: $late; ended after $3 s"
     else
         failed=$((failed + 1))
-        tail -n 30 "$4"
+        tail -n "+$4" "$log" | tail -n 30
         if [ "$3" -lt "$limit" ]; then say "$1: FAILED, $3 s"; else say "$1: FAILED, ended after $3 s"; fi
     fi
-    rm -f "$4"
+}
+
+# The line of $log that comes next, after a heading.
+heading() {
+    echo "== $1" >>"$log"
+    first=$(($(wc -l <"$log") + 1))
 }
 
 # step LIMIT TITLE COMMAND...: COMMAND is for `limited`, or a function that calls it: it has LIMIT
@@ -147,9 +151,10 @@ step() {
         return
     fi
     shift 2
+    heading "$title"
     status=0
-    "$@" >"$build/check-step.log" 2>&1 || status=$?
-    count "$title" "$status" $(($(date +%s) - begun)) "$build/check-step.log"
+    "$@" >>"$log" 2>&1 || status=$?
+    count "$title" "$status" $(($(date +%s) - begun)) "$first"
 }
 
 # steps LIMIT TITLE FUNCTION NAME...: `FUNCTION NAME`, as step has it, of all names beside each other:
@@ -163,21 +168,21 @@ steps() {
         return
     fi
     shift 3
-    each=
     for name in "$@"; do
         (
             status=0
             "$function" "$name" >"$build/check-$name.log" 2>&1 || status=$?
             echo "$status $(($(date +%s) - begun))" >"$build/check-$name.done"
         ) &
-        each="$each $!"
+        eval "process_$name=$!"
     done
-    # shellcheck disable=SC2086 # process numbers
-    wait $each
     for name in "$@"; do
-        read -r status took <"$build/check-$name.done"
-        rm "$build/check-$name.done"
-        count "$title: $name" "$status" "$took" "$build/check-$name.log"
+        eval "wait \$process_$name" || true
+        read -r status took <"$build/check-$name.done" || { status=1 took=0; }
+        heading "$title: $name"
+        cat "$build/check-$name.log" >>"$log" || true
+        rm -f "$build/check-$name.done" "$build/check-$name.log"
+        count "$title: $name" "$status" "$took" "$first"
     done
 }
 

@@ -386,20 +386,20 @@ static void test_levels(void **state) {
     job_close(&job);
 }
 
-/* The keys of format 3, written down: a change here makes every stored result worthless, so it must
+/* The keys of format 4, written down: a change here makes every stored result worthless, so it must
  * be meant, and come with a new PLAN_FORMAT. Mux is left out: its tags hold vidloom's version. */
 static void test_golden(void **state) {
     static const char *const golden[] = {
-        "868061bc4d2b006988e6028431d8c18ea5024452fd4f2c8608edb1dd9afdd9ef",
-        "57ce37a903b73d6e064d638280fa142544c59752563ede26d8028310df1e3b83",
-        "831309454347d9fe81677a33eda325c158050601932919d0e6444f335d9453fd",
-        "b252dfbc755843c334abd651ffc28bd73b4fcfcbe07854689181e24b5b541c35",
+        "ced57d5d1324d1f1f95e8c0cb2411ed2b84580c952d33628f06184b3d9ea9a10",
+        "b46f76a0c7b0c259ce13aaa47ef65afff69ef839e61ee215418332b13174f6d8",
+        "9d4645565c2fb9fdfc70dcf2b66f3a4ab2ab9637a3487057e80c255b37d3963d",
+        "c859a099d0e6572c5bd6a86865057909843c41d440768f2de62a253664c3e17d",
     };
     static const enum plan_kind kinds[] = {PLAN_TEXT, PLAN_KEYFRAME, PLAN_WINDOW, PLAN_DECODE};
     struct hash keys[PLAN_KIND_COUNT];
     first_keys(keys, "name: v, prompt: a red ball, motion: it rises, frames: 40, seed: 1, "
                      "guidance: 1.5");
-    assert_int_equal(PLAN_FORMAT, 3);
+    assert_int_equal(PLAN_FORMAT, 4);
     for (int i = 0; i < 4; i++) {
         char hex[HASH_HEX_BYTES];
         hash_hex(hex, &keys[kinds[i]]);

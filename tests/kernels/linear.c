@@ -9,6 +9,7 @@ struct linear_case {
     enum dtype weight_dtype;
     /* made by prepare */
     const void *in, *out_before;
+    const float *no_gate; /* zeros */
     struct tensor weight[4], bias_tensor[4];
 };
 
@@ -190,6 +191,35 @@ static void a_gate_of_many_rows_equals_plain(void **state) {
     }
 }
 
+static void run_after_none(const struct ops *ops, struct device *device, void *out, void *context) {
+    struct linear_case *c = context;
+    const float *gate = c->epilogue.gate;
+    c->epilogue.gate = c->no_gate;
+    run_linear(ops, device, out, c);
+    c->epilogue.gate = gate;
+    run_linear(ops, device, out, c);
+}
+
+/* What a layer gives does not depend on the gate that it met first, by which a table that measures
+ * algorithms may have chosen one: of zeros all give the same. */
+static void a_gate_of_zeros_chooses_nothing(void **state) {
+    (void)state;
+    random_start(9);
+    struct linear_case c = {.rows = 256,
+                            .outputs = 304,
+                            .inputs = 208,
+                            .dtype = DTYPE_BF16,
+                            .weight_dtype = DTYPE_BF16,
+                            .parts = 1,
+                            .bias = true};
+    prepare(&c, 1);
+    c.epilogue.gate = random_buffer(c.outputs, DTYPE_F32, 1);
+    c.no_gate =
+        memset(buffer_of((size_t)c.outputs * sizeof(float)), 0, (size_t)c.outputs * sizeof(float));
+    check("linear after a gate of zeros", run_after_none, &c, c.rows * c.outputs, DTYPE_F32, 4e-3);
+    buffers_free(NULL);
+}
+
 static void large_numbers_equal_plain(void **state) {
     (void)state;
     random_start(4);
@@ -304,6 +334,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test_teardown(shapes_equal_plain, buffers_free),
         cmocka_unit_test_teardown(every_epilogue_equals_plain, buffers_free),
         cmocka_unit_test_teardown(a_gate_of_many_rows_equals_plain, buffers_free),
+        cmocka_unit_test_teardown(a_gate_of_zeros_chooses_nothing, buffers_free),
         cmocka_unit_test_teardown(large_numbers_equal_plain, buffers_free),
         cmocka_unit_test_teardown(in_place_equals_packed, buffers_free),
         cmocka_unit_test_teardown(a_row_too_long_for_scratch_is_refused, buffers_free),

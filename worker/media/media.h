@@ -1,8 +1,9 @@
 /* Pictures and video by FFmpeg's libraries: the only place that calls them.
  *
  * A *segment* is a short piece of encoded video that starts with a key frame and depends on nothing
- * before it; segments of one specification are joined without re-encoding. Encoders run with one
- * thread and no time stamps of their own, so equal frames give equal bytes.
+ * before it; segments of one specification are joined without re-encoding. Encoders run with a
+ * number of threads that is the same on all machines (x264 eight, the others one) and no time
+ * stamps of their own, so equal frames give equal bytes.
  *
  * What NVIDIA's cards encode may lie on the card already: see segment_planes.
  *

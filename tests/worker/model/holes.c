@@ -196,7 +196,9 @@ static void fill_all(uint8_t *data, size_t bytes) {
     struct fill fills[FILL_THREADS];
     pthread_t threads[FILL_THREADS];
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    size_t count = processors < FILL_THREADS ? (size_t)processors : FILL_THREADS;
+    size_t count = processors < 1              ? 1
+                   : processors < FILL_THREADS ? (size_t)processors
+                                               : FILL_THREADS;
     make_tile(tile);
     for (size_t i = 0; i < count; i++) {
         fills[i] = (struct fill){.tile = tile,

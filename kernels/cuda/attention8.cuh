@@ -13,17 +13,6 @@ static __device__ __forceinline__ void logit_scales(float out[2], const float ro
     out[1] = fmaxf(row[1] * keys, 1e-30f);
 }
 
-template <int tiles>
-static __device__ __forceinline__ void to_floats(float out[tiles][4], const int sum[tiles][4]) {
-#pragma unroll
-    for (int n = 0; n < tiles; n++) {
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            out[n][i] = (float)sum[n][i];
-        }
-    }
-}
-
 /* Scales of a lane's two rows in base 2; 0 past the end. */
 static __device__ __forceinline__ void row_scales(float out[2], const struct attention_args &a,
                                                   const float *q_scale, int64_t query,

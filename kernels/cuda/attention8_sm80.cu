@@ -25,6 +25,16 @@ struct narrow_rows {
     int64_t blocks;
 };
 
+static __device__ __forceinline__ void to_floats(float out[N][4], const int sum[N][4]) {
+#pragma unroll
+    for (int n = 0; n < N; n++) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            out[n][i] = (float)sum[n][i];
+        }
+    }
+}
+
 static __global__ void __launch_bounds__(THREADS)
     attention8_sm80_kernel(struct attention_args a, struct narrow_rows in) {
     SHARED_MEMORY(memory);
@@ -80,7 +90,7 @@ static __global__ void __launch_bounds__(THREADS)
         float s[N][4], shrink[2];
         float scale[1][2];
         logit_scales(scale[0], row_scale, in.k_scale[head * in.blocks + block]);
-        to_floats<N>(s, sum);
+        to_floats(s, sum);
         if (key0 + KEYS > a.k_length) {
             add_bias<N>(s, NULL, 1, key0, a.k_length);
         }

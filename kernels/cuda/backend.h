@@ -95,6 +95,10 @@ void device_fail(struct device *device, enum error_code code, const char *format
     PRINTF_LIKE(3, 4);
 /* Note the code of a call; true when it went well. */
 bool device_noted(struct device *device, cudaError_t code, const char *what);
+/* The card, the driver, and a library's version, for what was measured of them (tuning.h). */
+#define DEVICE_LINE_BYTES 512
+void device_line(char out[DEVICE_LINE_BYTES], const struct device *device, const char *library,
+                 size_t version);
 
 /* `bytes` of device memory that counts as weights, and back. NULL: `error` says so. */
 void *weight_alloc(struct device *device, size_t bytes, struct error *error);

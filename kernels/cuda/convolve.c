@@ -12,11 +12,10 @@
  * asymmetric padding need no copies.
  *
  * Of some thirty plans that cuDNN proposes for a large shape its first one is far from the fastest:
- * at 96 channels, 480x832, an H100 does 243 TFLOP/s by the first and 535 by the 21st, with the same
- * bits. So they are measured, and the choice is remembered (tuning.h). Of a layer that was measured
- * at as many frames, at more or at half, with or without a residual and zeros before, it is only
- * asked whether that choice beats the first plan here too. */
-#include <stdio.h>
+ * at 96 channels, 480x832, an H100 does 243 TFLOP/s by the first and 535 by the 21st. So those with
+ * the first one's bits are measured, and the choice is remembered (tuning.h). Of a layer that was
+ * measured at as many frames, at more or at half, with or without a residual and zeros before, it
+ * is only asked whether that choice beats the first plan here too. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -67,15 +66,8 @@ enum error_code convolve_open(struct device *device, struct error *error) {
         return error_set(error, ERR_DEVICE, "GPU %d: cuDNN cannot be used: %s", device->index,
                          cudnnGetErrorString(status));
     }
-    int driver = 0;
-    if (cudaDriverGetVersion(&driver) != cudaSuccess) {
-        driver = 0;
-    }
-    char machine[512];
-    (void)snprintf(machine, sizeof machine,
-                   "%.200s, compute capability %d.%d, %d processors, driver %d, cuDNN %zu",
-                   device->properties.name, device->capability / 10, device->capability % 10,
-                   device->processors, driver, cudnnGetVersion());
+    char machine[DEVICE_LINE_BYTES];
+    device_line(machine, device, "cuDNN", cudnnGetVersion());
     return tuning_open(&device->convolve->tuning, device->cache, "convolutions", machine, error);
 }
 

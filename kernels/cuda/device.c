@@ -204,6 +204,18 @@ static void name_driver(char out[16]) {
     }
 }
 
+void device_line(char out[DEVICE_LINE_BYTES], const struct device *device, const char *library,
+                 size_t version) {
+    int driver;
+    if (cudaDriverGetVersion(&driver) != cudaSuccess) {
+        driver = 0;
+    }
+    (void)snprintf(out, DEVICE_LINE_BYTES,
+                   "%.200s, compute capability %d.%d, %d processors, driver %d, %s %zu",
+                   device->properties.name, device->capability / 10, device->capability % 10,
+                   device->processors, driver, library, version);
+}
+
 static void cuda_info(struct device *device, struct device_info *out) {
     char driver[16];
     name_driver(driver);

@@ -9,7 +9,6 @@
  * of a sum over the whole depth, which over 13,824 columns may cost as much as f8 itself. */
 #include <assert.h>
 #include <cublasLt.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,19 +68,12 @@ enum error_code matmul_open(struct device *device, struct error *error) {
     if (code == cudaSuccess) {
         code = cudaEventCreate(&matmul->end);
     }
-    int driver = 0;
-    if (code == cudaSuccess) {
-        code = cudaDriverGetVersion(&driver);
-    }
     if (code != cudaSuccess) {
         return error_set(error, ERR_DEVICE, "GPU %d: no events: %s", device->index,
                          cudaGetErrorString(code));
     }
-    char machine[512];
-    (void)snprintf(machine, sizeof machine,
-                   "%.200s, compute capability %d.%d, %d processors, driver %d, cuBLASLt %zu",
-                   device->properties.name, device->capability / 10, device->capability % 10,
-                   device->processors, driver, matmul_version());
+    char machine[DEVICE_LINE_BYTES];
+    device_line(machine, device, "cuBLASLt", matmul_version());
     return tuning_open(&matmul->tuning, device->cache, "products", machine, error);
 }
 

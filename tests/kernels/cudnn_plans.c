@@ -106,6 +106,12 @@ static const struct {
 
 static bool left_over; /* a part, to the plain kernel */
 
+void device_line(char out[DEVICE_LINE_BYTES], const struct device *device, const char *library,
+                 size_t version) {
+    (void)device, (void)library, (void)version;
+    out[0] = '\0';
+}
+
 void device_fail(struct device *device, enum error_code code, const char *format, ...) {
     (void)device, (void)code;
     fail_msg("%s", format);
